@@ -1,0 +1,63 @@
+# make train | make test | make help. PYTHON=python3.12 picks another interpreter.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+PYTHON ?= python3
+CONFIG ?= configs/elastic.py
+WORKDIR ?= runs/elastic
+ARGS ?=
+# Test processes; PYTEST_ARGS="-k grid" selects tests.
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+VENV := .venv
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])' 2>/dev/null)
+LOCK := requirements/lock-py$(VERSION).txt
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+# Stamps, written last: an interrupted install or another Python makes the environment anew.
+INSTALLED := $(VENV)/installed-py$(VERSION)
+TESTABLE := $(VENV)/testable-py$(VERSION)
+
+.PHONY: help train test lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@echo '  e.g. make train CONFIG=configs/smoke.py WORKDIR=runs/smoke ARGS="--config.seed=1"'
+
+train: $(INSTALLED)  ## install, build the dataset when it is missing, train CONFIG, write a report to WORKDIR
+	$(VENV)/bin/python -m densityjax.main --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
+
+test: $(TESTABLE)  ## install with the test tools, check the style, run the tests
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  --durations 10 $(PYTEST_ARGS)
+
+$(INSTALLED): pyproject.toml $(wildcard $(LOCK))
+	@test -n '$(VERSION)' || { echo 'No interpreter "$(PYTHON)": install Python 3.11 or 3.12, or' \
+	  'name one: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }
+	@test -f $(LOCK) || { echo '$(PYTHON) is '"$$($(PYTHON) -V)"'; densityjax has lock files for' \
+	  'Python 3.11 and 3.12: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo '$(PYTHON) cannot make' \
+	  'environments: install its venv package (Debian, Ubuntu: apt install python3-venv)' >&2; exit 1; }
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -c $(LOCK) -e .
+	@touch $@
+
+$(TESTABLE): $(INSTALLED)
+	$(PIP) install -c $(LOCK) -e '.[test]'
+	@touch $@
+
+# Each lock holds every package of one Python, resolved for Linux x86_64, and serves as constraints.
+lock: $(INSTALLED)  ## resolve requirements/lock-py*.txt again from pyproject.toml
+	$(PIP) install uv
+	for version in 3.11 3.12; do \
+	  UV_CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/bin/uv pip compile pyproject.toml --upgrade \
+	    --extra test --python-version $$version --python-platform x86_64-manylinux_2_28 \
+	    --no-annotate --quiet --output-file requirements/lock-py$${version/./}.txt || exit 1; \
+	done
+
+clean:  ## remove the environment and caches; data/ and runs/ stay
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
