@@ -1,0 +1,287 @@
+"""Records -> per-host batches: which example comes when, decoded in worker threads."""
+
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+
+from densityjax.targets import TargetSpec, to_intensive
+
+Batch = dict[str, np.ndarray]
+
+
+class DatasetError(ValueError):
+    """The dataset is missing, damaged, or lacks what the config asks for."""
+
+
+def open_dataset(name: str, data_dir: str, build: bool) -> Any:
+    """TFDS builder of a prepared dataset, preparing it first if it is missing and `build` is set.
+
+    Args:
+        name: 'elastic_densities/grid32'.
+        data_dir: folder that holds prepared datasets.
+
+    Raises:
+        DatasetError: the name is unknown, or the dataset is not there and `build` is False.
+    """
+    # Builders import density_io and grid from this package, and TFDS takes a second to import.
+    import tfds_builders
+
+    try:
+        builder = tfds_builders.load_builder(name, data_dir)
+    except ValueError as error:
+        raise DatasetError(f"config.dataset.name: {error}") from error
+    if not builder.info.splits:
+        if not build:
+            raise DatasetError(
+                f"dataset '{name}' is not in config.dataset.data_dir='{data_dir}'; build it with "
+                f"'python -m tfds_builders {name} --data_dir={data_dir}' or --config.dataset.build"
+            )
+        print(f"Building dataset {name} in {data_dir} (once)", file=sys.stderr, flush=True)
+        builder.download_and_prepare()
+    return builder
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Random access to the records of some splits, with everything but the densities in memory.
+
+    Attributes:
+        source: sequence of decoded records.
+        index: [n] int, stable ids within the dataset.
+        material_id, formula, chemical_system, code: [n] str.
+        lattice: [n, 3, 3] Å.
+        num_electrons: [n] of the cell.
+        moment: [n] μB, |integral of the magnetisation|, 0 without one.
+        native_spacing: [n] Å, voxel of the source file's grid along its coarsest axis.
+        species: n arrays of atomic numbers.
+        labels: {target: [n]} float64, NaN = missing (classes: index, NaN = missing).
+        densities: [n] arrays [G, G, G, channels] if cached, else None.
+        channels: 1 charge, 2 charge and magnetisation.
+    """
+
+    source: Sequence[dict]
+    rows: np.ndarray
+    channels: int
+    grid: int
+    index: np.ndarray
+    material_id: np.ndarray
+    formula: np.ndarray
+    chemical_system: np.ndarray
+    code: np.ndarray
+    lattice: np.ndarray
+    num_electrons: np.ndarray
+    moment: np.ndarray
+    species: tuple[np.ndarray, ...]
+    labels: dict[str, np.ndarray]
+    densities: tuple[np.ndarray, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def volume(self) -> np.ndarray:
+        """[n] Å^3 per cell."""
+        return np.abs(np.linalg.det(self.lattice))
+
+    def density(self, row: int) -> np.ndarray:
+        """[G, G, G, channels] float32 e/Å^3 (and μB/Å^3) of one record."""
+        if self.densities is not None:
+            return self.densities[row]
+        return _with_channels(self.source[int(self.rows[row])]["density"], self.channels)
+
+
+def _with_channels(density: np.ndarray, channels: int) -> np.ndarray:
+    """Drops the magnetisation, or adds a zero one, to get `channels`."""
+    missing = channels - density.shape[-1]
+    if missing > 0:
+        return np.pad(density, ((0, 0),) * 3 + ((0, missing),))
+    return np.ascontiguousarray(density[..., :channels])
+
+
+def load_records(
+    builder: Any,
+    splits: Sequence[str],
+    specs: Sequence[TargetSpec],
+    *,
+    channels: int,
+    spin_polarized_only: bool,
+    cache_in_memory: bool,
+) -> Records:
+    """Reads every record of the splits once and keeps its small fields.
+
+    Raises:
+        DatasetError: a split or a target is not in the dataset, or no record is left.
+    """
+    for split in splits:
+        if split not in builder.info.splits:
+            raise DatasetError(
+                f"split '{split}' is not in dataset {builder.info.full_name}; "
+                f"it has {', '.join(builder.info.splits)}"
+            )
+    known = builder.info.features["targets"].keys()
+    for spec in specs:
+        if spec.name not in known:
+            raise DatasetError(
+                f"target '{spec.name}' is not in dataset {builder.info.full_name}; "
+                f"it has {', '.join(sorted(known))}"
+            )
+    source = builder.as_data_source(split="+".join(splits))
+    rows, densities, kept = [], [], []
+    for row in range(len(source)):
+        record = source[row]
+        spin = record["density"].shape[-1] == 2
+        if spin_polarized_only and not spin:
+            continue
+        density = record.pop("density")
+        volume = abs(np.linalg.det(record["lattice"].astype(np.float64)))
+        record["moment"] = abs(float(density[..., 1].mean()) * volume) if spin else 0.0
+        record["grid"] = density.shape[0]
+        if cache_in_memory:
+            densities.append(_with_channels(density, channels))
+        rows.append(row)
+        kept.append(record)
+    if not kept:
+        raise DatasetError(f"no record left in {'+'.join(splits)} of {builder.info.full_name}")
+
+    def strings(name: str) -> np.ndarray:
+        values = [record[name] for record in kept]
+        return np.asarray([v.decode() if isinstance(v, bytes) else str(v) for v in values])
+
+    labels = {}
+    for spec in specs:
+        values = np.asarray([record["targets"][spec.name] for record in kept], np.float64)  # [n]
+        labels[spec.name] = (
+            np.where(values < 0, np.nan, values) if spec.kind == "classification" else values
+        )
+    return Records(
+        source=source,
+        rows=np.asarray(rows),
+        channels=channels,
+        grid=kept[0]["grid"],
+        index=np.asarray([record["index"] for record in kept], np.int32),
+        material_id=strings("material_id"),
+        formula=strings("formula"),
+        chemical_system=strings("chemical_system"),
+        code=strings("code"),
+        lattice=np.stack([record["lattice"] for record in kept]).astype(np.float64),
+        num_electrons=np.asarray([record["num_electrons"] for record in kept], np.float64),
+        moment=np.asarray([record["moment"] for record in kept]),
+        species=tuple(np.asarray(record["species"]) for record in kept),
+        labels=labels,
+        densities=tuple(densities) if cache_in_memory else None,
+    )
+
+
+def fingerprint(builder: Any, splits: Sequence[str]) -> str:
+    """Short digest of what a run depends on: builder, version, features and the splits' contents."""
+    info = builder.info
+    facts = [info.full_name, repr(info.features)]
+    facts += [f"{name}:{info.splits[name].num_examples}" for name in splits]
+    facts += [
+        f"{path.name}:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for name in splits
+        for path in map(Path, info.splits[name].filepaths)
+    ]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+
+def training_labels(
+    records: Records, specs: Sequence[TargetSpec], mean: np.ndarray, std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as the loss takes them.
+
+    Args:
+        mean, std: [T] of the intensive labels; 0 and 1 for classes.
+
+    Returns:
+        (labels [n, T] float32, standardised or class index, 0 where missing;
+        mask [n, T] float32, 1 where the label exists).
+    """
+    columns = [
+        to_intensive(spec, records.labels[spec.name], records.num_electrons, records.volume)
+        for spec in specs
+    ]
+    values = (np.stack(columns, axis=1) - mean) / std  # [n, T]
+    mask = np.isfinite(values)
+    return np.where(mask, values, 0).astype(np.float32), mask.astype(np.float32)
+
+
+def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+    """Order of the rows in one epoch, a pure function of (seed, epoch): [n] int."""
+    return np.random.default_rng([seed, epoch]).permutation(num_examples)
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSource:
+    """This host's batches of a run by step, so that a resumed run needs only its step.
+
+    Every epoch visits each row once; its last batch is padded with masked rows.
+    """
+
+    records: Records
+    labels: np.ndarray
+    mask: np.ndarray
+    seed: int
+    batch_size: int
+    num_steps: int
+    host: int
+    num_hosts: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches that visit every row once."""
+        return -(-len(self.records) // self.batch_size)
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __getitem__(self, step: int) -> Batch:
+        epoch, batch = divmod(int(step), self.steps_per_epoch)
+        order = epoch_order(self.seed, epoch, len(self.records))
+        rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        real = np.arange(self.batch_size) < len(rows)
+        rows = np.concatenate([rows, np.zeros(self.batch_size - len(rows), rows.dtype)])
+        share = self.batch_size // self.num_hosts
+        own = slice(self.host * share, (self.host + 1) * share)
+        return make_batch(self.records, rows[own], self.labels, self.mask, real[own])
+
+
+def make_batch(
+    records: Records, rows: np.ndarray, labels: np.ndarray, mask: np.ndarray, real: np.ndarray
+) -> Batch:
+    """Gathers rows into arrays.
+
+    Args:
+        rows: [B] rows of `records`.
+        labels, mask: [n, T], see `training_labels`.
+        real: [B] bool, False for padding, whose mask becomes 0.
+    """
+    return {
+        "density": np.stack([records.density(row) for row in rows]),  # [B, G, G, G, C] e/Å^3
+        "lattice": records.lattice[rows].astype(np.float32),  # [B, 3, 3] Å
+        "num_electrons": records.num_electrons[rows].astype(np.float32),  # [B]
+        "index": records.index[rows],  # [B]
+        "labels": labels[rows],  # [B, T]
+        "mask": mask[rows] * real[:, None].astype(np.float32),  # [B, T]
+    }
+
+
+def iterate_batches(source: BatchSource, start_step: int, num_threads: int) -> Iterator[Batch]:
+    """Batches from `start_step` on, in order, decoded ahead of time in threads."""
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+    return iter(grain.MapDataset.source(source)[start_step:].to_iter_dataset(options))
+
+
+def evaluation_batches(records: Records, batch_size: int) -> Iterator[Batch]:
+    """Every record once, in order; the last batch may be smaller."""
+    none = np.zeros((len(records), 0), np.float32)
+    for start in range(0, len(records), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(records)))
+        batch = make_batch(records, rows, none, none, np.ones(len(rows), bool))
+        yield {name: batch[name] for name in ("density", "lattice", "num_electrons")}

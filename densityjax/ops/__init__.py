@@ -1,0 +1,1 @@
+"""The kernels that decide the speed of a step."""

@@ -1,0 +1,157 @@
+"""Pure train and predict steps on one device's share of a batch.
+
+The mapping over devices is in `densityjax.parallel`; here its axis is only named.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from densityjax import losses, views
+from densityjax.models.field import FieldTransform, transform_field
+from densityjax.models.lattice_features import LatticeFeatures, lattice_features
+from densityjax.targets import TargetSpec
+from densityjax.train_state import TrainState
+
+AXIS = "batch"
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Static part of a step: a hashable description of model, view, loss and optimiser."""
+
+    model: nn.Module
+    specs: tuple[TargetSpec, ...]
+    view: views.ViewConfig
+    loss: losses.LossConfig
+    tx: optax.GradientTransformation
+    field_transform: FieldTransform
+    log_clamp: float
+    lattice_features: LatticeFeatures
+    ema_decay: float
+
+
+def apply_model(
+    task: Task, params: Any, statistics: Any, field: jax.Array, lattice: jax.Array,
+    num_electrons: jax.Array,
+) -> tuple[dict[str, jax.Array], jax.Array]:  # fmt: skip
+    """Standardises a view and runs the model.
+
+    Args:
+        field: [B, S, S, S, C] e/Å^3.
+        lattice: [B, 3, 3] Å.
+        num_electrons: [B].
+
+    Returns:
+        ({target: [B, width]}, embedding [B, E]).
+    """
+    field = transform_field(field, task.field_transform, task.log_clamp)
+    field = (field - statistics["field_mean"]) / statistics["field_std"]
+    features = lattice_features(lattice, num_electrons, task.lattice_features)  # [B, F]
+    features = (features - statistics["feature_mean"]) / statistics["feature_std"]
+    return task.model.apply({"params": params["model"]}, field, features)
+
+
+def train_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[TrainState, Batch]:
+    """One update from a batch that is spread over devices and micro-batches.
+
+    The loss of a target is its sum over all labels of the global batch divided by their number,
+    so the devices' label counts are added up before gradients are formed: a mean of per-device
+    means would be another number wherever labels are missing.
+
+    Args:
+        batch: leaves [A, b, ...]: A micro-batches of b examples; keys density, lattice,
+          num_electrons, index (int id), labels and mask ([A, b, T], mask 0 for padding too).
+
+    Returns:
+        (new state, {loss, grad_norm, target_sum [T], target_count [T]}), equal on every device.
+    """
+    count = jax.lax.psum(batch["mask"].sum((0, 1)), AXIS)  # [T]
+    safe_count = jnp.maximum(count, 1.0)
+    step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    view = jax.vmap(lambda *args: views.training_view(task.view, *args))
+
+    def loss_fn(params, micro):
+        keys = jax.vmap(lambda index: jax.random.fold_in(step_key, index))(micro["index"])
+        field, lattice = view(micro["density"], micro["lattice"], keys)
+        outputs, _ = apply_model(
+            task, params, state.statistics, field, lattice, micro["num_electrons"]
+        )
+        sums = losses.example_losses(
+            outputs, micro["labels"], micro["mask"], state.statistics["class_weights"],
+            task.specs, task.loss,
+        ).sum(0)  # fmt: skip
+        return sums
+
+    def micro_gradient(carry, micro):
+        gradient, total = carry
+        # The loss is linear in the targets' sums, so its gradient is that of the sums, weighted.
+        sums, pull = jax.vjp(lambda params: loss_fn(params, micro), state.params)
+        (more,) = pull(weights)
+        return (jax.tree.map(jnp.add, gradient, more), total + sums), None
+
+    def objective(target_means, log_variance):
+        present = (count > 0).astype(jnp.float32)
+        return losses.total_loss(target_means, log_variance, present, task.specs, task.loss)
+
+    log_variance = state.params["log_variance"]
+    # d loss / d (sum of a target) = (d loss / d mean) / count; the factor does not depend on means.
+    weights = jax.grad(objective)(jnp.zeros_like(safe_count), log_variance) / safe_count
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    start = (zeros, jnp.zeros_like(safe_count))
+    if batch["mask"].shape[0] == 1:  # spares a loop, which would hide fusions from XLA
+        (gradient, sums), _ = micro_gradient(start, jax.tree.map(lambda leaf: leaf[0], batch))
+    else:
+        (gradient, sums), _ = jax.lax.scan(micro_gradient, start, batch)
+    gradient, sums = jax.lax.psum((gradient, sums), AXIS)
+    means = sums / safe_count  # [T]
+    loss, of_variance = jax.value_and_grad(objective, argnums=1)(means, log_variance)
+    gradient["log_variance"] = of_variance
+
+    updates, opt_state = task.tx.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    # Early averages would remember the random start, so the decay grows with the step.
+    decay = jnp.minimum(task.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+    ema_params = jax.tree.map(
+        lambda average, new: decay * average + (1 - decay) * new, state.ema_params, params
+    )
+    metrics = {
+        "loss": loss,
+        "grad_norm": optax.global_norm(gradient),
+        "target_sum": sums,
+        "target_count": count,
+    }
+    state = state.replace(
+        step=state.step + 1, params=params, ema_params=ema_params, opt_state=opt_state
+    )
+    return state, metrics
+
+
+def predict_step(
+    state: TrainState, batch: Batch, *, task: Task, num_views: int
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Outputs of the averaged parameters for every evaluation view.
+
+    Args:
+        batch: leaves [b, ...]: density, lattice, num_electrons.
+
+    Returns:
+        ({target: [b, V, width]} standardised values or logits, embedding [b, E] averaged over views).
+    """
+
+    def one_view(view):
+        make = jax.vmap(lambda *args: views.evaluation_view(task.view, *args, view))
+        field, lattice = make(batch["density"], batch["lattice"])
+        return apply_model(
+            task, state.ema_params, state.statistics, field, lattice, batch["num_electrons"]
+        )
+
+    # One view at a time: V views at once would take V times the memory of a training step.
+    outputs, embedding = jax.lax.map(one_view, jnp.arange(num_views))
+    outputs = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), outputs)
+    return outputs, embedding.mean(0)

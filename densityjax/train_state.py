@@ -1,0 +1,60 @@
+"""What a step reads and writes."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+PyTree = Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that training changes, and the fitted constants that belong to it.
+
+    Attributes:
+        step: [] int32, updates done.
+        params: {'model': variables, 'log_variance': [T]}.
+        ema_params: exponential moving average of `params`, used in evaluation.
+        opt_state: of the optimiser.
+        key: random key of the run; a step folds in `step` and each example's id.
+        statistics: scalers fitted on training rows, see `densityjax.statistics`.
+    """
+
+    step: jax.Array
+    params: PyTree
+    ema_params: PyTree
+    opt_state: optax.OptState
+    key: jax.Array
+    statistics: PyTree
+
+
+def create_train_state(
+    model, tx: optax.GradientTransformation, statistics: PyTree, seed: int, grid: int
+) -> TrainState:
+    """Initialises parameters from `seed`.
+
+    Args:
+        grid: voxels along an edge of the field that enters the model.
+        statistics: pytree of arrays, see `densityjax.statistics.Statistics.arrays`.
+    """
+    init_key, run_key = jax.random.split(jax.random.key(seed))
+    channels, features = statistics["field_mean"].shape[0], statistics["feature_mean"].shape[0]
+    variables = jax.jit(model.init)(
+        init_key, jnp.zeros((1, grid, grid, grid, channels)), jnp.zeros((1, features))
+    )
+    params = {
+        "model": variables["params"],
+        "log_variance": jnp.zeros(len(model.targets)),
+    }
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        # A copy: the state is donated, and a buffer may be donated only once.
+        ema_params=jax.tree.map(jnp.copy, params),
+        opt_state=tx.init(params),
+        key=jax.random.key_data(run_key),
+        statistics=jax.tree.map(jnp.asarray, statistics),
+    )
