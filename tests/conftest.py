@@ -8,6 +8,8 @@ if _COUNT not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_COUNT}=8".strip()
 
 import densityjax  # noqa: E402, F401  adds its own XLA flag, so it precedes jax
+
+# isort: split
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
