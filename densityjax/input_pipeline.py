@@ -1,10 +1,8 @@
 """Records -> per-host batches: which example comes when, decoded in worker threads."""
 
 import dataclasses
-import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import grain
@@ -36,7 +34,7 @@ def open_dataset(name: str, data_dir: str, build: bool) -> Any:
         builder = tfds_builders.load_builder(name, data_dir)
     except ValueError as error:
         raise DatasetError(f"config.dataset.name: {error}") from error
-    if not builder.info.splits:
+    if not builder.is_prepared():
         if not build:
             raise DatasetError(
                 f"dataset '{name}' is not in config.dataset.data_dir='{data_dir}'; build it with "
@@ -53,16 +51,17 @@ class Records:
 
     Attributes:
         source: sequence of decoded records.
+        rows: [n] positions in `source`.
+        channels: 1 charge, 2 charge and magnetisation.
+        grid: voxels along each axis of the stored density.
         index: [n] int, stable ids within the dataset.
         material_id, formula, chemical_system, code: [n] str.
         lattice: [n, 3, 3] Å.
         num_electrons: [n] of the cell.
         moment: [n] μB, |integral of the magnetisation|, 0 without one.
-        native_spacing: [n] Å, voxel of the source file's grid along its coarsest axis.
         species: n arrays of atomic numbers.
-        labels: {target: [n]} float64, NaN = missing (classes: index, NaN = missing).
-        densities: [n] arrays [G, G, G, channels] if cached, else None.
-        channels: 1 charge, 2 charge and magnetisation.
+        labels: {target: [n]} float64, NaN = missing; classes: int index, -1 = missing.
+        densities: n arrays [G, G, G, channels] if cached, else None.
     """
 
     source: Sequence[dict]
@@ -153,12 +152,13 @@ def load_records(
         values = [record[name] for record in kept]
         return np.asarray([v.decode() if isinstance(v, bytes) else str(v) for v in values])
 
-    labels = {}
-    for spec in specs:
-        values = np.asarray([record["targets"][spec.name] for record in kept], np.float64)  # [n]
-        labels[spec.name] = (
-            np.where(values < 0, np.nan, values) if spec.kind == "classification" else values
+    labels = {
+        spec.name: np.asarray(
+            [record["targets"][spec.name] for record in kept],
+            int if spec.kind == "classification" else np.float64,
         )
+        for spec in specs
+    }
     return Records(
         source=source,
         rows=np.asarray(rows),
@@ -178,19 +178,6 @@ def load_records(
     )
 
 
-def fingerprint(builder: Any, splits: Sequence[str]) -> str:
-    """Short digest of what a run depends on: builder, version, features and the splits' contents."""
-    info = builder.info
-    facts = [info.full_name, repr(info.features)]
-    facts += [f"{name}:{info.splits[name].num_examples}" for name in splits]
-    facts += [
-        f"{path.name}:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-        for name in splits
-        for path in map(Path, info.splits[name].filepaths)
-    ]
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
-
-
 def training_labels(
     records: Records, specs: Sequence[TargetSpec], mean: np.ndarray, std: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -203,10 +190,14 @@ def training_labels(
         (labels [n, T] float32, standardised or class index, 0 where missing;
         mask [n, T] float32, 1 where the label exists).
     """
-    columns = [
-        to_intensive(spec, records.labels[spec.name], records.num_electrons, records.volume)
-        for spec in specs
-    ]
+    columns = []
+    for spec in specs:
+        values = records.labels[spec.name]
+        if spec.kind == "regression":
+            values = to_intensive(spec, values, records.num_electrons, records.volume)
+        else:
+            values = np.where(values < 0, np.nan, values)
+        columns.append(values)
     values = (np.stack(columns, axis=1) - mean) / std  # [n, T]
     mask = np.isfinite(values)
     return np.where(mask, values, 0).astype(np.float32), mask.astype(np.float32)

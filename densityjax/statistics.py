@@ -77,7 +77,9 @@ def fit_statistics(
         values = records.labels[spec.name]
         if spec.kind == "regression":
             values = to_intensive(spec, values, records.num_electrons, records.volume)
-        values = values[np.isfinite(values)]
+            values = values[np.isfinite(values)]
+        else:
+            values = values[values >= 0]
         if len(np.unique(values)) < 2:
             raise DatasetError(
                 f"target '{spec.name}' has {len(values)} labels and no two different ones in the "
@@ -89,7 +91,7 @@ def fit_statistics(
             continue
         means.append(0.0)
         stds.append(1.0)
-        counts = np.bincount(values.astype(int), minlength=spec.num_outputs)
+        counts = np.bincount(values, minlength=spec.num_outputs)
         balanced = len(values) / (np.count_nonzero(counts) * np.maximum(counts, 1))
         class_weights[spec.name] = balanced if balance_classes else np.ones(spec.num_outputs)
 

@@ -32,7 +32,6 @@ class MSA3DCNN(nn.Module):
     dilations: tuple[int, ...] = (1, 2)
     attention: tuple[str, ...] = ("channel", "spatial")
     head_width: int = 64
-    dropout: float = 0.0
     padding: conv_op.Padding = "circular"
     implementation: conv_op.Implementation = "auto"
     dtype: Any = jnp.float32

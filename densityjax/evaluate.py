@@ -1,0 +1,147 @@
+"""Predictions and accuracy for every example of a split, each exactly once."""
+
+import csv
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+
+from densityjax.input_pipeline import Records, evaluation_batches, training_labels
+from densityjax.losses import LossConfig
+from densityjax.metrics import Metrics, target_metrics
+from densityjax.parallel import predict_batch
+from densityjax.statistics import Statistics
+from densityjax.targets import TargetSpec, from_intensive
+from densityjax.train_state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a model says of n materials.
+
+    Attributes:
+        values: {target: [n] in the target's unit, or class probabilities [n, K]}, view average.
+        spread: {target: [n]} standard deviation over views (classes: of the winning probability).
+        loss: {target: [n]} standardised squared error or cross-entropy, NaN = label missing.
+        embedding: [n, E] what the heads see, averaged over views.
+    """
+
+    values: dict[str, np.ndarray]
+    spread: dict[str, np.ndarray]
+    loss: dict[str, np.ndarray]
+    embedding: np.ndarray
+
+
+def physical(
+    spec: TargetSpec, raw: np.ndarray, mean: float, std: float, num_electrons: np.ndarray,
+    volume: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """View average and spread of one target in physical units.
+
+    Args:
+        raw: [n, V, width] standardised values or logits of each view.
+        mean, std: of the intensive training labels.
+        num_electrons, volume: [n] of the cell; Å^3.
+
+    Returns:
+        (values [n] or probabilities [n, K], standard deviation over views [n]).
+    """
+    if spec.kind == "classification":
+        probabilities = softmax(raw.astype(np.float64), axis=-1)  # [n, V, K]
+        average = probabilities.mean(1)
+        winner = average.argmax(-1)  # [n]
+        of_winner = np.take_along_axis(probabilities, winner[:, None, None], axis=2)[:, :, 0]
+        return average, of_winner.std(1)
+    intensive = raw[..., 0].astype(np.float64) * std + mean  # [n, V]
+    values = from_intensive(spec, intensive, num_electrons[:, None], volume[:, None])
+    return values.mean(1), values.std(1)
+
+
+def predict_records(
+    mapped: Callable, state: TrainState, records: Records, specs: Sequence[TargetSpec],
+    statistics: Statistics, batch_size: int,
+) -> Predictions:  # fmt: skip
+    """Runs `parallel.mapped_predict_step` over all records, in order."""
+    parts = [
+        predict_batch(mapped, state, batch) for batch in evaluation_batches(records, batch_size)
+    ]
+    embedding = np.concatenate([part[1] for part in parts])
+    labels, mask = training_labels(records, specs, statistics.label_mean, statistics.label_std)
+    values, spread, loss = {}, {}, {}
+    for column, spec in enumerate(specs):
+        raw = np.concatenate([part[0][spec.name] for part in parts])  # [n, V, width]
+        values[spec.name], spread[spec.name] = physical(
+            spec, raw, statistics.label_mean[column], statistics.label_std[column],
+            records.num_electrons, records.volume,
+        )  # fmt: skip
+        average, label = raw.mean(1), labels[:, column]
+        if spec.kind == "regression":
+            error = np.square(average[:, 0] - label)
+        else:
+            scores = log_softmax(average.astype(np.float64), axis=-1)
+            error = -np.take_along_axis(scores, label.astype(int)[:, None], axis=1)[:, 0]
+        loss[spec.name] = np.where(mask[:, column] > 0, error, np.nan)
+    return Predictions(values, spread, loss, embedding)
+
+
+def selection_loss(
+    predictions: Predictions, specs: Sequence[TargetSpec], config: LossConfig
+) -> float:
+    """Weighted mean over targets of the mean standardised loss: what picks the best checkpoint."""
+    means = [
+        np.nanmean(predictions.loss[spec.name])
+        if np.isfinite(predictions.loss[spec.name]).any()
+        else 0.0
+        for spec in specs
+    ]
+    return float(np.average(means, weights=config.weights))
+
+
+def split_metrics(
+    predictions: Predictions, records: Records, specs: Sequence[TargetSpec]
+) -> dict[str, Metrics]:
+    """Metrics per target, with the spread over views.
+
+    `spread_over_views` is the mean over materials of the standard deviation over views, in the
+    target's unit; `relative_spread` divides it by the standard deviation of the labels.
+    """
+    result = {}
+    for spec in specs:
+        labels = records.labels[spec.name]
+        result[spec.name] = target_metrics(spec, labels, predictions.values[spec.name])
+        spread = float(predictions.spread[spec.name].mean())
+        result[spec.name]["spread_over_views"] = spread
+        if spec.kind == "regression":
+            scale = float(np.nanstd(labels)) if np.isfinite(labels).any() else 0.0
+            result[spec.name]["relative_spread"] = spread / scale if scale > 0 else None
+    return result
+
+
+def write_predictions(
+    path: Path, predictions: Predictions, records: Records, specs: Sequence[TargetSpec]
+) -> None:
+    """One row per material and target; empty truth = no label.
+
+    Columns id, formula, target, truth, prediction, spread, probabilities. Classes are written by
+    name, with their probabilities in class order joined by ';'. Floats are written in full, so
+    equal files mean equal predictions.
+    """
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow("id formula target truth prediction spread probabilities".split())
+        for spec in specs:
+            labels, values = records.labels[spec.name], predictions.values[spec.name]
+            for row in range(len(records)):
+                if spec.kind == "classification":
+                    truth = spec.classes[labels[row]] if labels[row] >= 0 else ""
+                    prediction = spec.classes[values[row].argmax()]
+                    probabilities = ";".join(repr(float(p)) for p in values[row])
+                else:
+                    truth = repr(float(labels[row])) if np.isfinite(labels[row]) else ""
+                    prediction, probabilities = repr(float(values[row])), ""
+                writer.writerow([
+                    records.material_id[row], records.formula[row], spec.name, truth, prediction,
+                    repr(float(predictions.spread[spec.name][row])), probabilities,
+                ])  # fmt: skip

@@ -1,0 +1,101 @@
+"""The files that a run writes about itself: metrics.jsonl, TensorBoard, run.json."""
+
+import json
+import os
+import platform
+import resource
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import psutil
+from tensorboardX import SummaryWriter
+
+_PACKAGES = (
+    "densityjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain",
+    "tensorflow-datasets",
+)  # fmt: skip
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replaces a JSON file atomically."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    partial.replace(path)
+
+
+class MetricLog:
+    """Appends scalars to metrics.jsonl and to TensorBoard files under `workdir/tensorboard`."""
+
+    def __init__(self, workdir: Path, restored_step: int):
+        """Opens the log; on resume, lines after `restored_step` are cut, they will come again."""
+        self._path = workdir / "metrics.jsonl"
+        if self._path.exists():
+            lines = self._path.read_text().splitlines()
+            kept = [line for line in lines if _step_of(line) <= restored_step]
+            self._path.write_text("".join(line + "\n" for line in kept))
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=restored_step + 1)
+
+    def write(self, step: int, epoch: float, split: str, scalars: dict[str, float | None]) -> None:
+        """Writes one line; None marks an undefined metric and is left out of TensorBoard."""
+        line = {"step": step, "epoch": round(epoch, 4), "split": split} | scalars
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        for name, value in scalars.items():
+            if value is not None:
+                self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flushes TensorBoard's queue."""
+        self._board.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):  # the last line of a killed run may be cut
+        return float("inf")
+
+
+def describe_environment(seed: int) -> dict[str, Any]:
+    """Versions, flags, commit and hardware of this process, for run.json."""
+    device = jax.devices()[0]
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+            versions[package] = "not installed"
+    return {
+        "versions": versions,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "command": " ".join(sys.argv),
+        "commit": _commit(),
+        "seed": seed,
+        "hostname": socket.gethostname(),
+        "platform": device.platform,
+        "device_kind": device.device_kind,
+        "num_devices": jax.device_count(),
+        "cpu_count": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+    }
+
+
+def peak_memory_gib() -> float:
+    """Largest resident size of this process so far, GiB (Linux counts in KiB)."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
+
+
+def _commit() -> str:
+    """Commit of the source tree, '-dirty' with uncommitted changes, 'unknown' outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        here = Path(__file__).parent
+        result = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return result.stdout.strip() or "unknown"

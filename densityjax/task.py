@@ -1,0 +1,71 @@
+"""From a config to the static description that steps are built from."""
+
+from ml_collections import ConfigDict
+
+from densityjax.losses import LossConfig
+from densityjax.models import create_model
+from densityjax.optimizer import create_optimizer
+from densityjax.steps import Task
+from densityjax.targets import TargetSpec
+from densityjax.views import ViewConfig
+
+
+def _choice(value: str, key: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise ValueError(f"config.{key}='{value}' is not one of {', '.join(known)}")
+    return value
+
+
+def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: int) -> Task:
+    """Builds the task of a run.
+
+    Args:
+        num_steps: updates of the whole run, which the schedule spans.
+
+    Raises:
+        ValueError: a setting has a value that is not known; names the key.
+    """
+    view, loss = config.view, config.loss
+    kind = _choice(view.kind, "view.kind", ("fractional", "cartesian"))
+    padding = "circular" if kind == "fractional" else view.padding
+    if kind == "cartesian":
+        _choice(padding, "view.padding", ("zero", "valid"))
+    unknown = set(loss.target_weights) - {spec.name for spec in specs}
+    if unknown:
+        raise ValueError(f"config.loss.target_weights names {sorted(unknown)}, not in the targets")
+    if not set(config.model.attention) <= {"channel", "spatial"}:
+        raise ValueError("config.model.attention may hold 'channel' and 'spatial'")
+    _choice(config.model.implementation, "model.implementation", ("auto", "lax", "folded"))
+    return Task(
+        model=create_model(config.model, specs, padding),
+        specs=specs,
+        view=ViewConfig(
+            kind=kind,
+            size=view.size,
+            spacing=view.spacing,
+            roll=view.roll,
+            cube_operations=view.cube_operations,
+            rotate=view.rotate,
+            flip_spin=view.flip_spin,
+        ),
+        loss=LossConfig(
+            regression=_choice(loss.regression, "loss.regression", ("mse", "huber")),
+            huber_delta=loss.huber_delta,
+            weights=tuple(float(loss.target_weights.get(spec.name, 1.0)) for spec in specs),
+            weighting=_choice(loss.weighting, "loss.weighting", ("fixed", "uncertainty")),
+        ),
+        tx=create_optimizer(config.optimizer, num_steps),
+        field_transform=_choice(config.input.transform, "input.transform", ("linear", "log")),
+        log_clamp=config.input.log_clamp,
+        lattice_features=_choice(
+            config.input.lattice_features,
+            "input.lattice_features",
+            ("none", "volume_per_electron", "metric"),
+        ),
+        ema_decay=config.train.ema_decay,
+    )
+
+
+def field_size(config: ConfigDict, stored_grid: int) -> int:
+    """Voxels along an edge of the field that enters the model."""
+    return stored_grid if config.view.kind == "fractional" else config.view.size

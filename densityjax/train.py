@@ -1,0 +1,415 @@
+"""Training: `train_and_evaluate(config, workdir)`."""
+
+import dataclasses
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tfds_builders
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from densityjax import parallel, run_log
+from densityjax.baselines import Rows, baseline_metrics
+from densityjax.checkpoint import Checkpoints
+from densityjax.evaluate import (
+    Predictions,
+    predict_records,
+    selection_loss,
+    split_metrics,
+    write_predictions,
+)
+from densityjax.input_pipeline import (
+    BatchSource,
+    Records,
+    iterate_batches,
+    load_records,
+    open_dataset,
+    training_labels,
+)
+from densityjax.metrics import Metrics, average_r2
+from densityjax.optimizer import create_schedule
+from densityjax.statistics import Statistics, fit_statistics
+from densityjax.steps import Task
+from densityjax.targets import TargetSpec, get_specs
+from densityjax.task import create_task, field_size
+from densityjax.train_state import TrainState, create_train_state
+
+log = logging.getLogger("densityjax")
+
+# Where a run finds its data and how it reports may change between its parts; its result may not.
+_FREE_KEYS = ("dataset.data_dir", "dataset.build", "dataset.cache_in_memory", "train.log_every_steps",
+              "train.num_threads")  # fmt: skip
+
+
+class RunError(RuntimeError):
+    """A run cannot start or go on, for a reason that the message names with its remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that a run is made of before its first step."""
+
+    config: ConfigDict
+    workdir: Path
+    specs: tuple[TargetSpec, ...]
+    splits: dict[str, Records]  # train, validation, test
+    statistics: Statistics
+    task: Task
+    source: BatchSource
+    facts: dict[str, Any]  # what run.json says
+
+
+def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+    """Trains a model, evaluates its best state, and leaves everything in `workdir`.
+
+    Running it again with the same config resumes after the latest checkpoint, or only evaluates.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        RunError, DatasetError, ValueError: a setting, dataset or work directory does not fit, or
+        the loss is not finite; the last good checkpoint stays.
+    """
+    started = time.time()
+    run = prepare_run(config, Path(workdir))
+    state = create_train_state(
+        run.task.model, run.task.tx, run.statistics.arrays(), config.seed,
+        field_size(config, run.splits["train"].grid),
+    )  # fmt: skip
+    run.facts["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(state.params["model"]))
+    checkpoints = Checkpoints(run.workdir)
+    try:
+        state = train(run, state, checkpoints)
+        ready = time.time()
+        result = evaluate_best(run, state, checkpoints)
+    finally:
+        checkpoints.close()
+    run.facts["seconds"]["evaluate"] = round(time.time() - ready, 1)
+    run.facts["seconds"]["total"] = round(time.time() - started, 1)
+    run.facts["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    run.facts["peak_memory_gib"] = run_log.peak_memory_gib()
+    run_log.write_json(run.workdir / "run.json", run.facts)
+    return result
+
+
+def prepare_run(config: ConfigDict, workdir: Path) -> Run:
+    """Loads data, fits statistics on the training rows, and claims the work directory."""
+    started = time.time()
+    specs = get_specs(config.targets)
+    train_config, data = config.train, config.dataset
+    parallel.check_batch_size(train_config.batch_size, train_config.accumulation_steps)
+    folds = {
+        "train": tuple(data.train_folds),
+        "validation": (data.validation_fold,),
+        "test": (data.test_fold,),
+    }
+    used = [fold for group in folds.values() for fold in group]
+    if len(set(used)) != len(used):
+        raise RunError(f"config.dataset uses a fold in two roles: {folds}")
+    check_workdir(config, workdir)
+    builder = open_dataset(data.name, data.data_dir, data.build)
+    splits = {
+        role: load_records(
+            builder, [f"fold{fold}" for fold in group], specs, channels=config.input.channels,
+            spin_polarized_only=data.spin_polarized_only, cache_in_memory=data.cache_in_memory,
+        )
+        for role, group in folds.items()
+    }  # fmt: skip
+    statistics = fit_statistics(
+        splits["train"], specs, field_transform=config.input.transform,
+        log_clamp=config.input.log_clamp, lattice_feature_kind=config.input.lattice_features,
+        balance_classes=config.loss.balance_classes,
+    )  # fmt: skip
+    labels, mask = training_labels(
+        splits["train"], specs, statistics.label_mean, statistics.label_std
+    )
+    source = BatchSource(
+        records=splits["train"], labels=labels, mask=mask, seed=config.seed,
+        batch_size=train_config.batch_size, num_steps=0, host=jax.process_index(),
+        num_hosts=jax.process_count(),
+    )  # fmt: skip
+    source = dataclasses.replace(source, num_steps=train_config.epochs * source.steps_per_epoch)
+    workdir.mkdir(parents=True, exist_ok=True)
+    run_log.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
+    statistics.save(workdir / "statistics.json")
+    facts = run_log.describe_environment(config.seed) | {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "dataset": {
+            "name": builder.info.full_name,
+            "version": str(builder.version),
+            "fingerprint": tfds_builders.fingerprint(builder),
+            **{f"{role}_examples": len(records) for role, records in splits.items()},
+            "train_folds": list(data.train_folds),
+            "validation_fold": data.validation_fold,
+            "test_fold": data.test_fold,
+        },
+        "seconds": {"build": round(time.time() - started, 1)},
+    }
+    task = create_task(config, specs, source.num_steps)
+    return Run(config, workdir, specs, splits, statistics, task, source, facts)
+
+
+def check_workdir(config: ConfigDict, workdir: Path) -> None:
+    """Refuses a work directory that holds a run of another config.
+
+    Raises:
+        RunError: lists the differing keys with both values.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    old = _flatten(json.loads(path.read_text()))
+    new = _flatten(json.loads(config.to_json_best_effort()))
+    differing = [
+        f"  {key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in _FREE_KEYS
+    ]
+    if differing:
+        raise RunError(
+            f"{workdir} holds a run of another config:\n" + "\n".join(differing)
+            + "\nuse another --workdir, or remove this one to start over"
+        )  # fmt: skip
+
+
+def _flatten(config: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        flat |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def train(run: Run, state: TrainState, checkpoints: Checkpoints) -> TrainState:
+    """Runs the remaining steps; the latest and best states are in `checkpoints` afterwards."""
+    config, steps_per_epoch = run.config.train, run.source.steps_per_epoch
+    state = parallel.replicate(state)
+    restored = checkpoints.restore_latest(state)
+    position = {"step": 0, "best_loss": float("inf"), "best_step": 0, "waited": 0, "seconds": 0.0}
+    if restored is not None:
+        state, position = restored
+        log.info("Resuming %s after step %d", run.workdir, position["step"])
+    train_step = parallel.mapped_train_step(run.task)
+    predict_step = parallel.mapped_predict_step(run.task, run.config.view.validation_views)
+    metric_log = run_log.MetricLog(run.workdir, position["step"])
+    progress = Progress(run.source.num_steps, position["step"], steps_per_epoch)
+    window = Window(run, metric_log, progress)
+    batches = iterate_batches(run.source, position["step"], config.num_threads)
+    stop, started = _stops_early(config, position), time.time() - position["seconds"]
+    for step in range(position["step"] + 1, run.source.num_steps + 1):
+        if stop:
+            break
+        batch = parallel.split_batch(next(batches), config.accumulation_steps)
+        state, metrics = train_step(state, batch)
+        window.add(step, metrics)
+        epoch, rest = divmod(step, steps_per_epoch)
+        last = step == run.source.num_steps
+        if last or (rest == 0 and epoch % config.evaluate_every_epochs == 0):
+            window.flush()  # so that no state after a non-finite loss is saved
+            predictions = predict_records(
+                predict_step, state, run.splits["validation"], run.specs, run.statistics,
+                config.batch_size,
+            )  # fmt: skip
+            loss = selection_loss(predictions, run.specs, run.task.loss)
+            _log_validation(run, metric_log, progress, step, loss, predictions)
+            better = loss < position["best_loss"]
+            position = {
+                "step": step,
+                "best_loss": loss if better else position["best_loss"],
+                "best_step": step if better else position["best_step"],
+                "waited": 0 if better else position["waited"] + 1,
+                "seconds": time.time() - started,
+            }
+            checkpoints.save(state, step, position, best=better)
+            stop = _stops_early(config, position)
+    progress.close()
+    metric_log.close()
+    checkpoints.wait()
+    run.facts["steps"] = position["step"]
+    run.facts["seconds"]["compile"] = round(window.compile_seconds, 1)
+    run.facts["seconds"]["train"] = round(position["seconds"], 1)
+    run.facts["seconds_per_epoch"] = round(
+        position["seconds"] * steps_per_epoch / max(position["step"], 1), 2
+    )
+    return state
+
+
+def _stops_early(config: ConfigDict, position: dict[str, Any]) -> bool:
+    return 0 < config.early_stop_evaluations <= position["waited"]
+
+
+class Window:
+    """Collects step metrics on the device and writes their averages some steps later.
+
+    Reading a value of the step just started would make the host wait for it; by the time a window
+    is written the next one has been queued.
+    """
+
+    def __init__(self, run: Run, metric_log: run_log.MetricLog, progress: "Progress"):
+        self._run, self._log, self._progress = run, metric_log, progress
+        self._schedule = create_schedule(run.config.optimizer, run.source.num_steps)
+        self._current: list[tuple[int, dict]] = []
+        self._previous: list[tuple[int, dict]] = []
+        self.compile_seconds = 0.0
+        self._created = time.time()
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Notes one step."""
+        if not self.compile_seconds:  # the first call returns once it has been compiled
+            self.compile_seconds = time.time() - self._created
+        self._current.append((step, metrics))
+        self._progress.advance()
+        if len(self._current) == self._run.config.train.log_every_steps:
+            self._write(self._previous)
+            self._previous, self._current = self._current, []
+
+    def flush(self) -> None:
+        """Writes everything noted; waits for the device."""
+        self._write(self._previous)
+        self._write(self._current)
+        self._previous, self._current = [], []
+
+    def _write(self, window: list[tuple[int, dict]]) -> None:
+        if not window:
+            return
+        values = jax.device_get([metrics for _, metrics in window])
+        for (step, _), metrics in zip(window, values):
+            if not np.isfinite(metrics["loss"]) or not np.isfinite(metrics["grad_norm"]):
+                raise RunError(
+                    f"the training loss is not finite at step {step} (loss {metrics['loss']}, "
+                    f"gradient norm {metrics['grad_norm']}); the last good checkpoint stays in "
+                    f"{self._run.workdir}: lower config.optimizer.learning_rate or look for "
+                    "labels out of range, and start in another --workdir"
+                )
+        step = window[-1][0]
+        sums, counts = (sum(v[k] for v in values) for k in ("target_sum", "target_count"))
+        scalars = {
+            "loss": float(np.mean([v["loss"] for v in values])),
+            "learning_rate": float(self._schedule(step - 1)),
+            "grad_norm": float(np.mean([v["grad_norm"] for v in values])),
+        }
+        for spec, total, count in zip(self._run.specs, sums, counts):
+            scalars[f"loss/{spec.name}"] = float(total / count) if count else None
+        epoch = step / self._run.source.steps_per_epoch
+        self._log.write(step, epoch, "train", scalars)
+        self._progress.note(loss=scalars["loss"])
+
+
+class Progress:
+    """A bar with ETA on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, num_steps: int, done: int, steps_per_epoch: int):
+        self._bar = (
+            tqdm(total=num_steps, initial=done, unit="step", dynamic_ncols=True)
+            if sys.stderr.isatty()
+            else None
+        )
+        self._num_steps, self._done, self._first = num_steps, done, done
+        self._steps_per_epoch, self._started = steps_per_epoch, time.time()
+        self._facts: dict[str, float] = {}
+
+    def advance(self) -> None:
+        """Counts one step."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update()
+
+    def note(self, **facts: float) -> None:
+        """Shows values beside the bar, or with the next line."""
+        self._facts |= facts
+        if self._bar is not None:
+            self._bar.set_postfix({name: f"{value:.3f}" for name, value in self._facts.items()})
+
+    def line(self) -> None:
+        """Prints a plain line, without a terminal."""
+        if self._bar is not None:
+            return
+        taken = time.time() - self._started
+        left = taken / max(self._done - self._first, 1) * (self._num_steps - self._done)
+        facts = ", ".join(f"{name} {value:.3f}" for name, value in self._facts.items())
+        log.info(
+            "epoch %d of %d, step %d of %d: %s; %.0f s left",
+            self._done // self._steps_per_epoch, self._num_steps // self._steps_per_epoch,
+            self._done, self._num_steps, facts, left,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _log_validation(
+    run: Run, metric_log: run_log.MetricLog, progress: Progress, step: int, loss: float,
+    predictions: Predictions,
+) -> None:  # fmt: skip
+    metrics = split_metrics(predictions, run.splits["validation"], run.specs)
+    scalars: dict[str, float | None] = {"loss": loss}
+    average = average_r2(metrics, run.specs)
+    if average is not None:
+        scalars["average_r2"] = average
+    for spec in run.specs:
+        names = ("r2", "mae") if spec.kind == "regression" else ("accuracy", "roc_auc")
+        scalars |= {f"{spec.name}/{name}": metrics[spec.name][name] for name in names}
+    metric_log.write(step, step / run.source.steps_per_epoch, "validation", scalars)
+    shown = {"validation loss": loss}
+    if average is not None:
+        shown["validation R2"] = average
+    progress.note(**shown)
+    progress.line()
+
+
+def evaluate_best(run: Run, state: TrainState, checkpoints: Checkpoints) -> dict[str, Any]:
+    """Evaluates the best state on the validation and test folds, beside the baselines.
+
+    Writes metrics.json, predictions.csv (test) and predictions_validation.csv.
+
+    Args:
+        state: any state of the run, as a template.
+    """
+    restored = checkpoints.restore_best(state)
+    if restored is None:
+        raise RunError(f"{run.workdir} has no checkpoint to evaluate: config.train.epochs is 0?")
+    best, position = restored
+    mapped = parallel.mapped_predict_step(run.task, run.config.view.evaluation_views)
+    result: dict[str, Any] = {"average": {}, "baselines": {}}
+    rows = {role: baseline_rows(records) for role, records in run.splits.items()}
+    for role, name in (("validation", "predictions_validation.csv"), ("test", "predictions.csv")):
+        records = run.splits[role]
+        predictions = predict_records(
+            mapped, best, records, run.specs, run.statistics, run.config.train.batch_size
+        )
+        metrics: dict[str, Metrics] = split_metrics(predictions, records, run.specs)
+        result[role] = metrics
+        result["average"][role] = {
+            "r2": average_r2(metrics, run.specs),
+            "r2_without_identities": average_r2(metrics, run.specs, identities=False),
+        }
+        result["baselines"][role] = baseline_metrics(rows["train"], rows[role], run.specs)
+        write_predictions(run.workdir / name, predictions, records, run.specs)
+    result |= {
+        "best_step": position["best_step"],
+        "best_validation_loss": position["best_loss"],
+        "view": run.task.view.kind,
+        "evaluation_views": run.config.view.evaluation_views,
+        "identity_targets": [spec.name for spec in run.specs if spec.identity is not None],
+    }
+    run_log.write_json(run.workdir / "metrics.json", result)
+    return result
+
+
+def baseline_rows(records: Records) -> Rows:
+    """The numbers of each record that the baselines see."""
+    return Rows(
+        labels=records.labels,
+        grid_mean=records.num_electrons / records.volume,
+        volume=records.volume,
+        moment=records.moment,
+    )
