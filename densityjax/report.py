@@ -23,7 +23,7 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MultipleLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 from sklearn.metrics import roc_curve
 
 from densityjax.baselines import BASELINES
@@ -47,6 +47,8 @@ CLASSIFICATION = {
     "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "roc_auc": "ROC AUC",
     "pr_auc": "PR AUC", "macro_f1": "Macro-F1",
 }  # fmt: skip
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 WORST = 3  # materials named per target
 TEMPLATE = Path(__file__).with_name("report_template.html")
 RUN_FIELDS = (
@@ -170,8 +172,8 @@ def number(value: float | None) -> str:
         return "0"
     exponent = math.floor(math.log10(abs(float(f"{value:.2e}"))))
     if not -4 <= exponent < 6:
-        mantissa = f"{value / 10.0**exponent:.2f}"
-        return f"{mantissa}×10^{exponent}".replace("-", "−")
+        power = str(exponent).translate(SUPERSCRIPTS)
+        return f"{value / 10.0**exponent:.2f}×10{power}".replace("-", "−")
     return f"{value:,.{max(0, 2 - exponent)}f}".replace("-", "−")
 
 
@@ -201,8 +203,7 @@ def formula_html(formula: str) -> Markup:
 
 def formula_text(formula: str) -> str:
     """Formula with its digits as Unicode subscripts, for figures."""
-    subscripts = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-    return re.sub(r"(?<=[A-Za-z)\]])\d+", lambda m: m[0].translate(subscripts), formula)
+    return re.sub(r"(?<=[A-Za-z)\]])\d+", lambda m: m[0].translate(SUBSCRIPTS), formula)
 
 
 def _with_unit(text: str, spec: TargetSpec) -> str:
@@ -357,8 +358,9 @@ def _loss_curves(folder: Path, run: Run) -> Picture:
         )
     _mark_best(axes, _best_epoch(run))
     axes.set(xlabel="Epoch", title="Loss (standardised targets)")
+    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
     axes.set_xlim(left=0)
-    axes.legend(ncols=3, loc="upper right")
+    axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
     alt = f"Loss against epoch: last training {last['train']}, validation {last['validation']}."
     return _picture(folder, "loss", figure, alt)
 
@@ -379,6 +381,7 @@ def _score_curve(folder: Path, run: Run, spec: TargetSpec) -> Picture | None:
     axes.set_xlim(0, max(epochs[-1], best or 0) * 1.03 or 1)
     axes.yaxis.set_major_locator(MultipleLocator(0.5 if spec.kind == "regression" else 0.25))
     axes.set(xlabel="Epoch", title=spec.label, ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     alt = (
         f"Validation {label} of {spec.label} against epoch: first {score(float(values[0]))}, "
         f"highest {score(float(values.max()))}, last {score(float(values[-1]))}."
