@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from densityjax import parallel, run_log
+from densityjax.applicability import fit_applicability
 from densityjax.baselines import Rows, baseline_metrics
 from densityjax.checkpoint import Checkpoints
 from densityjax.evaluate import (
@@ -369,7 +370,8 @@ def _log_validation(
 def evaluate_best(run: Run, state: TrainState, checkpoints: Checkpoints) -> dict[str, Any]:
     """Evaluates the best state on the validation and test folds, beside the baselines.
 
-    Writes metrics.json, predictions.csv (test) and predictions_validation.csv.
+    Writes metrics.json, predictions.csv (test), predictions_validation.csv, and applicability.npz
+    for `densityjax.predict`.
 
     Args:
         state: any state of the run, as a template.
@@ -402,6 +404,11 @@ def evaluate_best(run: Run, state: TrainState, checkpoints: Checkpoints) -> dict
         "identity_targets": [spec.name for spec in run.specs if spec.identity is not None],
     }
     run_log.write_json(run.workdir / "metrics.json", result)
+    known = predict_records(
+        mapped, best, run.splits["train"], run.specs, run.statistics, run.config.train.batch_size
+    )
+    applicability = fit_applicability(run.splits["train"], known.embedding)
+    applicability.save(run.workdir / "applicability.npz")
     return result
 
 
