@@ -58,7 +58,7 @@ def example_losses(
             loss = optax.softmax_cross_entropy_with_integer_labels(output, index)
             loss = loss * class_weights[spec.name][index]
         elif config.regression == "huber":
-            loss = optax.huber_loss(output[:, 0], label, config.huber_delta)
+            loss = optax.huber_loss(output[:, 0], label, delta=config.huber_delta)
         else:
             loss = jnp.square(output[:, 0] - label)
         chex.assert_equal_shape([loss, label])
