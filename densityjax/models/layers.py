@@ -50,11 +50,18 @@ class MultiScaleConv3D(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         share, rest = divmod(self.features, len(self.dilations))
+
+        def centre(dilation: int) -> jax.Array:
+            # Without padding a branch loses `dilation` voxels a side: all lose as many as the widest.
+            margin = max(self.dilations) - dilation if self.padding == "valid" else 0
+            inner = slice(margin, -margin or None)
+            return x[:, inner, inner, inner]
+
         branches = [
             Conv3D(
                 share + (i < rest), 3, self.stride, dilation, self.padding, self.implementation,
                 self.dtype, name=f"dilation{dilation}",
-            )(x)
+            )(centre(dilation))
             for i, dilation in enumerate(self.dilations)
         ]  # fmt: skip
         return jnp.concatenate(branches, axis=-1)

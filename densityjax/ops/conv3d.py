@@ -41,12 +41,20 @@ def conv3d(
 
     Returns:
         [B, X', Y', Z', C_out]; X' = ceil(X / stride) unless 'valid'.
+
+    Raises:
+        ValueError: the field is smaller than the kernel, with 'valid' padding.
     """
     if implementation == "auto":
         implementation = "folded" if jax.default_backend() == "cpu" else "lax"
     if kernel.shape[0] == 1:
         return x[:, ::stride, ::stride, ::stride] @ kernel[0, 0, 0]
     reach = dilation * (kernel.shape[0] - 1) // 2
+    if padding == "valid" and min(x.shape[1:4]) <= 2 * reach:
+        raise ValueError(
+            f"a field of {x.shape[1:4]} is too small for a {kernel.shape[0]}^3 kernel with dilation "
+            f"{dilation} and 'valid' padding: enlarge the view, or choose padding 'zero'"
+        )
     x = pad3d(x, (reach, reach), padding)
     convolve: Callable = {"lax": _lax, "folded": _folded}[implementation]
     return convolve(x, kernel, stride, dilation)

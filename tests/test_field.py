@@ -1,0 +1,15 @@
+import numpy as np
+
+from densityjax.models.field import transform_field
+
+
+def test_log_takes_the_charge_alone_and_clamps_it():
+    field = np.array([[-0.2, -0.3], [0.0, 0.5], [2.0, 0.0]], np.float32)
+    result = transform_field(field, "log", 1e-3)
+    expected = [[np.log(1e-3), -0.3], [np.log(1e-3), 0.5], [np.log(2.0), 0.0]]
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+def test_linear_is_the_field_itself():
+    field = np.array([[-0.2, -0.3]], np.float32)
+    assert transform_field(field, "linear", 1e-3) is field
