@@ -54,6 +54,7 @@ def get_config() -> ConfigDict:
     model.dilations = (1, 2)
     model.attention = ("channel", "spatial")
     model.head_width = 64
+    model.dropout = 0.3  # of the embedding that the heads share
     model.implementation = "auto"  # of convolutions, see densityjax/ops/conv3d.py
     model.dtype = "float32"  # 'float32' or 'bfloat16'; parameters are float32
 
@@ -67,7 +68,7 @@ def get_config() -> ConfigDict:
     config.optimizer = optimizer = ConfigDict()
     optimizer.learning_rate = 2e-3
     optimizer.warmup_fraction = 0.05
-    optimizer.weight_decay = 1e-2
+    optimizer.weight_decay = 0.1
     optimizer.clip_norm = 1.0
     optimizer.b1 = 0.9
     optimizer.b2 = 0.99
@@ -77,7 +78,7 @@ def get_config() -> ConfigDict:
     train.accumulation_steps = 1
     train.epochs = 50
     train.evaluate_every_epochs = 5
-    train.early_stop_evaluations = 0  # stop after so many without a better validation loss; 0: never
+    train.early_stop_evaluations = 0  # stop after so many without a better loss; 0: never
     train.ema_decay = 0.99
     train.log_every_steps = 10
     train.num_threads = 2  # that decode records

@@ -1,34 +1,52 @@
-"""Command line: `python -m densityjax.main --config=configs/elastic.py --workdir=runs/elastic`."""
+"""Command line: `python -m densityjax.main --config=configs/elastic.py --workdir=runs/elastic`.
+
+Any value of the config can be given on the command line: `--config.optimizer.learning_rate=3e-4`,
+`--config.targets="('bulk_modulus', 'shear_modulus')"`.
+"""
 
 import logging
 import sys
 
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 config_flags.DEFINE_config_file("config", None, "File with get_config(), e.g. configs/elastic.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; rerunning resumes it.")
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; exits with one line on an unknown key or a missing config file."""
+    try:
+        rest = flags.FLAGS(argv)
+        _ = flags.FLAGS.config  # read now, so that a broken file is reported here
+    except flags.Error as error:
+        sys.exit(f"error: {error}; see --help")
+    except (AttributeError, KeyError, TypeError, OSError) as error:
+        # ml_collections raises these for keys that the config does not declare, with close ones.
+        text = str(error.args[0] if error.args else error).strip("'\"").replace("\\n", " ")
+        sys.exit("error: --config: " + " ".join(text.split()))
+    return rest
+
+
 def main(argv: list[str]) -> None:
     """Trains, evaluates and writes the report."""
     if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+        sys.exit(f"error: unexpected arguments {argv[1:]}; see --help")
     # Imported late so that --help and mistakes in flags answer at once.
-    from densityjax.input_pipeline import DatasetError
     from densityjax.report import write_report
     from densityjax.train import RunError, train_and_evaluate
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for noisy in ("absl", "jax", "orbax"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    absl_logging.set_verbosity(absl_logging.WARNING)  # of Orbax and TFDS
+    logging.getLogger("jax").setLevel(logging.WARNING)
     try:
         train_and_evaluate(flags.FLAGS.config, _WORKDIR.value)
-    except (RunError, DatasetError, ValueError) as error:
+        print(f"Report: {write_report(_WORKDIR.value)}")
+    except (RunError, ValueError) as error:  # dataset, target and report errors are ValueErrors
         sys.exit(f"error: {error}")
-    print(f"Report: {write_report(_WORKDIR.value)}")
 
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -38,7 +38,7 @@ class Task:
 
 def apply_model(
     task: Task, params: Any, statistics: Any, field: jax.Array, lattice: jax.Array,
-    num_electrons: jax.Array,
+    num_electrons: jax.Array, keys: jax.Array | None = None,
 ) -> tuple[dict[str, jax.Array], jax.Array]:  # fmt: skip
     """Standardises a view and runs the model.
 
@@ -46,6 +46,7 @@ def apply_model(
         field: [B, S, S, S, C] e/Å^3.
         lattice: [B, 3, 3] Å.
         num_electrons: [B].
+        keys: [B] random keys of dropout, None in evaluation.
 
     Returns:
         ({target: [B, width]}, embedding [B, E]).
@@ -54,7 +55,7 @@ def apply_model(
     field = (field - statistics["field_mean"]) / statistics["field_std"]
     features = lattice_features(lattice, num_electrons, task.lattice_features)  # [B, F]
     features = (features - statistics["feature_mean"]) / statistics["feature_std"]
-    return task.model.apply({"params": params["model"]}, field, features)
+    return task.model.apply({"params": params["model"]}, field, features, keys)
 
 
 def train_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[TrainState, Batch]:
@@ -77,10 +78,12 @@ def train_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[TrainSta
     view = jax.vmap(lambda *args: views.training_view(task.view, *args))
 
     def loss_fn(params, micro):
-        keys = jax.vmap(lambda index: jax.random.fold_in(step_key, index))(micro["index"])
-        field, lattice = view(micro["density"], micro["lattice"], keys)
+        keys = jax.vmap(lambda index: jax.random.split(jax.random.fold_in(step_key, index)))(
+            micro["index"]
+        )  # [b, 2]
+        field, lattice = view(micro["density"], micro["lattice"], keys[:, 0])
         outputs, _ = apply_model(
-            task, params, state.statistics, field, lattice, micro["num_electrons"]
+            task, params, state.statistics, field, lattice, micro["num_electrons"], keys[:, 1]
         )
         sums = losses.example_losses(
             outputs, micro["labels"], micro["mask"], state.statistics["class_weights"],
@@ -122,7 +125,7 @@ def train_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[TrainSta
     )
     metrics = {
         "loss": loss,
-        "grad_norm": optax.global_norm(gradient),
+        "grad_norm": optax.tree.norm(gradient),
         "target_sum": sums,
         "target_count": count,
     }

@@ -1,8 +1,10 @@
 """Models: a trunk over the density grid, heads per target, built from static configuration."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from densityjax.models.msa3dcnn import MSA3DCNN
 from densityjax.targets import TargetSpec
@@ -10,7 +12,7 @@ from densityjax.targets import TargetSpec
 _MODELS = {"msa3dcnn": MSA3DCNN}
 
 
-def create_model(config: ConfigDict, specs: tuple[TargetSpec, ...], padding: str) -> nn.Module:
+def create_model(config: Mapping[str, Any], specs: tuple[TargetSpec, ...], padding: str) -> nn.Module:
     """Builds the model that `config.model` describes.
 
     Args:

@@ -1,5 +1,6 @@
 """Layers of the trunk: convolution, multi-scale convolution, attention, residual block."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 from densityjax.ops import conv3d as conv_op
 
 Dtype = Any
+# Uniform draws: XLA's CPU compiler takes seconds over the inverse error function of normal ones.
+Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.lecun_uniform())
 
 
 class Conv3D(nn.Module):
@@ -25,7 +28,7 @@ class Conv3D(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel_size,) * 3 + (x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        kernel = self.param("kernel", nn.initializers.he_uniform(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         y = conv_op.conv3d(
             x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride,
@@ -77,8 +80,8 @@ class ChannelAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         pooled = x.mean(axis=(1, 2, 3))  # [B, C]
-        hidden = nn.silu(nn.Dense(max(channels // self.reduction, 4), dtype=self.dtype)(pooled))
-        gate = nn.sigmoid(nn.Dense(channels, dtype=self.dtype)(hidden))
+        hidden = nn.silu(Dense(max(channels // self.reduction, 4), dtype=self.dtype)(pooled))
+        gate = nn.sigmoid(Dense(channels, dtype=self.dtype)(hidden))
         return x * gate[:, None, None, None, :]
 
 

@@ -22,6 +22,7 @@ class MSA3DCNN(nn.Module):
         dilations: of the parallel convolutions in every block and in the stem.
         attention: which of 'channel' and 'spatial' every block has.
         head_width: hidden width of each head.
+        dropout: fraction of the embedding that training hides from the heads.
         padding: 'circular' for the fractional view, 'zero' or 'valid' for the Cartesian one.
     """
 
@@ -32,6 +33,7 @@ class MSA3DCNN(nn.Module):
     dilations: tuple[int, ...] = (1, 2)
     attention: tuple[str, ...] = ("channel", "spatial")
     head_width: int = 64
+    dropout: float = 0.0
     padding: conv_op.Padding = "circular"
     implementation: conv_op.Implementation = "auto"
     dtype: Any = jnp.float32
@@ -43,13 +45,15 @@ class MSA3DCNN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, field: jax.Array, features: jax.Array
+        self, field: jax.Array, features: jax.Array, keys: jax.Array | None = None
     ) -> tuple[dict[str, jax.Array], jax.Array]:
         """Predicts standardised targets.
 
         Args:
             field: [B, G, G, G, C] standardised density.
             features: [B, F] standardised invariants of the cell, F may be 0.
+            keys: [B] random keys of dropout, one per example so that the result does not depend
+              on how examples are spread over devices; None in evaluation.
 
         Returns:
             ({target: [B, width]} standardised value or class logits, float32;
@@ -72,8 +76,13 @@ class MSA3DCNN(nn.Module):
         x = nn.silu(x).astype(jnp.float32)  # [B, g, g, g, W]
         pooled = jnp.concatenate([x.mean(axis=(1, 2, 3)), x.max(axis=(1, 2, 3))], axis=-1)
         embedding = jnp.concatenate([nn.LayerNorm(name="pooled_norm")(pooled), features], axis=-1)
+        visible = embedding
+        if keys is not None and self.dropout > 0:
+            keep = 1.0 - self.dropout
+            draw = jax.vmap(lambda key: jax.random.bernoulli(key, keep, embedding.shape[1:]))
+            visible = jnp.where(draw(keys), embedding / keep, 0.0)
         outputs = {}
         for name, width in self.targets:
-            hidden = nn.silu(nn.Dense(self.head_width, name=f"{name}_hidden")(embedding))
-            outputs[name] = nn.Dense(width, name=f"{name}_out")(hidden)
+            hidden = nn.silu(layers.Dense(self.head_width, name=f"{name}_hidden")(visible))
+            outputs[name] = layers.Dense(width, name=f"{name}_out")(hidden)
         return outputs, embedding

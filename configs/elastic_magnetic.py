@@ -1,0 +1,20 @@
+"""Magnetic moment from charge and magnetisation, on the 154 crystals computed with spin.
+
+Reproduces: the magnetic setting of arXiv 2510.13207 at the size of two CPU cores.
+Command: python -m densityjax.main --config=configs/elastic_magnetic.py --workdir=runs/magnetic
+"""
+
+from ml_collections import ConfigDict
+
+from configs import elastic
+
+
+def get_config() -> ConfigDict:
+    """configs/elastic.py with a second channel and one target."""
+    config = elastic.get_config()
+    config.targets = ("magnetic_moment",)
+    config.dataset.spin_polarized_only = True
+    config.input.channels = 2
+    config.train.epochs = 120
+    config.train.evaluate_every_epochs = 10
+    return config

@@ -1,0 +1,19 @@
+"""The paper's magnetic setting: magnetic moment from charge and magnetisation, 2,122 magnetic entries.
+
+Reproduces: arXiv 2510.13207. Not run here, as configs/paper_nonmagnetic.py says.
+Command: python -m densityjax.main --config=configs/paper_magnetic.py --workdir=runs/magnetic
+"""
+
+from ml_collections import ConfigDict
+
+from configs import paper_nonmagnetic
+
+
+def get_config() -> ConfigDict:
+    """configs/paper_nonmagnetic.py with its own data and target."""
+    config = paper_nonmagnetic.get_config()
+    config.dataset.name = "materials_project/magnetic_grid64"
+    config.targets = ("magnetic_moment",)
+    config.dataset.spin_polarized_only = True
+    config.input.channels = 2
+    return config

@@ -1,0 +1,120 @@
+"""Every config loads, validates and has the shapes of a step; every key is declared and read."""
+
+import importlib
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from ml_collections import ConfigDict
+
+from configs import elastic
+from densityjax import parallel
+from densityjax.models.lattice_features import NUM_FEATURES
+from densityjax.targets import get_specs
+from densityjax.task import create_task, field_size
+from densityjax.train_state import create_train_state
+
+ROOT = Path(__file__).parents[1]
+NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
+
+
+def _load(name: str) -> ConfigDict:
+    return importlib.import_module(f"configs.{name}").get_config()
+
+
+def _keys(config: ConfigDict, prefix: str = "") -> set[str]:
+    keys = set()
+    for key, value in config.items():
+        free = f"{prefix}{key}" == "loss.target_weights"
+        nested = isinstance(value, ConfigDict) and not free
+        keys |= _keys(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}"}
+    return keys
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes(name: str):
+    """A whole training step, traced without arrays, on 8 devices."""
+    config = _load(name)
+    specs = get_specs(config.targets)
+    grid = int(re.search(r"grid(\d+)$", config.dataset.name).group(1))
+    if "paper" in name or name in ("gpu8", "tpu_pod"):
+        assert grid >= 64
+    task = create_task(config, specs, num_steps=100)
+    channels = config.input.channels
+    features = NUM_FEATURES[config.input.lattice_features]
+    statistics = {
+        "field_mean": jnp.zeros(channels),
+        "field_std": jnp.ones(channels),
+        "feature_mean": jnp.zeros(features),
+        "feature_std": jnp.ones(features),
+        "class_weights": {s.name: jnp.ones(len(s.classes)) for s in specs if s.classes},
+    }
+    size = field_size(config, grid)
+    state = jax.eval_shape(
+        lambda: create_train_state(task.model, task.tx, statistics, config.seed, size)
+    )
+    devices, steps = jax.device_count(), config.train.accumulation_steps
+    parallel.check_batch_size(config.train.batch_size, steps)
+    share = config.train.batch_size // devices // steps
+
+    def leaf(*shape: int, dtype=jnp.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((devices, steps, share, *shape), dtype)
+
+    batch = {
+        "density": leaf(grid, grid, grid, channels),
+        "lattice": leaf(3, 3),
+        "num_electrons": leaf(),
+        "index": leaf(dtype=jnp.int32),
+        "labels": leaf(len(specs)),
+        "mask": leaf(len(specs)),
+    }
+    new_state, metrics = jax.eval_shape(parallel.mapped_train_step(task), state, batch)
+    assert jax.tree.map(lambda a: a.shape, new_state) == jax.tree.map(lambda a: a.shape, state)
+    assert metrics["target_sum"].shape == (len(specs),)
+    inputs = {
+        name: jax.ShapeDtypeStruct((devices, share, *batch[name].shape[3:]), jnp.float32)
+        for name in ("density", "lattice", "num_electrons")
+    }
+    outputs, _ = jax.eval_shape(parallel.mapped_predict_step(task, 3), new_state, inputs)
+    for spec in specs:
+        assert outputs[spec.name].shape == (devices, share, 3, spec.num_outputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_declares_no_key_of_its_own(name: str):
+    """elastic.py declares all; a variant with another key, or another type, is an error."""
+    assert _keys(_load(name)) == _keys(elastic.get_config())
+    with pytest.raises((AttributeError, KeyError)):
+        _load(name).train.epoch = 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_header_gives_the_command(name: str):
+    doc = importlib.import_module(f"configs.{name}").__doc__
+    assert f"--config=configs/{name}.py" in doc
+
+
+def test_every_key_is_read():
+    """A key that no code names would be a setting without effect."""
+    code = "\n".join(p.read_text() for p in sorted((ROOT / "densityjax").rglob("*.py")))
+    model_fields = importlib.import_module("densityjax.models.msa3dcnn").MSA3DCNN.__annotations__
+    unread = []
+    for key in _keys(elastic.get_config()):
+        section, _, name = key.rpartition(".")
+        if section == "model" and name in model_fields:
+            continue  # passed on as the fields of the model
+        read = rf"\.{name}\b" if section else rf"config\.{name}\b"
+        if not re.search(read, code) and not re.search(rf'"{name}"', code):
+            unread.append(key)
+    assert not unread
+
+
+def test_fold_roles():
+    """Nothing is trained or chosen on the test fold."""
+    for name in NAMES:
+        data = _load(name).dataset
+        assert data.test_fold == 0
+        assert data.validation_fold == 1
+        assert set(data.train_folds) == {2, 3, 4}
