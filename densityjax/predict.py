@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -66,13 +65,10 @@ def restore_run(workdir: str | Path) -> Restored:
     statistics = Statistics.load(workdir / "statistics.json")
     applicability = Applicability.load(workdir / "applicability.npz")
     task = create_task(config, specs, num_steps=1)  # the length of the schedule is of no use here
-    shapes = jax.eval_shape(
-        lambda: create_train_state(
-            task.model, task.tx, statistics.arrays(), config.seed,
-            field_size(config, applicability.grid),
-        )
+    template = create_train_state(
+        task.model, task.tx, statistics.arrays(), config.seed,
+        field_size(config, applicability.grid),
     )  # fmt: skip
-    template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     checkpoints = Checkpoints(workdir)
     try:
         restored = checkpoints.restore_best(parallel.replicate(template))
@@ -95,7 +91,7 @@ def to_stored_grid(restored: Restored, density: Density) -> Density:
 
 
 def predict_densities(
-    restored: Restored, densities: Sequence[Density], batch_size: int | None = None
+    restored: Restored, densities: Sequence[Density], batch_size: int = 0
 ) -> tuple[Predictions, list[list[str]]]:
     """Predicts materials in one go, as evaluation predicts the records made from them.
 
@@ -106,8 +102,6 @@ def predict_densities(
     Returns:
         (predictions, without losses; warnings of each material).
     """
-    count = len(densities)
-    padding = max((batch_size or 0) - count, 0)
     channels = restored.config.input.channels
     # Rounded to what a record holds, so that a record's own file gives the record's prediction.
     lattice = np.stack([d.lattice for d in densities]).astype(np.float32)  # [n, 3, 3] Å
@@ -117,16 +111,15 @@ def predict_densities(
         "lattice": lattice,
         "num_electrons": num_electrons,
     }
-    batch = {k: np.concatenate([v, np.repeat(v[:1], padding, axis=0)]) for k, v in batch.items()}
-    raw, embedding = parallel.predict_batch(restored.mapped, restored.state, batch)
+    raw, embedding = parallel.predict_batch(restored.mapped, restored.state, batch, batch_size)
     volume = np.abs(np.linalg.det(lattice.astype(np.float64)))  # [n] Å^3
     values, spread = {}, {}
     for column, spec in enumerate(restored.specs):
         values[spec.name], spread[spec.name] = physical(
-            spec, raw[spec.name][:count], restored.statistics.label_mean[column],
+            spec, raw[spec.name], restored.statistics.label_mean[column],
             restored.statistics.label_std[column], num_electrons.astype(np.float64), volume,
         )  # fmt: skip
-    predictions = Predictions(values, spread, {}, embedding[:count])
+    predictions = Predictions(values, spread, {}, embedding)
     distances = restored.applicability.distances(predictions.embedding)
     warnings = [
         restored.applicability.warnings_for(density, distance)

@@ -1,6 +1,8 @@
 """Tests run on the CPU with eight simulated devices, which must be settled before JAX starts."""
 
+import fcntl
 import os
+from pathlib import Path
 
 _COUNT = "--xla_force_host_platform_device_count"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -23,3 +25,22 @@ def pytest_sessionstart() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Starts slow tests first, so that no worker is left alone with one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a finished run of configs/smoke.py, shared by all tests: read it only."""
+    from configs import smoke
+    from densityjax.train import train_and_evaluate
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # shared by the workers, of which the first trains
+    workdir = root / "smoke"
+    with open(root / "smoke.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (workdir / "run.json").exists():
+            config = smoke.get_config()
+            config.dataset.data_dir = str(root / "data")
+            train_and_evaluate(config, workdir)
+    return workdir

@@ -1,0 +1,240 @@
+import csv
+import dataclasses
+import io
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densityjax import parallel, predict
+from densityjax.density_io import Density, read_density
+from densityjax.predict import Restored, predict_densities, restore_run
+from densityjax.task import create_task, field_size
+from densityjax.train_state import create_train_state
+
+SHIPPED = Path(__file__).parents[1] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
+
+
+@pytest.fixture(scope="module")
+def restored(smoke_run) -> Restored:
+    return restore_run(smoke_run)
+
+
+@pytest.fixture(scope="module")
+def labels() -> dict[str, dict[str, str]]:
+    with tarfile.open(SHIPPED) as archive:
+        rows = csv.DictReader(archive.extractfile("labels.csv").read().decode().splitlines())
+        return {row["material_id"]: row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def folder(labels, tmp_path_factory) -> Path:
+    """Five files of the test fold 0 and of the training fold 2, one computed with spin in each."""
+    path = tmp_path_factory.mktemp("densities")
+    with tarfile.open(SHIPPED) as archive:
+        for fold in "02":
+            rows = [row for row in labels.values() if row["fold"] == fold]
+            rows.sort(key=lambda row: float(row["magnetic_moment"]) > 0.5)
+            for row in [*rows[:4], rows[-1]]:
+                (path / fold).mkdir(exist_ok=True)
+                (path / fold / Path(row["file"]).name).write_bytes(
+                    archive.extractfile(row["file"]).read()
+                )
+    return path
+
+
+def untrained_spin_model(restored: Restored) -> Restored:
+    """The same, with two channels and random parameters."""
+    config = restored.config.copy_and_resolve_references()
+    config.input.channels = 2
+    statistics = dataclasses.replace(
+        restored.statistics, field_mean=np.array([-2.0, 0.0]), field_std=np.array([1.0, 0.1])
+    )
+    task = create_task(config, restored.specs, num_steps=1)
+    size = field_size(config, restored.applicability.grid)
+    state = create_train_state(task.model, task.tx, statistics.arrays(), 0, size)
+    return dataclasses.replace(
+        restored, config=config, statistics=statistics, state=parallel.replicate(state),
+        mapped=parallel.mapped_predict_step(task, num_views=2),
+    )  # fmt: skip
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def number(row: dict[str, str]) -> float:
+    """Prediction of a property, or probability of a class."""
+    return float(row["probability"] or row["prediction"])
+
+
+def test_source_files_give_the_predictions_of_the_run(smoke_run, folder, tmp_path):
+    out = tmp_path / "out.csv"
+    status = predict.main([f"--workdir={smoke_run}", f"--out={out}", str(folder / "0")])
+    assert status == 0
+    lines = out.read_text().splitlines()
+    assert lines[0].startswith("file,formula,target,prediction,unit,warnings")
+    truth = {(r["id"], r["target"]): r for r in read_table(smoke_run / "predictions.csv")}
+    rows = read_table(out)
+    assert len(rows) == 5 * len({target for _, target in truth})
+    for row in rows:
+        expected = truth[Path(row["file"]).name.split(".")[0], row["target"]]
+        assert row["formula"] == expected["formula"]
+        if row["probability"]:
+            assert row["prediction"] == expected["prediction"]
+            expected["prediction"] = max(expected["probabilities"].split(";"))
+        assert number(row) == pytest.approx(float(expected["prediction"]), rel=1e-4)
+        assert float(row["spread"]) == pytest.approx(float(expected["spread"]), rel=1e-2)
+        assert all(w.startswith("unlike") for w in row["warnings"].split("; ") if w)
+
+
+def test_training_materials_give_no_warning(restored, folder):
+    densities = [read_density(path) for path in sorted((folder / "2").iterdir())]
+    predictions, warnings = predict_densities(restored, densities)
+    assert warnings == [[]] * 5
+    # The embedding of a training material is the one that was saved.
+    distances = restored.applicability.distances(predictions.embedding)
+    assert distances.max() < 0.05 * restored.applicability.max_distance
+
+
+def test_unreadable_file_is_reported_and_the_rest_predicted(smoke_run, folder, tmp_path, capsys):
+    good = sorted((folder / "0").iterdir())[:2]
+    cut, missing = tmp_path / "cut.CHGCAR.xz", tmp_path / "missing"
+    cut.write_bytes(good[0].read_bytes()[:-100])
+    out = tmp_path / "out.csv"
+    files = [str(path) for path in (good[0], cut, good[1], missing)]
+    assert predict.main([f"--workdir={smoke_run}", f"--out={out}", *files]) == 1
+    assert "2 of 4 files could not be read" in capsys.readouterr().err
+    rows = read_table(out)
+    assert list(dict.fromkeys(row["file"] for row in rows)) == files
+    for path in (cut, missing):
+        (row,) = [row for row in rows if row["file"] == str(path)]
+        assert row["warnings"].startswith(f"error: {path}: ")
+        assert not row["prediction"] + row["formula"] + row["target"]
+    assert all(np.isfinite(number(row)) for row in rows if row["file"] in map(str, good))
+
+
+def test_only_unreadable_files(restored, tmp_path):
+    table = io.StringIO()
+    assert predict.predict_files(restored, [tmp_path / "no"], table) == 1
+    assert len(table.getvalue().splitlines()) == 2
+
+
+def test_batches_do_not_change_predictions(restored, folder):
+    """More files than a batch, the last batch padded: same numbers, one compilation."""
+    paths = sorted((folder / "0").iterdir())
+    config = restored.config.copy_and_resolve_references()
+    config.train.batch_size = 2
+    compiled = []
+    mapped = parallel.mapped_predict_step(
+        create_task(config, restored.specs, 1), config.view.evaluation_views
+    )
+
+    def spy(state, batch):
+        compiled.append({k: v.shape for k, v in batch.items()})
+        return mapped(state, batch)
+
+    tables = [io.StringIO(), io.StringIO()]
+    spied = dataclasses.replace(restored, config=config, mapped=spy)
+    predict.predict_files(spied, paths, tables[0])
+    predict.predict_files(restored, paths, tables[1])
+    small, large = (list(csv.DictReader(t.getvalue().splitlines())) for t in tables)
+    assert len(compiled) == 3
+    assert all(shapes == compiled[0] for shapes in compiled)
+    for a, b in zip(small, large, strict=True):
+        assert (a["file"], a["target"]) == (b["file"], b["target"])
+        assert number(a) == pytest.approx(number(b), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workdir=nowhere", "x"], "nowhere is not the directory of a finished run"),
+        (["--workdir={run}", "{empty}"], "no file with CHGCAR in its name"),
+        (["--workdir={run}", "--out={empty}/no/out.csv", "x"], "cannot be written"),
+        (["--workdir={started}", "x"], "has no checkpoint"),
+    ],
+)
+def test_one_line_when_nothing_can_be_done(smoke_run, tmp_path, capsys, arguments, message):
+    places = {"run": smoke_run, "empty": tmp_path / "empty", "started": tmp_path / "started"}
+    places["empty"].mkdir()
+    (places["started"] / "checkpoints/best").mkdir(parents=True)
+    for name in ("config.json", "statistics.json", "applicability.npz"):
+        (places["started"] / name).write_bytes((smoke_run / name).read_bytes())
+    assert predict.main([argument.format(**places) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_help_names_the_exit_status():
+    command = [sys.executable, "-m", "densityjax.predict", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Exit status" in result.stdout
+
+
+def test_density_without_spin_for_a_model_with(restored, folder):
+    densities = [read_density(path) for path in sorted((folder / "2").iterdir())]
+    spin = [density.magnetization is not None for density in densities]
+    assert set(spin) == {True, False}
+    model = untrained_spin_model(restored)
+    predictions, warnings = predict_densities(model, densities)
+    assert [not any("no magnetisation" in w for w in found) for found in warnings] == spin
+    # The magnetisation is used where there is one.
+    bare = [dataclasses.replace(density, magnetization=None) for density in densities]
+    without, _ = predict_densities(model, bare)
+    changed = predictions.values["bulk_modulus"] != without.values["bulk_modulus"]
+    assert changed.tolist() == spin
+
+
+def test_classes_are_written_by_name(restored, folder):
+    table = io.StringIO()
+    assert predict.predict_files(restored, sorted((folder / "2").iterdir()), table) == 0
+    rows = list(csv.DictReader(table.getvalue().splitlines()))
+    classes = [row for row in rows if row["target"] == "is_metal"]
+    assert {row["unit"] for row in classes} == {"class"}
+    assert {row["prediction"] for row in classes} <= {"metal", "insulator"}
+    assert all(0.5 <= float(row["probability"]) <= 1 for row in classes)
+    assert {row["unit"] for row in rows if row["target"] == "volume"} == {"Å³"}
+
+
+def double(density: Density) -> Density:
+    """The 1x1x2 supercell."""
+    low = density.positions * [1, 1, 0.5]
+    high = low + np.array([0, 0, 0.5])
+    return dataclasses.replace(
+        density,
+        values=np.tile(density.values, (1, 1, 2)),
+        magnetization=None,
+        lattice=density.lattice * [[1], [1], [2]],
+        species=np.tile(density.species, 2),
+        positions=np.concatenate([low, high]),
+    )
+
+
+def test_supercell_leaves_intensive_predictions_and_doubles_extensive_ones(restored, folder):
+    """Within the spread over views, that of one crystal seen from 64 origins and directions.
+
+    The origins are fractions of the cell, so a supercell is seen from other points than its cell,
+    and its stored grid is coarser along the doubled axis. Measured here: differences of 0.00 to
+    0.26 spreads; with the default targets and 16 materials: median 0.11, mean 0.16, largest 0.52.
+    Two independent means over 64 views would differ by 0.14 on average, so what the coarser grid
+    adds to that is small.
+    """
+    task = create_task(restored.config, restored.specs, num_steps=1)
+    many = dataclasses.replace(restored, mapped=parallel.mapped_predict_step(task, num_views=64))
+    densities = [read_density(path) for path in sorted((folder / "0").iterdir())]
+    densities = [d for d in densities if np.linalg.norm(d.lattice[2]) < 4.5]  # 0.4 Å a point
+    assert len(densities) >= 2
+    once, _ = predict_densities(many, densities)
+    twice, warnings = predict_densities(many, [double(density) for density in densities])
+    assert {spec.per for spec in restored.specs} == {None, "electron"}
+    for spec in restored.specs:
+        factor = 1 if spec.per is None else 2
+        difference = np.abs(twice.values[spec.name] - factor * once.values[spec.name])
+        difference = difference.reshape(len(densities), -1).max(1)  # of classes, [n, K]
+        assert (difference < factor * once.spread[spec.name]).all(), spec.name
+    assert not any("electrons" in warning for found in warnings for warning in found)
