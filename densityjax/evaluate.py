@@ -65,7 +65,8 @@ def predict_records(
 ) -> Predictions:  # fmt: skip
     """Runs `parallel.mapped_predict_step` over all records, in order."""
     parts = [
-        predict_batch(mapped, state, batch) for batch in evaluation_batches(records, batch_size)
+        predict_batch(mapped, state, batch, batch_size)
+        for batch in evaluation_batches(records, batch_size)
     ]
     embedding = np.concatenate([part[1] for part in parts])
     labels, mask = training_labels(records, specs, statistics.label_mean, statistics.label_std)

@@ -1,7 +1,7 @@
 """The only place that maps over devices and places arrays on them."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,10 +11,11 @@ from densityjax import steps
 from densityjax.train_state import TrainState
 
 PyTree = Any
+Devices = Sequence[jax.Device] | None  # None: all of this host
 
 
-def mapped_train_step(task: steps.Task) -> Callable:
-    """`steps.train_step` over all devices: (state, batch [D, A, b, ...]) -> (state, metrics).
+def mapped_train_step(task: steps.Task, devices: Devices = None) -> Callable:
+    """`steps.train_step` over devices: (state, batch [D, A, b, ...]) -> (state, metrics).
 
     The state has no device axis: it is the same everywhere, and its buffers are donated.
     """
@@ -24,6 +25,7 @@ def mapped_train_step(task: steps.Task) -> Callable:
         in_axes=(None, 0),
         out_axes=(None, None),
         donate_argnums=(0,),
+        devices=devices,
     )
 
 
@@ -48,33 +50,39 @@ def check_batch_size(batch_size: int, accumulation_steps: int) -> None:
         )
 
 
-def replicate(state: TrainState) -> TrainState:
+def replicate(state: TrainState, devices: Devices = None) -> TrainState:
     """Places a state on every device the way the mapped step returns it.
 
     A state placed otherwise, fresh or restored, would cost a second compilation.
     """
-    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), (steps.AXIS,))
+    mesh = jax.sharding.Mesh(np.asarray(devices or jax.local_devices()), (steps.AXIS,))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     return jax.device_put(state, sharding)
 
 
-def split_batch(batch: dict[str, np.ndarray], accumulation_steps: int) -> dict[str, np.ndarray]:
+def split_batch(
+    batch: dict[str, np.ndarray], accumulation_steps: int, devices: Devices = None
+) -> dict[str, np.ndarray]:
     """[B, ...] -> [D, A, b, ...], B being this host's share of the global batch."""
-    devices = jax.local_device_count()
+    num_devices = len(devices or jax.local_devices())
     return {
-        name: leaf.reshape(devices, accumulation_steps, -1, *leaf.shape[1:])
+        name: leaf.reshape(num_devices, accumulation_steps, -1, *leaf.shape[1:])
         for name, leaf in batch.items()
     }
 
 
-def predict_batch(mapped: Callable, state: TrainState, batch: dict[str, np.ndarray]) -> PyTree:
+def predict_batch(
+    mapped: Callable, state: TrainState, batch: dict[str, np.ndarray], min_size: int = 0
+) -> PyTree:
     """Runs a mapped predict step on a host batch of any size and returns host arrays [B, ...].
 
-    Rows are padded to a multiple of the devices with copies of the first, and the copies dropped.
+    Rows are padded to `min_size`, so that batches up to it share one compilation, and on to a
+    multiple of the devices, with copies of the first; the copies are dropped.
     """
     devices = jax.local_device_count()
     size = len(next(iter(batch.values())))
-    padding = -size % devices
+    padded_size = max(size, min_size)
+    padding = padded_size + -padded_size % devices - size
     padded = {
         name: np.concatenate([leaf, np.repeat(leaf[:1], padding, axis=0)]).reshape(
             devices, -1, *leaf.shape[1:]

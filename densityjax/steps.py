@@ -144,7 +144,7 @@ def predict_step(
         batch: leaves [b, ...]: density, lattice, num_electrons.
 
     Returns:
-        ({target: [b, V, width]} standardised values or logits, embedding [b, E] averaged over views).
+        ({target: [b, V, width]} standardised values or logits, embedding [b, E], the views' mean).
     """
 
     def one_view(view):

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import tarfile
 from pathlib import Path
 
 _COUNT = "--xla_force_host_platform_device_count"
@@ -44,3 +45,29 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             config.dataset.data_dir = str(root / "data")
             train_and_evaluate(config, workdir)
     return workdir
+
+
+@pytest.fixture(scope="session")
+def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data directory with `elastic_densities/grid24` of 6 real materials a fold, 2 with spin."""
+    import csv
+
+    import tfds_builders
+    from tests.test_elastic_densities import SHIPPED, pack
+
+    with tarfile.open(SHIPPED) as archive:
+        files = {m.name: archive.extractfile(m).read() for m in archive.getmembers()}
+    chosen = []
+    for fold in map(str, range(5)):
+        rows = csv.DictReader(files["labels.csv"].decode().splitlines())
+        rows = sorted((r for r in rows if r["fold"] == fold), key=lambda r: len(files[r["file"]]))
+        spin = [r for r in rows if float(r["magnetic_moment"]) > 0.5]
+        plain = [r for r in rows if r not in spin]
+        unlabelled = [r for r in plain if not r["debye_temperature"]]
+        insulators = [r for r in plain if r["is_metal"] == "0" and r["debye_temperature"]]
+        metals = [r for r in plain if r["is_metal"] == "1" and r["debye_temperature"]]
+        chosen += spin[:2] + unlabelled[:1] + insulators[:2] + metals[:1]
+    root = tmp_path_factory.mktemp("small_dataset")
+    sample = pack(root / "sample.tar", chosen, files)
+    tfds_builders.load_builder("elastic_densities/grid24", root, sample).download_and_prepare()
+    return root

@@ -38,8 +38,16 @@ def updates(changes, gradient, params, num_steps=10):
 
 
 def test_adamw_by_its_formula_decaying_kernels_alone():
-    params = {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full(2, 2.0), "log_variance": jnp.ones(1)}
-    gradient = {"kernel": jnp.full((2, 2), 0.1), "bias": jnp.full(2, 0.1), "log_variance": jnp.ones(1)}
+    params = {
+        "kernel": jnp.full((2, 2), 2.0),
+        "bias": jnp.full(2, 2.0),
+        "log_variance": jnp.ones(1),
+    }
+    gradient = {
+        "kernel": jnp.full((2, 2), 0.1),
+        "bias": jnp.full(2, 0.1),
+        "log_variance": jnp.ones(1),
+    }
     gradient["log_variance"] *= 0.1
     found = updates({"weight_decay": 0.5, "clip_norm": 10.0}, gradient, params)
     # A constant gradient makes Adam's step exactly one learning rate; rate 0 in step 0, then 1e-2.

@@ -142,9 +142,7 @@ def test_spin_flip_touches_the_second_channel_alone(config):
     np.testing.assert_array_equal(flipped[..., 0], original[..., 0])
     signs = np.asarray(flipped[:, 0, 0, 0, 1] / original[:, 0, 0, 0, 1])
     assert set(signs) == {1.0, -1.0}
-    np.testing.assert_array_equal(
-        flipped[..., 1], signs[:, None, None, None] * original[..., 1]
-    )
+    np.testing.assert_array_equal(flipped[..., 1], signs[:, None, None, None] * original[..., 1])
     single = views.training_view(config, density[..., :1], LATTICE, keys[0])[0]
     np.testing.assert_allclose(single, original[0, ..., :1], atol=1e-6)
 

@@ -27,7 +27,7 @@ def lattice_features(
         [B, F] natural logarithms of Å^3 per electron and Å, F = NUM_FEATURES[kind].
     """
     if kind == "none":
-        return jnp.zeros((lattice.shape[0], 0), lattice.dtype)
+        return jnp.zeros((lattice.shape[0], 0))
     volume = jnp.abs(jnp.linalg.det(lattice))  # [B] Å^3
     log_volume_per_electron = jnp.log(volume / num_electrons)  # [B]
     if kind == "volume_per_electron":

@@ -55,7 +55,7 @@ class MultiScaleConv3D(nn.Module):
         share, rest = divmod(self.features, len(self.dilations))
 
         def centre(dilation: int) -> jax.Array:
-            # Without padding a branch loses `dilation` voxels a side: all lose as many as the widest.
+            # Without padding a branch loses `dilation` voxels a side: all lose the widest's.
             margin = max(self.dilations) - dilation if self.padding == "valid" else 0
             inner = slice(margin, -margin or None)
             return x[:, inner, inner, inner]

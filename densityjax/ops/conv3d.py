@@ -52,8 +52,8 @@ def conv3d(
     reach = dilation * (kernel.shape[0] - 1) // 2
     if padding == "valid" and min(x.shape[1:4]) <= 2 * reach:
         raise ValueError(
-            f"a field of {x.shape[1:4]} is too small for a {kernel.shape[0]}^3 kernel with dilation "
-            f"{dilation} and 'valid' padding: enlarge the view, or choose padding 'zero'"
+            f"a field of {x.shape[1:4]} is too small for a {kernel.shape[0]}^3 kernel with "
+            f"dilation {dilation} and 'valid' padding: enlarge the view, or choose padding 'zero'"
         )
     x = pad3d(x, (reach, reach), padding)
     convolve: Callable = {"lax": _lax, "folded": _folded}[implementation]
