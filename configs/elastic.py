@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
 
     config.input = input_ = ConfigDict()
     input_.channels = 1  # 1 charge, 2 charge and magnetisation
-    input_.transform = "log"  # 'linear' or 'log'
+    input_.transform = "log"  # 'linear', 'log', or 'log_and_linear' (a channel each)
     input_.log_clamp = 1e-3  # e/Å^3; lower densities are raised to it before the logarithm
     input_.lattice_features = "volume_per_electron"  # 'none', 'volume_per_electron', 'metric'
 

@@ -98,14 +98,15 @@ def fit_statistics(
     total = squares = 0.0
     for row in range(len(records)):
         field = np.asarray(transform_field(records.density(row), field_transform, log_clamp))
-        field = field.reshape(-1, records.channels).astype(np.float64)
+        field = field.reshape(-1, field.shape[-1]).astype(np.float64)
         total = total + field.mean(0)
         squares = squares + np.square(field).mean(0)
     field_mean = total / len(records)  # [C]
     field_std = np.sqrt(np.maximum(squares / len(records) - field_mean**2, 1e-12))
-    # The sign of the magnetisation is arbitrary: it is scaled, not shifted.
-    field_std[1:] = np.sqrt((squares / len(records))[1:] + 1e-12)
-    field_mean[1:] = 0.0
+    if records.channels == 2:
+        # The sign of the magnetisation, the last channel, is arbitrary: it is scaled, not shifted.
+        field_std[-1] = np.sqrt((squares / len(records))[-1] + 1e-12)
+        field_mean[-1] = 0.0
     features = np.asarray(
         lattice_features(records.lattice, records.num_electrons, lattice_feature_kind), np.float64
     )  # [n, F]

@@ -55,7 +55,9 @@ def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: in
             weighting=_choice(loss.weighting, "loss.weighting", ("fixed", "uncertainty")),
         ),
         tx=create_optimizer(config.optimizer, num_steps),
-        field_transform=_choice(config.input.transform, "input.transform", ("linear", "log")),
+        field_transform=_choice(
+            config.input.transform, "input.transform", ("linear", "log", "log_and_linear")
+        ),
         log_clamp=config.input.log_clamp,
         lattice_features=_choice(
             config.input.lattice_features,

@@ -43,10 +43,11 @@ def test_shapes(name: str):
         assert grid >= 64
     task = create_task(config, specs, num_steps=100)
     channels = config.input.channels
+    fields = channels + (config.input.transform == "log_and_linear")
     features = NUM_FEATURES[config.input.lattice_features]
     statistics = {
-        "field_mean": jnp.zeros(channels),
-        "field_std": jnp.ones(channels),
+        "field_mean": jnp.zeros(fields),
+        "field_std": jnp.ones(fields),
         "feature_mean": jnp.zeros(features),
         "feature_std": jnp.ones(features),
         "class_weights": {s.name: jnp.ones(len(s.classes)) for s in specs if s.classes},

@@ -12,7 +12,9 @@ from densityjax.targets import TargetSpec
 _MODELS = {"msa3dcnn": MSA3DCNN}
 
 
-def create_model(config: Mapping[str, Any], specs: tuple[TargetSpec, ...], padding: str) -> nn.Module:
+def create_model(
+    config: Mapping[str, Any], specs: tuple[TargetSpec, ...], padding: str
+) -> nn.Module:
     """Builds the model that `config.model` describes.
 
     Args:

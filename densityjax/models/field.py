@@ -5,11 +5,11 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-FieldTransform = Literal["linear", "log"]
+FieldTransform = Literal["linear", "log", "log_and_linear"]
 
 
 def transform_field(field: jax.Array, transform: FieldTransform, log_clamp: float) -> jax.Array:
-    """Charge as it is, or its logarithm; the magnetisation stays linear, its sign matters.
+    """Charge as it is, its logarithm, or both; the magnetisation stays linear, its sign matters.
 
     The logarithm spreads the low densities between atoms, which decide stiffness, over the range
     that nuclei take linearly. Densities below the clamp (the rings of a truncated Fourier series
@@ -20,9 +20,10 @@ def transform_field(field: jax.Array, transform: FieldTransform, log_clamp: floa
         log_clamp: e/Å^3.
 
     Returns:
-        [..., C].
+        [..., C], or [..., C + 1] with both, the logarithm first.
     """
     if transform == "linear":
         return field
     charge = jnp.log(jnp.maximum(field[..., :1], log_clamp))  # [..., 1] ln(e/Å^3)
-    return jnp.concatenate([charge, field[..., 1:]], axis=-1)
+    rest = field if transform == "log_and_linear" else field[..., 1:]
+    return jnp.concatenate([charge, rest], axis=-1)

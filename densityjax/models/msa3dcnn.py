@@ -59,9 +59,7 @@ class MSA3DCNN(nn.Module):
             ({target: [B, width]} standardised value or class logits, float32;
             [B, E] the embedding that the heads share).
         """
-        options = dict(
-            padding=self.padding, implementation=self.implementation, dtype=self.dtype
-        )
+        options = dict(padding=self.padding, implementation=self.implementation, dtype=self.dtype)
         x = layers.MultiScaleConv3D(
             self.widths[0], self.dilations, self.stem_stride, name="stem", **options
         )(field)

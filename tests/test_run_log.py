@@ -1,0 +1,41 @@
+"""Logs are cut back to the restored step, JSON files are replaced whole."""
+
+import json
+from pathlib import Path
+
+from densityjax import run_log
+
+
+def _lines(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_resume_cuts_later_and_broken_lines(tmp_path: Path):
+    log = run_log.MetricLog(tmp_path, restored_step=0)
+    for step in (10, 20, 30):
+        log.write(step, step / 10, "train", {"loss": 1 / step, "undefined": None})
+    log.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 15, "loss')  # as a kill leaves it
+    log = run_log.MetricLog(tmp_path, restored_step=20)
+    assert [line["step"] for line in _lines(tmp_path)] == [10, 20]
+    log.write(30, 3.0, "train", {"loss": 0.5})
+    log.close()
+    assert [line["step"] for line in _lines(tmp_path)] == [10, 20, 30]
+    assert _lines(tmp_path)[0]["undefined"] is None
+
+
+def test_write_json_replaces(tmp_path: Path):
+    path = tmp_path / "a.json"
+    run_log.write_json(path, {"unit": "Å³"})
+    run_log.write_json(path, {"unit": "GPa"})
+    assert json.loads(path.read_text()) == {"unit": "GPa"}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_environment_names_what_ran():
+    facts = run_log.describe_environment(seed=3)
+    assert facts["seed"] == 3
+    assert facts["versions"]["jax"].count(".") >= 2
+    assert facts["num_devices"] == 8
+    assert run_log.peak_memory_gib() > 0.05

@@ -1,0 +1,202 @@
+"""Whole runs on real records: a killed run equals an uninterrupted one, bad input ends clearly."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs import smoke
+from densityjax import train
+from densityjax.train import RunError, train_and_evaluate
+
+ROOT = Path(__file__).parents[1]
+
+
+def _tiny(data_dir: Path) -> ConfigDict:
+    """A run of seconds: 169 materials of one fold for each role."""
+    config = smoke.get_config()
+    config.dataset.data_dir = str(data_dir)
+    config.dataset.train_folds = (2,)
+    config.train.epochs = 2
+    config.train.evaluate_every_epochs = 1
+    config.view.evaluation_views = 2
+    return config
+
+
+@pytest.fixture(scope="module")
+def data_dir(smoke_run: Path) -> Path:
+    """Where the smoke run built its dataset."""
+    return smoke_run.parent / "data"
+
+
+def _command(workdir: Path, data_dir: Path) -> list[str]:
+    return [
+        sys.executable, "-m", "densityjax.main", "--config=configs/smoke.py",
+        f"--workdir={workdir}", f"--config.dataset.data_dir={data_dir}",
+    ]  # fmt: skip
+
+
+def _kill_half_way(workdir: Path, data_dir: Path) -> None:
+    """Runs the command in its own process and SIGKILLs it after its first checkpoint."""
+    process = subprocess.Popen(
+        _command(workdir, data_dir), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    latest = workdir / "checkpoints" / "latest"
+    deadline = time.time() + 240
+    while not (latest.is_dir() and any(p.name.isdigit() for p in latest.iterdir())):
+        assert process.poll() is None, process.stdout.read().decode()
+        assert time.time() < deadline, "no checkpoint in time"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_killed_run_equals_uninterrupted_run_and_beats_the_mean(
+    smoke_run: Path, data_dir: Path, tmp_path: Path
+):
+    """The same bytes of predictions and metrics, on 8 devices, and knowledge of held-out materials."""
+    workdir = tmp_path / "killed"
+    _kill_half_way(workdir, data_dir)
+    assert not (workdir / "metrics.json").exists()
+    result = subprocess.run(
+        _command(workdir, data_dir), cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "Resuming" in result.stderr
+    assert (workdir / "report.html").exists()
+    for name in ("predictions.csv", "predictions_validation.csv", "metrics.jsonl", "metrics.json"):
+        assert (workdir / name).read_bytes() == (smoke_run / name).read_bytes(), name
+
+    metrics = json.loads((smoke_run / "metrics.json").read_text())
+    for role in ("test", "validation"):
+        mean = metrics["baselines"][role]["mean"]
+        for target in ("bulk_modulus", "fermi_energy", "volume"):
+            assert metrics[role][target]["mae"] < 0.9 * mean[target]["mae"]
+        assert metrics[role]["is_metal"]["roc_auc"] > 0.6
+
+
+def test_finished_run_only_evaluates(smoke_run: Path, data_dir: Path, tmp_path: Path):
+    """A second call trains nothing and reports the same."""
+    config = _tiny(data_dir)
+    first = train_and_evaluate(config, tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text()
+    second = train_and_evaluate(config, tmp_path)
+    assert first == second
+    assert (tmp_path / "metrics.jsonl").read_text() == lines
+
+
+def test_run_files(smoke_run: Path):
+    """What a report and a reader need is there."""
+    metrics = json.loads((smoke_run / "metrics.json").read_text())
+    assert metrics["test"]["bulk_modulus"]["n"] == 180
+    assert metrics["validation"]["bulk_modulus"]["n"] == 169
+    assert metrics["test"]["is_metal"].keys() >= {"accuracy", "balanced_accuracy", "pr_auc"}
+    facts = json.loads((smoke_run / "run.json").read_text())
+    assert facts["dataset"]["train_examples"] == 491
+    assert facts["num_devices"] == jax.device_count()
+    assert facts["seconds"]["train"] > 0
+    lines = [json.loads(line) for line in (smoke_run / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if line["split"] == "train"]
+    assert steps == sorted(set(steps))
+    assert any((smoke_run / "tensorboard").iterdir())
+
+
+def test_another_config_is_refused(smoke_run: Path, data_dir: Path):
+    """The message names the key and both values; the run stays as it was."""
+    config = smoke.get_config()
+    config.dataset.data_dir = str(data_dir)
+    config.model.widths = (8, 24)
+    with pytest.raises(RunError, match=r"model\.widths: \[8, 16\] there, \[8, 24\] now"):
+        train_and_evaluate(config, smoke_run)
+
+
+def test_moved_data_is_no_other_config(smoke_run: Path):
+    config = smoke.get_config()
+    config.dataset.data_dir = "/elsewhere"
+    train.check_workdir(config, smoke_run)
+
+
+def test_missing_dataset(data_dir: Path, tmp_path: Path):
+    config = _tiny(tmp_path / "nothing")
+    config.dataset.build = False
+    with pytest.raises(ValueError, match="python -m tfds_builders elastic_densities/grid24"):
+        train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset.test_fold": 7}, "fold7.*fold0, fold1"),
+        ({"dataset.test_fold": 2}, "fold in two roles"),
+        ({"targets": ("bulk_modulos",)}, "did you mean bulk_modulus"),
+        ({"targets": ("is_stable",)}, "is_stable.*not in dataset"),
+        ({"train.batch_size": 12}, "12 does not divide over 8 devices"),
+        ({"view.kind": "polar"}, "config.view.kind='polar' is not one of"),
+        ({"model.name": "resnet"}, "config.model.name='resnet'"),
+        ({"dataset.name": "elastic_densities/grid99"}, "config.dataset.name.*grid99"),
+    ],
+)
+def test_bad_setting(change: dict, message: str, data_dir: Path, tmp_path: Path):
+    config = _tiny(data_dir)
+    config.update_from_flattened_dict(change)
+    with pytest.raises(ValueError, match=message) if "two roles" not in message else pytest.raises(
+        RunError, match=message
+    ):
+        train_and_evaluate(config, tmp_path / "run")
+
+
+def test_non_finite_loss_ends_and_keeps_the_checkpoint(data_dir: Path, tmp_path: Path):
+    """An exploding learning rate after a good first epoch: a clear end, the good state stays."""
+    config = _tiny(data_dir)
+    run = train.prepare_run(config, tmp_path)
+    labels = run.source.labels.copy()
+    source = _PoisonedSource(**{f: getattr(run.source, f) for f in run.source.__dataclass_fields__})
+    run = train.dataclasses.replace(run, source=source)
+    checkpoints = train.Checkpoints(tmp_path)
+    state = train.create_train_state(
+        run.task.model, run.task.tx, run.statistics.arrays(), config.seed, config.view.size
+    )
+    try:
+        with pytest.raises(RunError, match="not finite at step 1[2-9]"):
+            train.train(run, state, checkpoints)
+        checkpoints.wait()
+        restored, position = checkpoints.restore_latest(train.parallel.replicate(state))
+    finally:
+        checkpoints.close()
+    assert position["step"] == run.source.steps_per_epoch == 11
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restored.params))
+    assert np.array_equal(labels, run.source.labels)
+
+
+class _PoisonedSource(train.BatchSource):
+    """Turns densities to NaN from the second epoch on."""
+
+    def __getitem__(self, step: int):
+        batch = super().__getitem__(step)
+        if step >= self.steps_per_epoch:
+            batch["density"] = batch["density"] * np.nan
+        return batch
+
+
+def test_early_stop(data_dir: Path, tmp_path: Path):
+    """Stops after so many evaluations without a better loss, and stays stopped on a rerun."""
+    config = _tiny(data_dir)
+    config.train.epochs = 6
+    config.train.early_stop_evaluations = 1
+    config.optimizer.learning_rate = 0.0  # the EMA does not move either, so nothing gets better
+    train_and_evaluate(config, tmp_path)
+    assert json.loads((tmp_path / "run.json").read_text())["steps"] == 22
+    train_and_evaluate(config, tmp_path)
+    assert json.loads((tmp_path / "run.json").read_text())["steps"] == 22
