@@ -42,8 +42,7 @@ def create_train_state(
     """
     init_key, run_key = jax.random.split(jax.random.key(seed))
     channels, features = statistics["field_mean"].shape[0], statistics["feature_mean"].shape[0]
-    # Optimising the random draws takes XLA's CPU compiler ten times longer than this, for one call.
-    variables = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": 0})(
+    variables = jax.jit(model.init)(
         init_key, jnp.zeros((1, grid, grid, grid, channels)), jnp.zeros((1, features))
     )
     params = {
