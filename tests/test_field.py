@@ -13,3 +13,10 @@ def test_log_takes_the_charge_alone_and_clamps_it():
 def test_linear_is_the_field_itself():
     field = np.array([[-0.2, -0.3]], np.float32)
     assert transform_field(field, "linear", 1e-3) is field
+
+
+def test_both_put_the_logarithm_first():
+    field = np.array([[-0.2, -0.3], [2.0, 0.0]], np.float32)
+    result = transform_field(field, "log_and_linear", 1e-3)
+    np.testing.assert_array_equal(result[:, :1], transform_field(field[:, :1], "log", 1e-3))
+    np.testing.assert_array_equal(result[:, 1:], field)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import elastic
+from configs import elastic, elastic_classes, elastic_magnetic, paper_nonmagnetic, smoke
 from densityjax import models
 from densityjax.models.lattice_features import NUM_FEATURES
 from densityjax.models.msa3dcnn import MSA3DCNN
@@ -11,7 +11,13 @@ from densityjax.targets import get_specs
 from densityjax.task import create_task, field_size
 
 # Of the model that each config describes. A changed number is a changed model: say so in the log.
-PARAMETERS = {"elastic": 416_468}
+PARAMETERS = {
+    elastic: 416_468,
+    elastic_classes: 366_997,
+    elastic_magnetic: 358_637,
+    paper_nonmagnetic: 1_640_194,
+    smoke: 15_387,
+}
 TARGETS = (("bulk_modulus", 1), ("crystal_system", 7))
 
 
@@ -48,8 +54,27 @@ def count(config):
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
 
-def test_parameter_counts_of_configs():
-    assert {"elastic": count(elastic.get_config())} == PARAMETERS
+@pytest.mark.parametrize("module", PARAMETERS, ids=lambda module: module.__name__)
+def test_parameter_counts_of_configs(module):
+    assert count(module.get_config()) == PARAMETERS[module]
+
+
+def test_dropout_belongs_to_the_example_and_to_training():
+    model, (field, features) = small(dropout=0.5, attention=()), inputs(batch=3)
+    variables = initialise(model, field, features)
+    keys = jax.random.split(jax.random.key(1), 3)
+
+    @jax.jit
+    def apply(keys, order):
+        outputs, _ = model.apply(variables, field[order], features[order], keys)
+        return outputs["bulk_modulus"]
+
+    order = np.array([2, 0, 1])
+    drawn = apply(keys, np.arange(3))
+    np.testing.assert_allclose(apply(keys[order], order), drawn[order], rtol=1e-5, atol=1e-6)
+    assert np.abs(apply(jax.random.split(jax.random.key(2), 3), np.arange(3)) - drawn).min() > 1e-4
+    plain = small(attention=()).apply(variables, field, features)[0]["bulk_modulus"]
+    np.testing.assert_allclose(apply(None, np.arange(3)), plain, rtol=1e-5, atol=1e-6)
 
 
 def test_parameter_count_by_hand():

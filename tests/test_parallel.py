@@ -47,13 +47,24 @@ class Setup:
     task: steps.Task
 
     def state(self, step=5):
-        state = create_train_state(self.task.model, self.task.tx, self.statistics, 3, 10)
-        params = state.params | {"log_variance": jnp.array([0.3, -0.2, 0.1, 0.5])}
-        return state.replace(step=jnp.asarray(step, jnp.int32), params=params)
+        """A fresh state, on the host."""
+        state = fresh_state(self.task, self)
+        params = state.params | {"log_variance": np.array([0.3, -0.2, 0.1, 0.5], "f4")}
+        return state.replace(step=np.asarray(step, np.int32), params=params)
+
+
+@functools.cache
+def fresh_state(task, setup):
+    return jax.device_get(create_train_state(task.model, task.tx, setup.statistics, 3, 10))
 
 
 @pytest.fixture(scope="module", name="setup")
 def make_setup(small_dataset):
+    return build_setup(small_dataset)
+
+
+@functools.cache  # for the other module that takes this fixture, too
+def build_setup(small_dataset):
     builder = open_dataset("elastic_densities/grid24", str(small_dataset), build=False)
     records = load_records(
         builder, ["fold2", "fold3", "fold4"], SPECS, channels=2, spin_polarized_only=False,

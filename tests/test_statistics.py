@@ -84,6 +84,15 @@ def test_field_scalers_against_numpy(records, transform):
     assert statistics.field_std[1] == pytest.approx(spread, rel=1e-4)
 
 
+def test_both_transforms_of_the_charge_are_scaled(records):
+    both, log, linear = (
+        fit(records, field_transform=name) for name in ("log_and_linear", "log", "linear")
+    )
+    for name in ("field_mean", "field_std"):
+        expected = [getattr(log, name)[0], *getattr(linear, name)]
+        np.testing.assert_allclose(getattr(both, name), expected, rtol=1e-6)
+
+
 def test_lattice_features_are_scaled(records):
     statistics = fit(records)
     logarithm = np.log(records.volume / records.num_electrons)

@@ -1,23 +1,25 @@
 """The step on one device; its sums over devices and micro-batches are in test_parallel.py."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from densityjax import steps
-from tests.test_parallel import make_setup  # noqa: F401  the fixture `setup`
+from densityjax import parallel
+from tests.test_parallel import make_setup, mapped_step  # noqa: F401  the fixture `setup`
 
 
 @pytest.fixture(scope="module")
 def step(setup):
-    """The step under `vmap`, which names the axis as well as `pmap` does."""
-    mapped = jax.vmap(
-        functools.partial(steps.train_step, task=setup.task), (None, 0), None, axis_name=steps.AXIS
-    )
-    return jax.jit(lambda state, batch: mapped(state, jax.tree.map(lambda x: x[None, None], batch)))
+    """The step on one device, as in test_parallel.py, which spares its compilation."""
+    device = jax.devices()[:1]
+
+    def step(state, batch):
+        return mapped_step(setup, 1)(
+            parallel.replicate(state, device), parallel.split_batch(batch, 1, device)
+        )
+
+    return step
 
 
 def largest_change(a, b):
