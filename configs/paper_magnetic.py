@@ -1,4 +1,4 @@
-"""The paper's magnetic setting: magnetic moment from charge and magnetisation, 2,122 magnetic entries.
+"""The paper's magnetic setting: moments of 2,122 entries from charge and magnetisation.
 
 Reproduces: arXiv 2510.13207. Not run here, as configs/paper_nonmagnetic.py says.
 Command: python -m densityjax.main --config=configs/paper_magnetic.py --workdir=runs/magnetic

@@ -1,4 +1,4 @@
-"""The paper's stability setting: dynamical stability as a class, 638 entries with phonons, AUC 0.96.
+"""The paper's stability setting: dynamical stability of 638 entries as a class, AUC 0.96.
 
 Reproduces: arXiv 2510.13207. Not run here, as configs/paper_nonmagnetic.py says.
 Command: python -m densityjax.main --config=configs/paper_stability.py --workdir=runs/stability

@@ -1,6 +1,7 @@
 """configs/paper_nonmagnetic.py on a TPU pod of up to 256 cores, in bfloat16. Not run here.
 
-Command, on every host: python -m densityjax.main --config=configs/tpu_pod.py --workdir=/mnt/shared/tpu_pod
+Command, on every host:
+python -m densityjax.main --config=configs/tpu_pod.py --workdir=/mnt/shared/tpu_pod
 """
 
 from ml_collections import ConfigDict

@@ -12,9 +12,11 @@ from densityjax.train_state import TrainState
 class Checkpoints:
     """Two Orbax managers under `workdir/checkpoints`: the latest state, and the best so far."""
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path, read_only: bool = False):
         root = (workdir / "checkpoints").absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else 1, create=not read_only, read_only=read_only
+        )
         self._latest = ocp.CheckpointManager(root / "latest", options=options)
         self._best = ocp.CheckpointManager(root / "best", options=options)
 

@@ -90,7 +90,11 @@ def predict_records(
 def selection_loss(
     predictions: Predictions, specs: Sequence[TargetSpec], config: LossConfig
 ) -> float:
-    """Weighted mean over targets of the mean standardised loss: what picks the best checkpoint."""
+    """Weighted mean over targets of the mean standardised loss: what picks the best checkpoint.
+
+    Squared error and cross-entropy, whatever loss and learned weights training uses, so that runs
+    compare.
+    """
     means = [
         np.nanmean(predictions.loss[spec.name])
         if np.isfinite(predictions.loss[spec.name]).any()
@@ -131,7 +135,9 @@ def write_predictions(
     """
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow("id formula target truth prediction spread probabilities".split())
+        writer.writerow(
+            ["id", "formula", "target", "truth", "prediction", "spread", "probabilities"]
+        )
         for spec in specs:
             labels, values = records.labels[spec.name], predictions.values[spec.name]
             for row in range(len(records)):

@@ -159,6 +159,13 @@ def load_records(
         )
         for spec in specs
     }
+    for name, values in labels.items():
+        if np.isinf(values).any():
+            worst = kept[int(np.argmax(np.isinf(values)))]["material_id"]
+            raise DatasetError(
+                f"target '{name}' of {worst} in {builder.info.full_name} is infinite: mend the "
+                "label, or leave it empty (NaN), and build the dataset again"
+            )
     return Records(
         source=source,
         rows=np.asarray(rows),

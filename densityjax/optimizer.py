@@ -14,7 +14,7 @@ def create_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
 
 
 def create_optimizer(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
-    """AdamW behind clipping by global norm; only matrices and kernels decay, not biases or gains."""
+    """AdamW behind clipping by global norm; matrices and kernels decay, biases and gains do not."""
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(

@@ -69,7 +69,7 @@ def restore_run(workdir: str | Path) -> Restored:
         task.model, task.tx, statistics.arrays(), config.seed,
         field_size(config, applicability.grid),
     )  # fmt: skip
-    checkpoints = Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir, read_only=True)
     try:
         restored = checkpoints.restore_best(parallel.replicate(template))
     finally:

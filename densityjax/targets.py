@@ -102,7 +102,7 @@ def get_specs(names: Sequence[str]) -> tuple[TargetSpec, ...]:
 def to_intensive(
     spec: TargetSpec, values: np.ndarray, num_electrons: np.ndarray, volume: np.ndarray
 ) -> np.ndarray:
-    """Label as trained, before standardisation: per electron or Å^3 where extensive, then `transform`.
+    """Label as trained, but for standardisation: per electron or Å^3 if extensive, transformed.
 
     Args:
         values: [...] labels in `spec.unit`, NaN = missing.

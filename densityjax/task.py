@@ -33,6 +33,14 @@ def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: in
     unknown = set(loss.target_weights) - {spec.name for spec in specs}
     if unknown:
         raise ValueError(f"config.loss.target_weights names {sorted(unknown)}, not in the targets")
+    if min(loss.target_weights.values(), default=1.0) <= 0:
+        raise ValueError("config.loss.target_weights must be positive: leave a target out instead")
+    if config.input.log_clamp <= 0:
+        raise ValueError("config.input.log_clamp must be a positive density in e/Å^3")
+    if min(config.model.widths) < len(config.model.dilations):
+        raise ValueError(
+            "config.model.widths must be at least the number of config.model.dilations"
+        )
     if not set(config.model.attention) <= {"channel", "spatial"}:
         raise ValueError("config.model.attention may hold 'channel' and 'spatial'")
     _choice(config.model.implementation, "model.implementation", ("auto", "lax", "folded"))
@@ -69,5 +77,17 @@ def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: in
 
 
 def field_size(config: ConfigDict, stored_grid: int) -> int:
-    """Voxels along an edge of the field that enters the model."""
-    return stored_grid if config.view.kind == "fractional" else config.view.size
+    """Voxels along an edge of the field that enters the model.
+
+    Raises:
+        ValueError: a periodic field does not divide by the strides, which would break periodicity.
+    """
+    if config.view.kind == "cartesian":
+        return config.view.size
+    stride = config.model.stem_stride * 2 ** (len(config.model.widths) - 1)
+    if stored_grid % stride:
+        raise ValueError(
+            f"the stored grid of {stored_grid} does not divide by the strides of config.model "
+            f"({stride}): choose another config.dataset.name, or fewer stages"
+        )
+    return stored_grid

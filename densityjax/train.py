@@ -10,10 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import tfds_builders
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+import tfds_builders
 from densityjax import parallel, run_log
 from densityjax.applicability import fit_applicability
 from densityjax.baselines import Rows, baseline_metrics
@@ -44,8 +44,10 @@ from densityjax.train_state import TrainState, create_train_state
 log = logging.getLogger("densityjax")
 
 # Where a run finds its data and how it reports may change between its parts; its result may not.
-_FREE_KEYS = ("dataset.data_dir", "dataset.build", "dataset.cache_in_memory", "train.log_every_steps",
-              "train.num_threads")  # fmt: skip
+_FREE_KEYS = (
+    "dataset.data_dir", "dataset.build", "dataset.cache_in_memory", "train.log_every_steps",
+    "train.num_threads",
+)  # fmt: skip
 
 
 class RunError(RuntimeError):

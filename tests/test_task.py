@@ -43,6 +43,8 @@ def test_target_weights():
         ("model", "dtype", "float16"),
         ("model", "attention", ("temporal",)),
         ("model", "blocks", (1, 2, 3)),
+        ("model", "widths", (1, 64)),
+        ("input", "log_clamp", 0.0),
     ],
 )
 def test_unknown_choice_names_the_key(section: str, key: str, value):

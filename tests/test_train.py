@@ -64,7 +64,7 @@ def _kill_half_way(workdir: Path, data_dir: Path) -> None:
 def test_killed_run_equals_uninterrupted_run_and_beats_the_mean(
     smoke_run: Path, data_dir: Path, tmp_path: Path
 ):
-    """The same bytes of predictions and metrics, on 8 devices, and knowledge of held-out materials."""
+    """The same bytes of predictions and metrics on 8 devices; better than knowing nothing."""
     workdir = tmp_path / "killed"
     _kill_half_way(workdir, data_dir)
     assert not (workdir / "metrics.json").exists()
@@ -151,9 +151,7 @@ def test_missing_dataset(data_dir: Path, tmp_path: Path):
 def test_bad_setting(change: dict, message: str, data_dir: Path, tmp_path: Path):
     config = _tiny(data_dir)
     config.update_from_flattened_dict(change)
-    with pytest.raises(ValueError, match=message) if "two roles" not in message else pytest.raises(
-        RunError, match=message
-    ):
+    with pytest.raises((ValueError, RunError), match=message):
         train_and_evaluate(config, tmp_path / "run")
 
 
@@ -169,7 +167,7 @@ def test_non_finite_loss_ends_and_keeps_the_checkpoint(data_dir: Path, tmp_path:
         run.task.model, run.task.tx, run.statistics.arrays(), config.seed, config.view.size
     )
     try:
-        with pytest.raises(RunError, match="not finite at step 1[2-9]"):
+        with pytest.raises(RunError, match=r"not finite at step 1[2-9]"):
             train.train(run, state, checkpoints)
         checkpoints.wait()
         restored, position = checkpoints.restore_latest(train.parallel.replicate(state))
