@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
 
     config.input = input_ = ConfigDict()
     input_.channels = 1  # 1 charge, 2 charge and magnetisation
-    input_.transform = "log"  # 'linear', 'log', or 'log_and_linear' (a channel each)
+    input_.transform = "log_and_linear"  # 'linear', 'log', or 'log_and_linear' (a channel each)
     input_.log_clamp = 1e-3  # e/Å^3; lower densities are raised to it before the logarithm
     input_.lattice_features = "volume_per_electron"  # 'none', 'volume_per_electron', 'metric'
 
@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
     view.cube_operations = True  # random axis relabelling and mirror images (fractional)
     view.rotate = True  # random orientation and mirror images (cartesian)
     view.flip_spin = True
-    view.validation_views = 4  # averaged per material during training
+    view.validation_views = 2  # averaged per material during training
     view.evaluation_views = 16  # averaged per material at the end
 
     config.model = model = ConfigDict()
@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
     model.dilations = (1, 2)
     model.attention = ("channel", "spatial")
     model.head_width = 64
-    model.dropout = 0.3  # of the embedding that the heads share
+    model.dropout = 0.0  # of the embedding that the heads share
     model.implementation = "auto"  # of convolutions, see densityjax/ops/conv3d.py
     model.dtype = "float32"  # 'float32' or 'bfloat16'; parameters are float32
 
@@ -68,7 +68,7 @@ def get_config() -> ConfigDict:
     config.optimizer = optimizer = ConfigDict()
     optimizer.learning_rate = 2e-3
     optimizer.warmup_fraction = 0.05
-    optimizer.weight_decay = 0.1
+    optimizer.weight_decay = 1.0
     optimizer.clip_norm = 1.0
     optimizer.b1 = 0.9
     optimizer.b2 = 0.99
@@ -76,7 +76,7 @@ def get_config() -> ConfigDict:
     config.train = train = ConfigDict()
     train.batch_size = 16  # over all devices and micro-batches
     train.accumulation_steps = 1
-    train.epochs = 50
+    train.epochs = 40
     train.evaluate_every_epochs = 5
     train.early_stop_evaluations = 0  # stop after so many without a better loss; 0: never
     train.ema_decay = 0.99

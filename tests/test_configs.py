@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from configs import elastic
 from densityjax import parallel
+from densityjax.models.field import num_fields
 from densityjax.models.lattice_features import NUM_FEATURES
 from densityjax.targets import get_specs
 from densityjax.task import create_task, field_size
@@ -43,7 +44,7 @@ def test_shapes(name: str):
         assert grid >= 64
     task = create_task(config, specs, num_steps=100)
     channels = config.input.channels
-    fields = channels + (config.input.transform == "log_and_linear")
+    fields = num_fields(channels, config.input.transform)
     features = NUM_FEATURES[config.input.lattice_features]
     statistics = {
         "field_mean": jnp.zeros(fields),

@@ -1,6 +1,8 @@
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from densityjax.models.field import transform_field
+from densityjax.models.field import num_fields, transform_field
 
 
 def test_log_takes_the_charge_alone_and_clamps_it():
@@ -8,6 +10,13 @@ def test_log_takes_the_charge_alone_and_clamps_it():
     result = transform_field(field, "log", 1e-3)
     expected = [[np.log(1e-3), -0.3], [np.log(1e-3), 0.5], [np.log(2.0), 0.0]]
     np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("transform", ["linear", "log", "log_and_linear"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_number_of_fields(transform, channels):
+    field = jnp.ones((2, 3, 3, 3, channels))
+    assert transform_field(field, transform, 1e-3).shape[-1] == num_fields(channels, transform)
 
 
 def test_linear_is_the_field_itself():

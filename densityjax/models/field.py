@@ -8,6 +8,11 @@ import jax.numpy as jnp
 FieldTransform = Literal["linear", "log", "log_and_linear"]
 
 
+def num_fields(channels: int, transform: FieldTransform) -> int:
+    """Channels that enter the trunk, for `channels` of the record."""
+    return channels + (transform == "log_and_linear")
+
+
 def transform_field(field: jax.Array, transform: FieldTransform, log_clamp: float) -> jax.Array:
     """Charge as it is, its logarithm, or both; the magnetisation stays linear, its sign matters.
 
