@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 CONFIG ?= configs/elastic.py
-WORKDIR ?= runs/elastic
+WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 ARGS ?=
 # Test processes; PYTEST_ARGS="-k grid" selects tests.
 WORKERS ?= 2

@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
     view.rotate = True  # random orientation and mirror images (cartesian)
     view.flip_spin = True
     view.validation_views = 2  # averaged per material during training
-    view.evaluation_views = 16  # averaged per material at the end
+    view.evaluation_views = 8  # averaged per material at the end
 
     config.model = model = ConfigDict()
     model.name = "msa3dcnn"

@@ -1,4 +1,5 @@
-"""configs/paper_nonmagnetic.py on a TPU pod of up to 256 cores, in bfloat16. Not run here.
+"""configs/paper_nonmagnetic.py on a TPU pod of up to 256 cores, in bfloat16. Not run here; runs of
+several hosts need jax.distributed, which is still to come.
 
 Command, on every host:
 python -m densityjax.main --config=configs/tpu_pod.py --workdir=/mnt/shared/tpu_pod

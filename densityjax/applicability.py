@@ -25,7 +25,7 @@ class Applicability:
         codes: [K] str, what made the training densities, 'GPAW 22.8'.
         elements: [Z] atomic numbers, ascending.
         valence: [Z] electrons that an atom of each element brings, NaN = not determined.
-        max_spacing: Å per stored point along a cell vector, the largest in training.
+        max_spacing: Å per stored point along the longest cell vector, 99th percentile in training.
         embedding_mean, embedding_std: [E].
         embedding: [n, E] float32, standardised by the two above.
         max_distance: 99th percentile of the Euclidean distance from a training material to the
@@ -43,8 +43,10 @@ class Applicability:
     max_distance: float
 
     def save(self, path: Path) -> None:
-        """Writes a NumPy archive."""
-        np.savez_compressed(path, **dataclasses.asdict(self))
+        """Replaces a NumPy archive atomically."""
+        partial = path.with_name("partial-" + path.name)
+        np.savez_compressed(partial, **dataclasses.asdict(self))
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Applicability":
@@ -68,7 +70,9 @@ class Applicability:
         absent = np.setdiff1d(density.species, self.elements)
         if len(absent):
             names = ", ".join(Element.from_Z(int(z)).symbol for z in absent)
-            found.append(f"elements absent from the training data: {names}")
+            found.append(
+                f"elements absent from the training data, so the valence is not checked: {names}"
+            )
         else:
             valence = self.valence[np.searchsorted(self.elements, density.species)]  # [N]
             expected, electrons = valence.sum(), density.num_electrons
@@ -87,9 +91,10 @@ class Applicability:
             )
         edge = np.linalg.norm(density.lattice, axis=1).max()  # Å
         if edge / self.grid > self.max_spacing:
+            limit = self.max_spacing * self.grid  # Å
             found.append(
-                f"cell too large for the stored grid: {edge:.1f} Å on {self.grid} points, at most "
-                f"{self.max_spacing * self.grid:.1f} Å in the training data"
+                f"cell too large for the stored grid: {edge:.1f} Å on {self.grid} points, "
+                f"{_PERCENTILE} % of the training data are within {limit:.1f} Å"
             )
         if distance > self.max_distance:
             found.append(
@@ -108,12 +113,13 @@ def fit_applicability(records: Records, embedding: np.ndarray) -> Applicability:
     elements, valence = fit_valence(records.species, records.num_electrons)
     mean, std = embedding.mean(0), embedding.std(0) + 1e-6
     standardised = ((embedding - mean) / std).astype(np.float32)
+    longest = np.linalg.norm(records.lattice, axis=2).max(1)  # [n] Å, longest edge of each cell
     return Applicability(
         grid=records.grid,
         codes=np.unique(records.code),
         elements=elements,
         valence=valence,
-        max_spacing=float(np.linalg.norm(records.lattice, axis=2).max() / records.grid),
+        max_spacing=float(np.percentile(longest, _PERCENTILE) / records.grid),
         embedding_mean=mean,
         embedding_std=std,
         embedding=standardised,

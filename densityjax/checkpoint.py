@@ -32,6 +32,8 @@ class Checkpoints:
         )
         if best:
             self._best.save(step, args=items)
+            # On disk before a latest state that names it: a kill between the two loses nothing.
+            self._best.wait_until_finished()
         self._latest.save(step, args=items)
 
     def restore_latest(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:

@@ -90,18 +90,18 @@ def predict_records(
 def selection_loss(
     predictions: Predictions, specs: Sequence[TargetSpec], config: LossConfig
 ) -> float:
-    """Weighted mean over targets of the mean standardised loss: what picks the best checkpoint.
+    """What picks the best checkpoint: weighted mean, over targets with labels, of their loss.
 
     Squared error and cross-entropy, whatever loss and learned weights training uses, so that runs
     compare.
     """
-    means = [
-        np.nanmean(predictions.loss[spec.name])
-        if np.isfinite(predictions.loss[spec.name]).any()
-        else 0.0
-        for spec in specs
-    ]
-    return float(np.average(means, weights=config.weights))
+    means, weights = [], []
+    for spec, weight in zip(specs, config.weights, strict=True):
+        known = np.isfinite(predictions.loss[spec.name])
+        if known.any():
+            means.append(predictions.loss[spec.name][known].mean())
+            weights.append(weight)
+    return float(np.average(means, weights=weights))
 
 
 def split_metrics(

@@ -22,7 +22,10 @@ def parse_flags(argv: list[str]) -> list[str]:
         _ = flags.FLAGS.config  # read now, so that a broken file is reported here
     except flags.Error as error:
         sys.exit(f"error: {error}; see --help")
-    except (AttributeError, KeyError, TypeError, OSError) as error:
+    except OSError as error:  # its text holds tracebacks of the places that were tried
+        last = str(error).strip().splitlines()[-1].strip()
+        sys.exit(f"error: --config: no such file, or it cannot be loaded: {last}")
+    except (AttributeError, KeyError, TypeError) as error:
         # ml_collections raises these for keys that the config does not declare, with close ones.
         text = str(error.args[0] if error.args else error).strip("'\"").replace("\\n", " ")
         sys.exit("error: --config: " + " ".join(text.split()))
@@ -43,7 +46,8 @@ def main(argv: list[str]) -> None:
     try:
         train_and_evaluate(flags.FLAGS.config, _WORKDIR.value)
         print(f"Report: {write_report(_WORKDIR.value)}")
-    except (RunError, ValueError) as error:  # dataset, target and report errors are ValueErrors
+    # Errors of datasets, targets and reports are ValueErrors; a full disk is an OSError.
+    except (RunError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -42,6 +42,10 @@ def mapped_predict_step(task: steps.Task, num_views: int) -> Callable:
 def check_batch_size(batch_size: int, accumulation_steps: int) -> None:
     """Raises ValueError if the global batch does not divide over devices and micro-batches."""
     devices = jax.device_count()
+    if batch_size < 1 or accumulation_steps < 1:
+        raise ValueError(
+            "config.train.batch_size and config.train.accumulation_steps must be at least 1"
+        )
     if batch_size % (devices * accumulation_steps):
         raise ValueError(
             f"config.train.batch_size={batch_size} does not divide over {devices} devices x "

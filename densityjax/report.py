@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from sklearn.metrics import roc_curve
 
+from densityjax import run_log
 from densityjax.baselines import BASELINES
 from densityjax.metrics import average_r2
 from densityjax.targets import TargetSpec, get_specs
@@ -208,15 +209,6 @@ def formula_text(formula: str) -> str:
 
 def _with_unit(text: str, spec: TargetSpec) -> str:
     return f"{text} {spec.unit}" if spec.unit else text
-
-
-def flatten(data: Mapping, prefix: str = "") -> dict[str, object]:
-    """{'a': {'b': 1}} -> {'a.b': 1}, the keys that the command line overrides."""
-    flat = {}
-    for key, value in data.items():
-        nested = isinstance(value, Mapping) and value
-        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
 
 
 def _regression_arrays(rows: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray, list[Mapping]]:
@@ -567,7 +559,7 @@ def _write_tables(folder: Path, run: Run, errors: Sequence[Sequence[Mapping]]) -
             for target, metrics in table.items():
                 rows += [
                     (split, method, target, units[target], key, value)
-                    for key, value in flatten(metrics).items()
+                    for key, value in run_log.flatten(metrics).items()
                     if not isinstance(value, list)
                 ]
     header = ("split", "method", "target", "unit", "metric", "value")
@@ -674,8 +666,8 @@ def write_report(workdir: Path) -> Path:
         errors=errors,
         mistakes=_confident_mistakes(run),
         pictures=_pictures(folder, run),
-        facts_table=flatten(run.run),
-        config=flatten(run.config),
+        facts_table=run_log.flatten(run.run),
+        config=run_log.flatten(run.config),
     )
     path = workdir / "report.html"
     path.write_text(page, encoding="utf-8")

@@ -91,6 +91,9 @@ def get_specs(names: Sequence[str]) -> tuple[TargetSpec, ...]:
     """
     for name in names:
         if name not in TARGETS:
+            if "," in name:
+                names = tuple(part.strip() for part in name.split(","))
+                raise ValueError(f'several targets are a tuple: --config.targets="{names}"')
             close = difflib.get_close_matches(name, TARGETS, n=3)
             hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(TARGETS)}"
             raise ValueError(f"unknown target '{name}' in config.targets: {hint}")

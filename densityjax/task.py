@@ -33,10 +33,22 @@ def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: in
     unknown = set(loss.target_weights) - {spec.name for spec in specs}
     if unknown:
         raise ValueError(f"config.loss.target_weights names {sorted(unknown)}, not in the targets")
+    positive = ("train.epochs", "train.evaluate_every_epochs", "train.log_every_steps",
+                "train.num_threads", "view.validation_views", "view.evaluation_views",
+                "view.size", "view.spacing", "model.stem_stride", "model.head_width",
+                "input.log_clamp", "optimizer.clip_norm", "loss.huber_delta")  # fmt: skip
+    for key in positive:
+        section, name = key.split(".")
+        if config[section][name] <= 0:
+            raise ValueError(f"config.{key} must be positive, got {config[section][name]}")
+    if config.input.channels not in (1, 2):
+        raise ValueError("config.input.channels is 1 (charge) or 2 (charge and magnetisation)")
+    if not 0 <= config.model.dropout < 1 or not 0 <= config.train.ema_decay < 1:
+        raise ValueError("config.model.dropout and config.train.ema_decay are from 0 to under 1")
+    if not config.model.dilations or min(config.model.dilations) < 1:
+        raise ValueError("config.model.dilations names at least one distance of 1 voxel or more")
     if min(loss.target_weights.values(), default=1.0) <= 0:
         raise ValueError("config.loss.target_weights must be positive: leave a target out instead")
-    if config.input.log_clamp <= 0:
-        raise ValueError("config.input.log_clamp must be a positive density in e/Å^3")
     if min(config.model.widths) < len(config.model.dilations):
         raise ValueError(
             "config.model.widths must be at least the number of config.model.dilations"

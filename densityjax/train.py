@@ -87,6 +87,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         field_size(config, run.splits["train"].grid),
     )  # fmt: skip
     run.facts["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(state.params["model"]))
+    # Claimed only now: a config that does not work must not block its directory.
+    run_log.write_json(run.workdir / "config.json", json.loads(config.to_json_best_effort()))
+    run.statistics.save(run.workdir / "statistics.json")
     checkpoints = Checkpoints(run.workdir)
     try:
         state = train(run, state, checkpoints)
@@ -94,11 +97,12 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         result = evaluate_best(run, state, checkpoints)
     finally:
         checkpoints.close()
-    run.facts["seconds"]["evaluate"] = round(time.time() - ready, 1)
-    run.facts["seconds"]["total"] = round(time.time() - started, 1)
-    run.facts["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    run.facts["peak_memory_gib"] = run_log.peak_memory_gib()
-    run_log.write_json(run.workdir / "run.json", run.facts)
+    if "finished" not in run.facts:
+        run.facts["seconds"]["evaluate"] = round(time.time() - ready, 1)
+        run.facts["seconds"]["total"] = round(time.time() - started, 1)
+        run.facts["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        run.facts["peak_memory_gib"] = run_log.peak_memory_gib()
+        run_log.write_json(run.workdir / "run.json", run.facts)
     return result
 
 
@@ -139,15 +143,21 @@ def prepare_run(config: ConfigDict, workdir: Path) -> Run:
         num_hosts=jax.process_count(),
     )  # fmt: skip
     source = dataclasses.replace(source, num_steps=train_config.epochs * source.steps_per_epoch)
+    task = create_task(config, specs, source.num_steps)
+    fingerprint = tfds_builders.fingerprint(builder)
+    before = read_facts(workdir)
+    if before and before["dataset"]["fingerprint"] != fingerprint:
+        raise RunError(
+            f"{workdir} was trained on other data: {before['dataset']['fingerprint']} there, "
+            f"{fingerprint} now; use another --workdir"
+        )
     workdir.mkdir(parents=True, exist_ok=True)
-    run_log.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
-    statistics.save(workdir / "statistics.json")
     facts = run_log.describe_environment(config.seed) | {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "dataset": {
             "name": builder.info.full_name,
             "version": str(builder.version),
-            "fingerprint": tfds_builders.fingerprint(builder),
+            "fingerprint": fingerprint,
             **{f"{role}_examples": len(records) for role, records in splits.items()},
             "train_folds": list(data.train_folds),
             "validation_fold": data.validation_fold,
@@ -155,8 +165,13 @@ def prepare_run(config: ConfigDict, workdir: Path) -> Run:
         },
         "seconds": {"build": round(time.time() - started, 1)},
     }
-    task = create_task(config, specs, source.num_steps)
     return Run(config, workdir, specs, splits, statistics, task, source, facts)
+
+
+def read_facts(workdir: Path) -> dict[str, Any]:
+    """What run.json of an earlier part of the run says, {} without one."""
+    path = workdir / "run.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def check_workdir(config: ConfigDict, workdir: Path) -> None:
@@ -168,8 +183,8 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    old = _flatten(json.loads(path.read_text()))
-    new = _flatten(json.loads(config.to_json_best_effort()))
+    old = run_log.flatten(json.loads(path.read_text()))
+    new = run_log.flatten(json.loads(config.to_json_best_effort()))
     differing = [
         f"  {key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now"
         for key in sorted(old.keys() | new.keys())
@@ -182,20 +197,13 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
         )  # fmt: skip
 
 
-def _flatten(config: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        flat |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
-
-
 def train(run: Run, state: TrainState, checkpoints: Checkpoints) -> TrainState:
     """Runs the remaining steps; the latest and best states are in `checkpoints` afterwards."""
     config, steps_per_epoch = run.config.train, run.source.steps_per_epoch
     state = parallel.replicate(state)
     restored = checkpoints.restore_latest(state)
-    position = {"step": 0, "best_loss": float("inf"), "best_step": 0, "waited": 0, "seconds": 0.0}
+    position = {"step": 0, "best_loss": float("inf"), "best_step": 0, "waited": 0}
+    position |= {"seconds": 0.0, "evaluation_seconds": 0.0, "compile_seconds": 0.0}
     if restored is not None:
         state, position = restored
         log.info("Resuming %s after step %d", run.workdir, position["step"])
@@ -206,6 +214,15 @@ def train(run: Run, state: TrainState, checkpoints: Checkpoints) -> TrainState:
     window = Window(run, metric_log, progress)
     batches = iterate_batches(run.source, position["step"], config.num_threads)
     stop, started = _stops_early(config, position), time.time() - position["seconds"]
+    before = read_facts(run.workdir)
+    if "finished" in before and (stop or position["step"] == run.source.num_steps):
+        run.facts.clear()  # nothing is left to train: what there is describes the training
+        run.facts.update(before)
+        metric_log.close()
+        return state
+    part = {name: run.facts[name] for name in ("started", "commit", "hostname")}
+    run.facts["parts"] = [*before.get("parts", []), part | {"after_step": position["step"]}]
+    run_log.write_json(run.workdir / "run.json", run.facts)
     for step in range(position["step"] + 1, run.source.num_steps + 1):
         if stop:
             break
@@ -216,6 +233,7 @@ def train(run: Run, state: TrainState, checkpoints: Checkpoints) -> TrainState:
         last = step == run.source.num_steps
         if last or (rest == 0 and epoch % config.evaluate_every_epochs == 0):
             window.flush()  # so that no state after a non-finite loss is saved
+            paused = time.time()
             predictions = predict_records(
                 predict_step, state, run.splits["validation"], run.specs, run.statistics,
                 config.batch_size,
@@ -229,6 +247,8 @@ def train(run: Run, state: TrainState, checkpoints: Checkpoints) -> TrainState:
                 "best_step": step if better else position["best_step"],
                 "waited": 0 if better else position["waited"] + 1,
                 "seconds": time.time() - started,
+                "evaluation_seconds": position["evaluation_seconds"] + time.time() - paused,
+                "compile_seconds": position["compile_seconds"] + window.take_compile_seconds(),
             }
             checkpoints.save(state, step, position, best=better)
             stop = _stops_early(config, position)
@@ -236,11 +256,14 @@ def train(run: Run, state: TrainState, checkpoints: Checkpoints) -> TrainState:
     metric_log.close()
     checkpoints.wait()
     run.facts["steps"] = position["step"]
-    run.facts["seconds"]["compile"] = round(window.compile_seconds, 1)
-    run.facts["seconds"]["train"] = round(position["seconds"], 1)
-    run.facts["seconds_per_epoch"] = round(
-        position["seconds"] * steps_per_epoch / max(position["step"], 1), 2
-    )
+    seconds = {name: position[f"{name}seconds"] for name in ("", "evaluation_", "compile_")}
+    run.facts["seconds"] |= {
+        "train": round(seconds[""], 1),
+        "validate": round(seconds["evaluation_"], 1),
+        "compile": round(seconds["compile_"], 1),
+    }
+    stepping = seconds[""] - seconds["evaluation_"] - seconds["compile_"]
+    run.facts["seconds_per_epoch"] = round(stepping * steps_per_epoch / position["step"], 2)
     return state
 
 
@@ -260,13 +283,18 @@ class Window:
         self._schedule = create_schedule(run.config.optimizer, run.source.num_steps)
         self._current: list[tuple[int, dict]] = []
         self._previous: list[tuple[int, dict]] = []
-        self.compile_seconds = 0.0
+        self._compile_seconds: float | None = None
         self._created = time.time()
+
+    def take_compile_seconds(self) -> float:
+        """Time until the first step had been compiled, once; 0 afterwards."""
+        seconds, self._compile_seconds = self._compile_seconds or 0.0, 0.0
+        return seconds
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Notes one step."""
-        if not self.compile_seconds:  # the first call returns once it has been compiled
-            self.compile_seconds = time.time() - self._created
+        if self._compile_seconds is None:  # the first call returns once it has been compiled
+            self._compile_seconds = time.time() - self._created
         self._current.append((step, metrics))
         self._progress.advance()
         if len(self._current) == self._run.config.train.log_every_steps:
@@ -387,6 +415,7 @@ def evaluate_best(run: Run, state: TrainState, checkpoints: Checkpoints) -> dict
     rows = {role: baseline_rows(records) for role, records in run.splits.items()}
     for role, name in (("validation", "predictions_validation.csv"), ("test", "predictions.csv")):
         records = run.splits[role]
+        log.info("Evaluating %d %s materials", len(records), role)
         predictions = predict_records(
             mapped, best, records, run.specs, run.statistics, run.config.train.batch_size
         )
@@ -406,8 +435,7 @@ def evaluate_best(run: Run, state: TrainState, checkpoints: Checkpoints) -> dict
         "identity_targets": [spec.name for spec in run.specs if spec.identity is not None],
     }
     run_log.write_json(run.workdir / "metrics.json", result)
-    # A quarter of the default's views: a quarter of the time, for distances that hardly change.
-    mapped = parallel.mapped_predict_step(run.task, run.config.view.validation_views)
+    log.info("Summarising what the model was trained on")
     known = predict_records(
         mapped, best, run.splits["train"], run.specs, run.statistics, run.config.train.batch_size
     )

@@ -29,9 +29,10 @@ class ViewConfig:
         kind: 'fractional', the unit cell's own grid; or 'cartesian', a cube of fixed edge.
         size: voxels along an edge of the cube (cartesian; fractional takes the stored grid's).
         spacing: Å between voxels of the cube (cartesian).
-        roll, cube_operations: random origin and axis relabelling in training (fractional).
-        rotate: random rotation, mirror images included, in training (cartesian).
-        flip_spin: random sign of the magnetisation in training.
+        roll: random origin.
+        cube_operations: random axis relabelling and mirror images in training (fractional).
+        rotate: random rotation, mirror images included (cartesian).
+        flip_spin: random sign of the magnetisation.
     """
 
     kind: Literal["fractional", "cartesian"]
@@ -75,14 +76,18 @@ def evaluation_view(
 ) -> tuple[jax.Array, jax.Array]:
     """View number `view` of the fixed set, the same for every material; see `training_view`.
 
-    Fractional: rolls, number 0 being the stored origin. Cartesian: origins and rotations.
+    Fractional: rolls, number 0 being the stored origin. Cartesian: origins and rotations, where
+    training has them. The sign of a magnetisation is arbitrary, so odd views reverse it.
     """
+    if config.flip_spin and density.shape[-1] == 2:
+        sign = (1 - 2 * (view % 2)).astype(density.dtype)
+        density = density * jnp.stack([jnp.ones_like(sign), sign])
     origin_key, turn_key = jax.random.split(jax.random.fold_in(jax.random.key(_VIEW_SEED), view))
     if config.kind == "fractional":
         shift = jax.random.randint(origin_key, (3,), 0, density.shape[0])
         return transform_grid(density, lattice, IDENTITY_OPERATION, shift * (view > 0))
-    origin = jax.random.uniform(origin_key, (3,))
-    rotation = random_rotation(turn_key)
+    origin = jax.random.uniform(origin_key, (3,)) if config.roll else jnp.zeros(3)
+    rotation = random_rotation(turn_key) if config.rotate else jnp.eye(3)
     return sample_cube(density, lattice, origin, rotation, config.size, config.spacing), lattice
 
 

@@ -85,14 +85,14 @@ def test_element_never_seen(known, shipped):
     density = next(iter(shipped.values()))
     species = np.array([54, *density.species[1:]])
     assert known.warnings_for(dataclasses.replace(density, species=species), 0.0) == [
-        "elements absent from the training data: Xe"
+        "elements absent from the training data, so the valence is not checked: Xe"
     ]
 
 
 def test_large_cell(known, shipped):
     density = next(iter(shipped.values()))
     longest = known.max_spacing * known.grid  # Å
-    assert 24.2 < longest < 24.3  # mp-606949
+    assert longest < 24.2  # one training cell of 24.2 Å (mp-606949) does not set the limit
     repeats = int(longest / np.linalg.norm(density.lattice[0])) + 1
     large = dataclasses.replace(
         density,

@@ -51,7 +51,9 @@ def untrained_spin_model(restored: Restored) -> Restored:
     config = restored.config.copy_and_resolve_references()
     config.input.channels = 2
     statistics = dataclasses.replace(
-        restored.statistics, field_mean=np.array([-2.0, 0.0]), field_std=np.array([1.0, 0.1])
+        restored.statistics,
+        field_mean=np.array([-2.0, 0.5, 0.0]),
+        field_std=np.array([1.0, 1.0, 0.1]),
     )
     task = create_task(config, restored.specs, num_steps=1)
     size = field_size(config, restored.applicability.grid)

@@ -91,8 +91,10 @@ def test_finished_run_only_evaluates(smoke_run: Path, data_dir: Path, tmp_path: 
     config = _tiny(data_dir)
     first = train_and_evaluate(config, tmp_path)
     lines = (tmp_path / "metrics.jsonl").read_text()
+    facts = (tmp_path / "run.json").read_text()
     second = train_and_evaluate(config, tmp_path)
     assert first == second
+    assert (tmp_path / "run.json").read_text() == facts  # still describes the training
     assert (tmp_path / "metrics.jsonl").read_text() == lines
 
 
@@ -121,6 +123,16 @@ def test_another_config_is_refused(smoke_run: Path, data_dir: Path):
         train_and_evaluate(config, smoke_run)
 
 
+def test_other_data_are_refused(smoke_run: Path, data_dir: Path, tmp_path: Path):
+    """The same name with other contents is another dataset."""
+    facts = json.loads((smoke_run / "run.json").read_text())
+    facts["dataset"]["fingerprint"] = "something else"
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    config = _tiny(data_dir)
+    with pytest.raises(RunError, match="trained on other data: something else there"):
+        train_and_evaluate(config, tmp_path)
+
+
 def test_moved_data_is_no_other_config(smoke_run: Path):
     config = smoke.get_config()
     config.dataset.data_dir = "/elsewhere"
@@ -144,6 +156,11 @@ def test_missing_dataset(data_dir: Path, tmp_path: Path):
         ({"targets": ("is_stable",)}, "is_stable.*not in dataset"),
         ({"train.batch_size": 12}, "12 does not divide over 8 devices"),
         ({"view.kind": "polar"}, "config.view.kind='polar' is not one of"),
+        ({"train.evaluate_every_epochs": 0}, "train.evaluate_every_epochs must be positive"),
+        ({"train.accumulation_steps": 0}, "train.accumulation_steps must be at least 1"),
+        ({"input.channels": 3}, "input.channels is 1"),
+        ({"view.padding": "valid"}, "too small for a 3.* kernel"),
+        ({"targets": ("bulk_modulus,volume",)}, "several targets are a tuple"),
         ({"model.name": "resnet"}, "config.model.name='resnet'"),
         ({"dataset.name": "elastic_densities/grid99"}, "config.dataset.name.*grid99"),
     ],
@@ -153,29 +170,31 @@ def test_bad_setting(change: dict, message: str, data_dir: Path, tmp_path: Path)
     config.update_from_flattened_dict(change)
     with pytest.raises((ValueError, RunError), match=message):
         train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()  # the directory stays free
 
 
 def test_non_finite_loss_ends_and_keeps_the_checkpoint(data_dir: Path, tmp_path: Path):
     """An exploding learning rate after a good first epoch: a clear end, the good state stays."""
     config = _tiny(data_dir)
     run = train.prepare_run(config, tmp_path)
-    labels = run.source.labels.copy()
     source = _PoisonedSource(**{f: getattr(run.source, f) for f in run.source.__dataclass_fields__})
     run = train.dataclasses.replace(run, source=source)
     checkpoints = train.Checkpoints(tmp_path)
-    state = train.create_train_state(
-        run.task.model, run.task.tx, run.statistics.arrays(), config.seed, config.view.size
+    state, template = (
+        train.create_train_state(
+            run.task.model, run.task.tx, run.statistics.arrays(), config.seed, config.view.size
+        )
+        for _ in range(2)  # training donates the first
     )
     try:
         with pytest.raises(RunError, match=r"not finite at step 1[2-9]"):
             train.train(run, state, checkpoints)
         checkpoints.wait()
-        restored, position = checkpoints.restore_latest(train.parallel.replicate(state))
+        restored, position = checkpoints.restore_latest(train.parallel.replicate(template))
     finally:
         checkpoints.close()
     assert position["step"] == run.source.steps_per_epoch == 11
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restored.params))
-    assert np.array_equal(labels, run.source.labels)
 
 
 class _PoisonedSource(train.BatchSource):
@@ -193,7 +212,8 @@ def test_early_stop(data_dir: Path, tmp_path: Path):
     config = _tiny(data_dir)
     config.train.epochs = 6
     config.train.early_stop_evaluations = 1
-    config.optimizer.learning_rate = 0.0  # the EMA does not move either, so nothing gets better
+    config.optimizer.learning_rate = 0.0
+    config.train.ema_decay = 0.0  # or rounding would move the average
     train_and_evaluate(config, tmp_path)
     assert json.loads((tmp_path / "run.json").read_text())["steps"] == 22
     train_and_evaluate(config, tmp_path)
