@@ -39,7 +39,8 @@ def shipped() -> dict[str, Density]:
     """By formula, the first materials of the training folds 2 to 4 and the test fold 0."""
     with tarfile.open(SHIPPED) as archive:
         rows = csv.DictReader(archive.extractfile("labels.csv").read().decode().splitlines())
-        rows = [row for row in rows if row["fold"] in "0234"][:12]
+        # Without the first row, Hf2S: its cell is among the 1 % longest, which get a warning.
+        rows = [row for row in rows if row["fold"] in "0234"][1:13]
         files = [(row["formula"], row["file"]) for row in rows]
         return {k: read_density_bytes(archive.extractfile(v).read(), v) for k, v in files}
 
