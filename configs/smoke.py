@@ -1,4 +1,4 @@
-"""Bulk modulus and three more in under a minute on a CPU: for tests and a first look.
+"""Five properties in under a minute on a CPU: for tests and a first look.
 
 Command: python -m densityjax.main --config=configs/smoke.py --workdir=runs/smoke
 """
@@ -11,7 +11,7 @@ from configs import elastic
 def get_config() -> ConfigDict:
     """configs/elastic.py with a coarse view and a small model."""
     config = elastic.get_config()
-    config.targets = ("bulk_modulus", "volume", "fermi_energy", "is_metal")
+    config.targets = ("bulk_modulus", "volume", "total_energy", "fermi_energy", "is_metal")
     config.dataset.name = "elastic_densities/grid24"
     config.view.size = 12
     config.view.spacing = 0.6

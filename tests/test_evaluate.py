@@ -45,11 +45,11 @@ def test_selection_loss_weighs_targets_and_skips_missing_labels():
 
 
 def test_every_held_out_material_is_predicted_once(smoke_run: Path):
-    """180 materials of fold 0 times 4 targets, truths as in labels.csv."""
+    """180 materials of fold 0 times 5 targets, truths as in labels.csv."""
     with (smoke_run / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     keys = [(row["id"], row["target"]) for row in rows]
-    assert len(keys) == len(set(keys)) == 180 * 4
+    assert len(keys) == len(set(keys)) == 180 * 5
     by_key = dict(zip(keys, rows, strict=True))
     row = by_key["mp-10015", "bulk_modulus"]
     assert row["formula"] == "SiOs"

@@ -17,7 +17,7 @@ PARAMETERS = {
     elastic_classes: 367_861,
     elastic_magnetic: 359_501,
     paper_nonmagnetic: 1_641_058,
-    smoke: 15_603,
+    smoke: 16_164,
 }
 TARGETS = (("bulk_modulus", 1), ("crystal_system", 7))
 
