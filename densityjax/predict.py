@@ -232,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="CHGCAR-like files, plain or compressed; a folder stands for its *CHGCAR* files",
     )  # fmt: skip
     options = parser.parse_args(arguments)
-    logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells every step of a restore
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every step of a restore
     try:
         paths = find_files(options.files)
         restored = restore_run(options.workdir)
