@@ -107,7 +107,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 
 
 def prepare_run(config: ConfigDict, workdir: Path) -> Run:
-    """Loads data, fits statistics on the training rows, and claims the work directory."""
+    """Loads data, fits statistics on the training rows, builds the task; writes no file."""
     started = time.time()
     specs = get_specs(config.targets)
     train_config, data = config.train, config.dataset
