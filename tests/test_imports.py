@@ -17,6 +17,7 @@ ORDER = (
     "targets",
     "input_pipeline",
     "views",
+    "ops.onednn",
     "ops.conv3d",
     "ops",
     "models.field",
