@@ -1,6 +1,7 @@
 """Layers of the trunk: convolution, multi-scale convolution, attention, residual block."""
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from densityjax.ops import conv3d as conv_op
+from densityjax.ops.activation import sigmoid, silu
+from densityjax.ops.reduction import add_bias, voxel_sum
 
 Dtype = Any
 # Uniform draws: XLA's CPU compiler takes seconds over the inverse error function of normal ones.
@@ -34,7 +37,7 @@ class Conv3D(nn.Module):
             x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride,
             dilation=self.dilation, padding=self.padding, implementation=self.implementation,
         )  # fmt: skip
-        return y + bias.astype(self.dtype)
+        return add_bias(y, bias.astype(self.dtype))
 
 
 class MultiScaleConv3D(nn.Module):
@@ -79,9 +82,9 @@ class ChannelAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        pooled = x.mean(axis=(1, 2, 3))  # [B, C]
-        hidden = nn.silu(Dense(max(channels // self.reduction, 4), dtype=self.dtype)(pooled))
-        gate = nn.sigmoid(Dense(channels, dtype=self.dtype)(hidden))
+        pooled = voxel_sum(x) / math.prod(x.shape[1:4])  # [B, C]
+        hidden = silu(Dense(max(channels // self.reduction, 4), dtype=self.dtype)(pooled))
+        gate = sigmoid(Dense(channels, dtype=self.dtype)(hidden))
         return x * gate[:, None, None, None, :]
 
 
@@ -98,7 +101,7 @@ class SpatialAttention(nn.Module):
         # The gate keeps the field's size, so a 'valid' trunk pads it with zeros here.
         padding = "circular" if self.padding == "circular" else "zero"
         gate = Conv3D(1, 3, 1, 1, padding, self.implementation, self.dtype)(maps)
-        return x * nn.sigmoid(gate)
+        return x * sigmoid(gate)
 
 
 class ResidualBlock(nn.Module):
@@ -119,10 +122,10 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         y = MultiScaleConv3D(
             self.features, self.dilations, 1, self.padding, self.implementation, self.dtype
-        )(nn.silu(x))
+        )(silu(x))
         y = Conv3D(
             self.features, 1, 1, 1, self.padding, self.implementation, self.dtype, name="mix"
-        )(nn.silu(y))
+        )(silu(y))
         if "channel" in self.attention:
             y = ChannelAttention(dtype=self.dtype)(y)
         if "spatial" in self.attention:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from densityjax.models import layers
 from densityjax.ops import conv3d as conv_op
+from densityjax.ops.activation import silu
 
 
 class MSA3DCNN(nn.Module):
@@ -24,6 +25,7 @@ class MSA3DCNN(nn.Module):
         head_width: hidden width of each head.
         dropout: fraction of the embedding that training hides from the heads.
         padding: 'circular' for the fractional view, 'zero' or 'valid' for the Cartesian one.
+      remat: forget what is inside a residual block and compute it again in the backward pass.
     """
 
     targets: tuple[tuple[str, int], ...]
@@ -37,6 +39,7 @@ class MSA3DCNN(nn.Module):
     padding: conv_op.Padding = "circular"
     implementation: conv_op.Implementation = "auto"
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @property
     def total_stride(self) -> int:
@@ -59,19 +62,20 @@ class MSA3DCNN(nn.Module):
             ({target: [B, width]} standardised value or class logits, float32;
             [B, E] the embedding that the heads share).
         """
+        residual_block = nn.remat(layers.ResidualBlock) if self.remat else layers.ResidualBlock
         options = dict(padding=self.padding, implementation=self.implementation, dtype=self.dtype)
         x = layers.MultiScaleConv3D(
             self.widths[0], self.dilations, self.stem_stride, name="stem", **options
         )(field)
         for stage, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True)):
             if stage > 0:
-                x = layers.Conv3D(width, 3, 2, name=f"down{stage}", **options)(nn.silu(x))
+                x = layers.Conv3D(width, 3, 2, name=f"down{stage}", **options)(silu(x))
             for block in range(blocks):
-                x = layers.ResidualBlock(
+                x = residual_block(
                     width, self.dilations, self.attention, name=f"stage{stage}_block{block}",
                     **options,
                 )(x)  # fmt: skip
-        x = nn.silu(x).astype(jnp.float32)  # [B, g, g, g, W]
+        x = silu(x).astype(jnp.float32)  # [B, g, g, g, W]
         pooled = jnp.concatenate([x.mean(axis=(1, 2, 3)), x.max(axis=(1, 2, 3))], axis=-1)
         embedding = jnp.concatenate([nn.LayerNorm(name="pooled_norm")(pooled), features], axis=-1)
         visible = embedding
@@ -81,6 +85,6 @@ class MSA3DCNN(nn.Module):
             visible = jnp.where(draw(keys), embedding / keep, 0.0)
         outputs = {}
         for name, width in self.targets:
-            hidden = nn.silu(layers.Dense(self.head_width, name=f"{name}_hidden")(visible))
+            hidden = silu(layers.Dense(self.head_width, name=f"{name}_hidden")(visible))
             outputs[name] = layers.Dense(width, name=f"{name}_out")(hidden)
         return outputs, embedding
