@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from densityjax.ops import conv3d as conv_op
 from densityjax.ops.activation import sigmoid, silu
-from densityjax.ops.reduction import add_bias, voxel_sum
+from densityjax.ops.reduction import add_bias, scale, voxel_sum
 
 Dtype = Any
 # Uniform draws: XLA's CPU compiler takes seconds over the inverse error function of normal ones.
@@ -85,7 +85,7 @@ class ChannelAttention(nn.Module):
         pooled = voxel_sum(x) / math.prod(x.shape[1:4])  # [B, C]
         hidden = silu(Dense(max(channels // self.reduction, 4), dtype=self.dtype)(pooled))
         gate = sigmoid(Dense(channels, dtype=self.dtype)(hidden))
-        return x * gate[:, None, None, None, :]
+        return scale(x, gate[:, None, None, None, :])
 
 
 class SpatialAttention(nn.Module):
@@ -134,4 +134,4 @@ class ResidualBlock(nn.Module):
             lost = (x.shape[1] - y.shape[1]) // 2
             x = x[:, lost:-lost, lost:-lost, lost:-lost]
         gain = self.param("gain", nn.initializers.constant(0.2), (self.features,))
-        return x + gain.astype(self.dtype) * y
+        return x + scale(y, gain.astype(self.dtype))

@@ -1,6 +1,8 @@
 """3D convolution in the formulation that is fastest on each backend."""
 
 import functools
+import itertools
+import math
 from typing import Literal
 
 import jax
@@ -129,17 +131,21 @@ def _onednn_forward(x, kernel, stride, dilation, padding):
 
 def _onednn_backward(stride, dilation, padding, residuals, cotangent):
     x, kernel = residuals
-    if stride > 1:  # oneDNN's backward operations are not in XLA
-        reach = dilation * (kernel.shape[0] - 1) // 2
-        _, pull = jax.vjp(
-            lambda x, kernel: _folded(pad3d(x, (reach, reach), padding), kernel, stride, dilation),
-            x, kernel,
-        )  # fmt: skip
-        return pull(cotangent)
-    return (
-        _input_gradient(cotangent, kernel, dilation, padding),
-        _kernel_gradient(x, cotangent, kernel.shape[0], dilation, padding),
-    )
+    if stride == 1:
+        return (
+            _input_gradient(cotangent, kernel, dilation, padding),
+            _kernel_gradient(x, cotangent, kernel.shape[0], dilation, padding),
+        )
+    periodic = padding == "circular"
+    if periodic and any(size % stride for size in x.shape[1:4]):
+        to_x = _pull_folded(x, kernel, stride, dilation, padding, cotangent)[0]
+    else:
+        to_x = _strided_input_gradient(cotangent, kernel, x.shape[1:4], stride, dilation, padding)
+    if kernel[..., 0].size <= _FEW_WEIGHTS:
+        to_kernel = _patch_kernel_gradient(x, cotangent, kernel.shape, stride, dilation, padding)
+    else:
+        to_kernel = _pull_folded(x, kernel, stride, dilation, padding, cotangent)[1]
+    return to_x, to_kernel
 
 
 _onednn.defvjp(_onednn_forward, _onednn_backward)
@@ -185,7 +191,96 @@ def _kernel_gradient(
     return gradient.reshape(k, k, channels, k, -1).transpose(3, 0, 1, 2, 4)
 
 
+def _pull_folded(
+    x: jax.Array, kernel: jax.Array, stride: int, dilation: int, padding: Padding,
+    cotangent: jax.Array,
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    """Both gradients of the folded formulation."""
+    reach = dilation * (kernel.shape[0] - 1) // 2
+    _, pull = jax.vjp(
+        lambda x, kernel: _folded(pad3d(x, (reach, reach), padding), kernel, stride, dilation),
+        x, kernel,
+    )  # fmt: skip
+    return pull(cotangent)
+
+
+def _strided_input_gradient(
+    cotangent: jax.Array, kernel: jax.Array, sizes: tuple[int, ...], stride: int, dilation: int,
+    padding: Padding,
+) -> jax.Array:  # fmt: skip
+    """One dense convolution per residue of the input index, interleaved.
+
+    Input voxel `stride * m + r` meets tap t of output `m + (r + reach - t * dilation) / stride`
+    where that is whole: each residue r has its own taps, and no multiplication with inserted
+    zeros is left.
+    """
+    k, batch = kernel.shape[0], cotangent.shape[0]
+    reach = 0 if padding == "valid" else dilation * (k - 1) // 2
+    counts = [-(-size // stride) for size in sizes]
+    margin = dilation * k + max(counts) - min(cotangent.shape[1:4])  # more than any offset
+    mode = "wrap" if padding == "circular" else "constant"
+    wide = jnp.pad(cotangent, ((0, 0), *(((margin, margin),) * 3), (0, 0)), mode=mode)
+    common = math.gcd(dilation, stride)
+
+    def axis_taps(residue: int) -> tuple[slice, int] | None:
+        """Taps of one axis in the order of rising offsets, and the first offset."""
+        taps = [t for t in range(k) if (residue + reach - t * dilation) % stride == 0]
+        if not taps:
+            return None
+        offset = (residue + reach - taps[-1] * dilation) // stride
+        return slice(taps[0], taps[-1] + 1, stride // common), offset
+
+    phases = []
+    for residues in itertools.product(range(stride), repeat=3):
+        axes = [axis_taps(residue) for residue in residues]
+        if None in axes:  # even dilations leave every other voxel out
+            phases.append(jnp.zeros((batch, *counts, kernel.shape[3]), cotangent.dtype))
+            continue
+        part = jnp.flip(kernel[tuple(taps for taps, _ in axes)], (0, 1, 2)).swapaxes(3, 4)
+        spans = [
+            slice(margin + offset, margin + offset + count + dilation // common * (taps - 1))
+            for (_, offset), count, taps in zip(axes, counts, part.shape)
+        ]
+        window = wide[(slice(None), *spans)]
+        phases.append(
+            onednn.convolution(window, part, stride=1, dilation=dilation // common, padding=0)
+        )
+    grid = jnp.stack(phases).reshape(*(stride,) * 3, *phases[0].shape)
+    grid = grid.transpose(3, 4, 0, 5, 1, 6, 2, 7)  # [B, X / s, s, Y / s, s, Z / s, s, C]
+    grid = grid.reshape(batch, *(stride * count for count in counts), -1)
+    return grid[:, : sizes[0], : sizes[1], : sizes[2]]
+
+
+_FEW_WEIGHTS = 64  # per output channel
+
+
+def _patch_kernel_gradient(
+    x: jax.Array, cotangent: jax.Array, shape: tuple[int, ...], stride: int, dilation: int,
+    padding: Padding,
+) -> jax.Array:  # fmt: skip
+    """`patches^T cotangent` for few input channels, as the stem has.
+
+    A convolution with one-hot kernels lays the patches side by side, exactly and at the speed of
+    oneDNN; XLA's transposes of a field with two channels take longer than the whole product.
+    """
+    weights = math.prod(shape[:4])
+    one_hot = jnp.eye(weights, dtype=x.dtype).reshape(*shape[:4], weights)
+    patches = _onednn(x, one_hot, stride, dilation, padding)
+    return _long_product(patches, cotangent).reshape(shape)
+
+
 _ROWS = 2048  # of a chunk: small enough for the second-level cache
+
+
+def _long_product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """[..., I] and [..., O] -> [I, O], summed over the voxels.
+
+    In chunks: one narrow product over all of them runs at a tenth of the speed on CPU.
+    """
+    rows = x.size // x.shape[-1]
+    chunks = next(c for c in range(max(rows // _ROWS, 1), 0, -1) if rows % c == 0)
+    split = lambda leaf: leaf.reshape(chunks, -1, leaf.shape[-1])  # noqa: E731
+    return jnp.einsum("npi,npo->nio", split(x), split(y)).sum(0)
 
 
 @jax.custom_vjp
@@ -200,12 +295,7 @@ def _pointwise_forward(x, kernel):
 
 def _pointwise_backward(residuals, cotangent):
     x, kernel = residuals
-    rows = x.size // x.shape[-1]
-    # One product over all voxels uses a core and a tenth of its speed: narrow and very long.
-    chunks = next(c for c in range(max(rows // _ROWS, 1), 0, -1) if rows % c == 0)
-    split = lambda leaf: leaf.reshape(chunks, -1, leaf.shape[-1])  # noqa: E731
-    gradient = jnp.einsum("npi,npo->nio", split(x), split(cotangent)).sum(0)
-    return cotangent @ kernel.T, gradient
+    return cotangent @ kernel.T, _long_product(x, cotangent)
 
 
 pointwise.defvjp(_pointwise_forward, _pointwise_backward)

@@ -39,14 +39,17 @@ def convolution(
 
     Args:
         x: [B, X, Y, Z, C_in] float32.
-        kernel: [k, k, k, C_in, C_out] float32.
+        kernel: [k, l, m, C_in, C_out] float32.
         padding: zeros on each side of the three axes.
 
     Returns:
         [B, X', Y', Z', C_out] float32, X' = (X + 2 padding - dilation (k - 1) - 1) // stride + 1.
     """
-    rank, reach = x.ndim, dilation * (kernel.shape[0] - 1)
-    sizes = [(size + 2 * padding - reach - 1) // stride + 1 for size in x.shape[1:-1]]
+    rank = x.ndim
+    sizes = [
+        (size + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
+        for size, taps in zip(x.shape[1:-1], kernel.shape[:-2], strict=True)
+    ]
     shape = (x.shape[0], *sizes, kernel.shape[-1])
     # oneDNN ends the process on sizes that it cannot take, so they are refused here.
     if min(shape) < 1 or min(x.shape) < 1 or x.dtype != "float32" or kernel.dtype != "float32":

@@ -31,3 +31,21 @@ def _add_bias_backward(_: None, cotangent: jax.Array) -> tuple[jax.Array, jax.Ar
 
 
 add_bias.defvjp(lambda x, bias: (x + bias, None), _add_bias_backward)
+
+
+@jax.custom_vjp
+def scale(x: jax.Array, factor: jax.Array) -> jax.Array:
+    """[B, X, Y, Z, C] times a factor per channel, [C] or [B, 1, 1, 1, C]; see `add_bias`."""
+    return x * factor
+
+
+def _scale_backward(
+    residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, factor = residuals
+    sums = voxel_sum(x * cotangent)  # [B, C]
+    to_factor = sums.sum(0) if factor.ndim == 1 else sums[:, None, None, None, :]
+    return cotangent * factor, to_factor
+
+
+scale.defvjp(lambda x, factor: (x * factor, (x, factor)), _scale_backward)
