@@ -1,6 +1,7 @@
 """Records -> per-host batches: which example comes when, decoded in worker threads."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from densityjax.record_index import PartialSource, concatenate, read_index
 from densityjax.targets import TargetSpec, to_intensive
 
 Batch = dict[str, np.ndarray]
@@ -46,11 +48,33 @@ def open_dataset(name: str, data_dir: str, build: bool) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
+class Species(Sequence):
+    """n arrays of atomic numbers, held as one.
+
+    Attributes:
+        numbers: [atoms] uint8 of all cells, one after the other.
+        stop: [n] where each cell ends in `numbers`.
+        size: [n] atoms of each cell.
+    """
+
+    numbers: np.ndarray
+    stop: np.ndarray
+    size: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        stop = self.stop[row]
+        return self.numbers[stop - self.size[row] : stop].astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
 class Records:
     """Random access to the records of some splits, with everything but the densities in memory.
 
     Attributes:
-        source: sequence of decoded records.
+        source: sequence of records with their densities.
         rows: [n] positions in `source`.
         channels: 1 charge, 2 charge and magnetisation.
         grid: voxels along each axis of the stored density.
@@ -64,7 +88,7 @@ class Records:
         densities: n arrays [G, G, G, channels] if cached, else None.
     """
 
-    source: Sequence[dict]
+    source: Sequence[dict[str, np.ndarray]]
     rows: np.ndarray
     channels: int
     grid: int
@@ -76,7 +100,7 @@ class Records:
     lattice: np.ndarray
     num_electrons: np.ndarray
     moment: np.ndarray
-    species: tuple[np.ndarray, ...]
+    species: Species
     labels: dict[str, np.ndarray]
     densities: tuple[np.ndarray, ...] | None
 
@@ -92,7 +116,7 @@ class Records:
         """[G, G, G, channels] float32 e/Å^3 (and μB/Å^3) of one record."""
         if self.densities is not None:
             return self.densities[row]
-        return _with_channels(self.source[int(self.rows[row])]["density"], self.channels)
+        return _with_channels(self.source[self.rows[row]]["density"], self.channels)
 
 
 def _with_channels(density: np.ndarray, channels: int) -> np.ndarray:
@@ -112,7 +136,7 @@ def load_records(
     spin_polarized_only: bool,
     cache_in_memory: bool,
 ) -> Records:
-    """Reads every record of the splits once and keeps its small fields.
+    """Takes the small fields of all records from the index, and the densities if cached.
 
     Raises:
         DatasetError: a split or a target is not in the dataset, or no record is left.
@@ -130,58 +154,46 @@ def load_records(
                 f"target '{spec.name}' is not in dataset {builder.info.full_name}; "
                 f"it has {', '.join(sorted(known))}"
             )
-    source = builder.as_data_source(split="+".join(splits))
-    rows, densities, kept = [], [], []
-    for row in range(len(source)):
-        record = source[row]
-        spin = record["density"].shape[-1] == 2
-        if spin_polarized_only and not spin:
-            continue
-        density = record.pop("density")
-        volume = abs(np.linalg.det(record["lattice"].astype(np.float64)))
-        record["moment"] = abs(float(density[..., 1].mean()) * volume) if spin else 0.0
-        record["grid"] = density.shape[0]
-        if cache_in_memory:
-            densities.append(_with_channels(density, channels))
-        rows.append(row)
-        kept.append(record)
-    if not kept:
+    columns = concatenate([read_index(builder, split) for split in splits])
+    rows = np.arange(len(columns["index"]))
+    stop = np.cumsum(columns["num_atoms"], dtype=np.int64)
+    if spin_polarized_only:
+        rows = np.flatnonzero(columns["channels"] == 2)
+    if not len(rows):
         raise DatasetError(f"no record left in {'+'.join(splits)} of {builder.info.full_name}")
-
-    def strings(name: str) -> np.ndarray:
-        values = [record[name] for record in kept]
-        return np.asarray([v.decode() if isinstance(v, bytes) else str(v) for v in values])
-
     labels = {
-        spec.name: np.asarray(
-            [record["targets"][spec.name] for record in kept],
-            int if spec.kind == "classification" else np.float64,
+        spec.name: columns[f"targets/{spec.name}"][rows].astype(
+            int if spec.kind == "classification" else np.float64
         )
         for spec in specs
     }
     for name, values in labels.items():
         if np.isinf(values).any():
-            worst = kept[int(np.argmax(np.isinf(values)))]["material_id"]
+            worst = columns["material_id"][rows[np.argmax(np.isinf(values))]]
             raise DatasetError(
                 f"target '{name}' of {worst} in {builder.info.full_name} is infinite: mend the "
                 "label, or leave it empty (NaN), and build the dataset again"
             )
+    source = PartialSource(builder, "+".join(splits), ["density"])
+    densities = None
+    if cache_in_memory:
+        densities = tuple(_with_channels(source[row]["density"], channels) for row in rows)
     return Records(
         source=source,
-        rows=np.asarray(rows),
+        rows=rows,
         channels=channels,
-        grid=kept[0]["grid"],
-        index=np.asarray([record["index"] for record in kept], np.int32),
-        material_id=strings("material_id"),
-        formula=strings("formula"),
-        chemical_system=strings("chemical_system"),
-        code=strings("code"),
-        lattice=np.stack([record["lattice"] for record in kept]).astype(np.float64),
-        num_electrons=np.asarray([record["num_electrons"] for record in kept], np.float64),
-        moment=np.asarray([record["moment"] for record in kept]),
-        species=tuple(np.asarray(record["species"]) for record in kept),
+        grid=int(columns["grid"][rows[0]]),
+        index=columns["index"][rows],
+        material_id=columns["material_id"][rows],
+        formula=columns["formula"][rows],
+        chemical_system=columns["chemical_system"][rows],
+        code=columns["code"][rows],
+        lattice=columns["lattice"][rows].astype(np.float64),
+        num_electrons=columns["num_electrons"][rows].astype(np.float64),
+        moment=columns["moment"][rows],
+        species=Species(columns["species"], stop[rows], columns["num_atoms"][rows]),
         labels=labels,
-        densities=tuple(densities) if cache_in_memory else None,
+        densities=densities,
     )
 
 
@@ -210,9 +222,12 @@ def training_labels(
     return np.where(mask, values, 0).astype(np.float32), mask.astype(np.float32)
 
 
+@functools.lru_cache(maxsize=2)  # of 100,000 rows it takes longer than to read a batch
 def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
-    """Order of the rows in one epoch, a pure function of (seed, epoch): [n] int."""
-    return np.random.default_rng([seed, epoch]).permutation(num_examples)
+    """Order of the rows in one epoch, a pure function of (seed, epoch): [n] int, read-only."""
+    order = np.random.default_rng([seed, epoch]).permutation(num_examples)
+    order.setflags(write=False)
+    return order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,14 +287,23 @@ def make_batch(
 
 def iterate_batches(source: BatchSource, start_step: int, num_threads: int) -> Iterator[Batch]:
     """Batches from `start_step` on, in order, decoded ahead of time in threads."""
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
-    return iter(grain.MapDataset.source(source)[start_step:].to_iter_dataset(options))
+    return _decode_ahead(grain.MapDataset.source(source)[start_step:], num_threads)
 
 
-def evaluation_batches(records: Records, batch_size: int) -> Iterator[Batch]:
-    """Every record once, in order; the last batch may be smaller."""
+def evaluation_batches(records: Records, batch_size: int, num_threads: int = 2) -> Iterator[Batch]:
+    """Every record once, in order, decoded ahead of time; the last batch may be smaller."""
     none = np.zeros((len(records), 0), np.float32)
-    for start in range(0, len(records), batch_size):
+
+    def batch_from(start: int) -> Batch:
         rows = np.arange(start, min(start + batch_size, len(records)))
         batch = make_batch(records, rows, none, none, np.ones(len(rows), bool))
-        yield {name: batch[name] for name in ("density", "lattice", "num_electrons")}
+        return {name: batch[name] for name in ("density", "lattice", "num_electrons")}
+
+    starts = grain.MapDataset.range(0, len(records), batch_size)
+    return _decode_ahead(starts.map(batch_from), num_threads)
+
+
+def _decode_ahead(dataset: grain.MapDataset, num_threads: int) -> Iterator[Batch]:
+    """Elements in order; reading and decompressing a record does not hold Python's lock."""
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+    return iter(dataset.to_iter_dataset(options))

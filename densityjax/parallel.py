@@ -1,7 +1,8 @@
 """The only place that maps over devices and places arrays on them."""
 
+import collections
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -73,6 +74,29 @@ def split_batch(
         name: leaf.reshape(num_devices, accumulation_steps, -1, *leaf.shape[1:])
         for name, leaf in batch.items()
     }
+
+
+def place_ahead(
+    batches: Iterable[dict[str, np.ndarray]], accumulation_steps: int, devices: Devices = None,
+    ahead: int = 1,
+) -> Iterator[dict[str, jax.Array]]:  # fmt: skip
+    """Split batches in the same order, on the devices before they are asked for.
+
+    A copy to a device starts without waiting for its end, so the copy of the next batches goes on
+    while the devices work on this one.
+
+    Args:
+        batches: of this host, [B, ...].
+        ahead: batches on the devices beside the one in use.
+    """
+    mesh = jax.sharding.Mesh(np.asarray(devices or jax.local_devices()), (steps.AXIS,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(steps.AXIS))
+    placed: collections.deque = collections.deque()
+    for batch in batches:
+        placed.append(jax.device_put(split_batch(batch, accumulation_steps, devices), sharding))
+        if len(placed) > ahead:
+            yield placed.popleft()
+    yield from placed
 
 
 def predict_batch(

@@ -212,7 +212,10 @@ def train(run: Run, state: TrainState, checkpoints: Checkpoints) -> TrainState:
     metric_log = run_log.MetricLog(run.workdir, position["step"])
     progress = Progress(run.source.num_steps, position["step"], steps_per_epoch)
     window = Window(run, metric_log, progress)
-    batches = iterate_batches(run.source, position["step"], config.num_threads)
+    batches = parallel.place_ahead(
+        iterate_batches(run.source, position["step"], config.num_threads),
+        config.accumulation_steps,
+    )
     stop, started = _stops_early(config, position), time.time() - position["seconds"]
     before = read_facts(run.workdir)
     if "finished" in before and (stop or position["step"] == run.source.num_steps):
@@ -226,8 +229,7 @@ def train(run: Run, state: TrainState, checkpoints: Checkpoints) -> TrainState:
     for step in range(position["step"] + 1, run.source.num_steps + 1):
         if stop:
             break
-        batch = parallel.split_batch(next(batches), config.accumulation_steps)
-        state, metrics = train_step(state, batch)
+        state, metrics = train_step(state, next(batches))
         window.add(step, metrics)
         epoch, rest = divmod(step, steps_per_epoch)
         last = step == run.source.num_steps
@@ -236,7 +238,7 @@ def train(run: Run, state: TrainState, checkpoints: Checkpoints) -> TrainState:
             paused = time.time()
             predictions = predict_records(
                 predict_step, state, run.splits["validation"], run.specs, run.statistics,
-                config.batch_size,
+                config.batch_size, config.num_threads,
             )  # fmt: skip
             loss = selection_loss(predictions, run.specs, run.task.loss)
             _log_validation(run, metric_log, progress, step, loss, predictions)
@@ -417,8 +419,9 @@ def evaluate_best(run: Run, state: TrainState, checkpoints: Checkpoints) -> dict
         records = run.splits[role]
         log.info("Evaluating %d %s materials", len(records), role)
         predictions = predict_records(
-            mapped, best, records, run.specs, run.statistics, run.config.train.batch_size
-        )
+            mapped, best, records, run.specs, run.statistics, run.config.train.batch_size,
+            run.config.train.num_threads,
+        )  # fmt: skip
         metrics: dict[str, Metrics] = split_metrics(predictions, records, run.specs)
         result[role] = metrics
         result["average"][role] = {
@@ -437,8 +440,9 @@ def evaluate_best(run: Run, state: TrainState, checkpoints: Checkpoints) -> dict
     run_log.write_json(run.workdir / "metrics.json", result)
     log.info("Summarising what the model was trained on")
     known = predict_records(
-        mapped, best, run.splits["train"], run.specs, run.statistics, run.config.train.batch_size
-    )
+        mapped, best, run.splits["train"], run.specs, run.statistics, run.config.train.batch_size,
+        run.config.train.num_threads,
+    )  # fmt: skip
     applicability = fit_applicability(run.splits["train"], known.embedding)
     applicability.save(run.workdir / "applicability.npz")
     return result

@@ -81,6 +81,32 @@ def test_one_channel_and_spin_polarised_only(builder, records):
         np.testing.assert_array_equal(spin.density(row), expected[..., :1])
 
 
+def test_species_of_each_cell(builder, records):
+    stored = {
+        r["index"]: r["species"] for fold in FOLDS for r in builder.as_data_source(split=fold)
+    }
+    assert len(records.species) == 18
+    for row, index in enumerate(records.index):
+        np.testing.assert_array_equal(records.species[row], stored[index])
+    assert len(list(records.species)) == 18  # as a sequence, for np.concatenate
+    spin = load(builder, spin_polarized_only=True, cache_in_memory=False)
+    for row, index in enumerate(spin.index):
+        np.testing.assert_array_equal(spin.species[row], stored[index])
+
+
+def test_an_infinite_label_is_refused(builder, monkeypatch):
+    columns = {fold: dict(pipeline.read_index(builder, fold)) for fold in FOLDS}
+    values = columns["fold3"]["targets/volume"].copy()
+    values[2] = np.inf
+    columns["fold3"]["targets/volume"] = values
+    monkeypatch.setattr(pipeline, "read_index", lambda _, fold: columns[fold])
+    worst = columns["fold3"]["material_id"][2]
+    with pytest.raises(
+        pipeline.DatasetError, match=f"target 'volume' of {worst} in .* is infinite"
+    ):
+        load(builder)
+
+
 def test_labels_are_intensive_standardised_and_masked(records):
     mean, std = np.array([2.0, 300.0, 0.0]), np.array([0.5, 100.0, 1.0])
     labels, mask = pipeline.training_labels(records, SPECS, mean, std)
@@ -106,6 +132,9 @@ def test_epoch_order_is_a_pure_function_of_seed_and_epoch():
     np.testing.assert_array_equal(order, pipeline.epoch_order(3, 5, 40))
     for other in [(3, 6), (4, 5), (5, 3)]:
         assert (order != pipeline.epoch_order(*other, 40)).any()
+    np.testing.assert_array_equal(order, np.random.default_rng([3, 5]).permutation(40))
+    with pytest.raises(ValueError, match="read-only"):
+        order[0] = 1  # it is shared by all batches of the epoch
 
 
 def test_every_epoch_visits_every_row_once(source, records):
@@ -153,6 +182,9 @@ def test_iteration_may_start_at_any_step(source, start, threads):
 def test_evaluation_takes_every_record_once_in_order(records):
     batches = list(pipeline.evaluation_batches(records, 5))
     assert [len(batch["lattice"]) for batch in batches] == [5, 5, 5, 3]
+    one_by_one = pipeline.evaluation_batches(records, 5, num_threads=1)
+    for a, b in zip(batches, one_by_one, strict=True):
+        assert_same(a, b)
     together = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
     assert together.keys() == {"density", "lattice", "num_electrons"}
     np.testing.assert_array_equal(together["lattice"], records.lattice.astype(np.float32))

@@ -265,3 +265,39 @@ def test_split_batch_and_its_check():
     parallel.check_batch_size(32, 2)
     with pytest.raises(ValueError, match=r"batch_size=24 does not divide over 8 .* multiple of 16"):
         parallel.check_batch_size(24, 2)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3, 20])
+def test_batches_placed_ahead_are_the_same_in_the_same_order(ahead):
+    rng, taken = np.random.default_rng(0), []
+
+    def batches():
+        for step in range(7):
+            taken.append(step)
+            yield {"x": rng.random((16, 2, 3)).astype("f4"), "step": np.full(16, step, np.int32)}
+
+    plain = [parallel.split_batch(batch, 2) for batch in batches()]
+    rng, taken[:] = np.random.default_rng(0), []
+    placed = parallel.place_ahead(batches(), 2, ahead=ahead)
+    assert taken == []  # nothing is read before the first is asked for
+    for step, (batch, expected) in enumerate(zip(placed, plain, strict=True)):
+        assert taken[-1] == min(step + ahead, 6)
+        for name, leaf in expected.items():
+            np.testing.assert_array_equal(batch[name], leaf)
+            shards = batch[name].addressable_shards
+            assert [shard.device for shard in shards] == jax.local_devices()
+            for device, shard in enumerate(shards):
+                np.testing.assert_array_equal(shard.data[0], leaf[device])
+    assert taken == list(range(7))
+
+
+def test_a_placed_batch_gives_the_update_of_a_plain_one(setup):
+    devices = jax.devices()[:2]
+    plain, first = run(setup, 2, 4)
+    batches = parallel.place_ahead([setup.batch] * 2, 4, devices)
+    placed, second = mapped_step(setup, 2)(parallel.replicate(setup.state(), devices), next(batches))
+    for a, b in zip(jax.tree.leaves((plain, first)), jax.tree.leaves((placed, second))):
+        np.testing.assert_array_equal(jax.device_get(a), jax.device_get(b))
+    with compilations() as found:
+        mapped_step(setup, 2)(placed, next(batches))
+    assert found == []

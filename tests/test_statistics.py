@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from densityjax.input_pipeline import DatasetError, load_records, open_dataset, training_labels
-from densityjax.statistics import Statistics, fit_statistics
+from densityjax.statistics import MAX_FIELDS, Statistics, field_rows, fit_statistics
 from densityjax.targets import get_specs
 
 SPECS = get_specs(["total_energy", "debye_temperature", "crystal_system"])
@@ -82,6 +82,42 @@ def test_field_scalers_against_numpy(records, transform):
     assert statistics.field_mean[1] == 0
     spread = np.sqrt(np.square(fields[..., 1]).mean())
     assert statistics.field_std[1] == pytest.approx(spread, rel=1e-4)
+
+
+def test_field_scalers_of_a_large_dataset_come_from_a_fixed_draw(builder, records):
+    assert field_rows(MAX_FIELDS, MAX_FIELDS).tolist() == list(range(MAX_FIELDS))
+    drawn = field_rows(100_000, MAX_FIELDS)
+    assert len(np.unique(drawn)) == MAX_FIELDS
+    assert (np.diff(drawn) > 0).all()
+    np.testing.assert_allclose(drawn.mean(), 50_000, rtol=0.05)  # from everywhere
+    np.testing.assert_array_equal(drawn, field_rows(100_000, MAX_FIELDS))
+
+    read = []
+    lazy = dataclasses.replace(records, densities=_Noted(records.densities, read))
+    some = fit(lazy, field_transform="linear", max_fields=5)
+    assert read == field_rows(12, 5).tolist() != list(range(5))
+    fields = np.stack([records.densities[row] for row in read]).astype(float)
+    assert some.field_mean[0] == pytest.approx(fields[..., 0].mean(), rel=1e-5)
+    assert some.field_std[0] == pytest.approx(fields[..., 0].std(), rel=1e-5)
+    # All else is fitted to all rows, and up to the limit the fields are too.
+    every = fit(records, field_transform="linear")
+    for name in ("label_mean", "label_std", "feature_mean", "feature_std"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(every, name))
+    assert same(every, fit(records, field_transform="linear", max_fields=12))
+    assert not same(every, some)
+
+
+class _Noted(tuple):
+    """Densities that note which of them are looked at."""
+
+    def __new__(cls, values, read):
+        new = super().__new__(cls, values)
+        new.read = read
+        return new
+
+    def __getitem__(self, row):
+        self.read.append(int(row))
+        return super().__getitem__(row)
 
 
 def test_both_transforms_of_the_charge_are_scaled(records):
