@@ -295,7 +295,8 @@ def test_a_placed_batch_gives_the_update_of_a_plain_one(setup):
     devices = jax.devices()[:2]
     plain, first = run(setup, 2, 4)
     batches = parallel.place_ahead([setup.batch] * 2, 4, devices)
-    placed, second = mapped_step(setup, 2)(parallel.replicate(setup.state(), devices), next(batches))
+    state = parallel.replicate(setup.state(), devices)
+    placed, second = mapped_step(setup, 2)(state, next(batches))
     for a, b in zip(jax.tree.leaves((plain, first)), jax.tree.leaves((placed, second))):
         np.testing.assert_array_equal(jax.device_get(a), jax.device_get(b))
     with compilations() as found:
