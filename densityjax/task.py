@@ -55,7 +55,8 @@ def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: in
         )
     if not set(config.model.attention) <= {"channel", "spatial"}:
         raise ValueError("config.model.attention may hold 'channel' and 'spatial'")
-    _choice(config.model.implementation, "model.implementation", ("auto", "lax", "folded", "onednn"))
+    implementations = ("auto", "lax", "folded", "onednn")
+    _choice(config.model.implementation, "model.implementation", implementations)
     return Task(
         model=create_model(config.model, specs, padding),
         specs=specs,
