@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "densityjax"
 ORDER = (
     "xla_flags",
     "__init__",
+    "compile_cache",
     "density_io",
     "grid",
     "targets",
@@ -49,7 +50,7 @@ ORDER = (
 # Code traced by JAX: no clocks, files, logs or configs.
 PURE = ("ops", "models", "losses", "steps")
 IMPURE_MODULES = {
-    "absl", "array_record", "csv", "glob", "grain", "h5py", "io", "json", "logging",
+    "absl", "array_record", "csv", "glob", "grain", "h5py", "io", "logging",
     "ml_collections", "orbax", "os", "pathlib", "pickle", "random", "shutil", "subprocess", "sys",
     "tempfile", "tensorboardX", "tensorflow_datasets", "time", "tqdm",
 }  # fmt: skip
