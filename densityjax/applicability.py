@@ -2,13 +2,15 @@
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pymatgen.core import Element
-from sklearn.neighbors import NearestNeighbors
 
 from densityjax.density_io import Density
 from densityjax.input_pipeline import Records
+
+if TYPE_CHECKING:
+    from sklearn.neighbors import NearestNeighbors
 
 _PERCENTILE = 99  # of the distances among training materials
 # Electron counts of one potential agree to 1e-4 of the count (rounding of the file, charge lost on
@@ -69,6 +71,8 @@ class Applicability:
         found = []
         absent = np.setdiff1d(density.species, self.elements)
         if len(absent):
+            from pymatgen.core import Element
+
             names = ", ".join(Element.from_Z(int(z)).symbol for z in absent)
             found.append(
                 f"elements absent from the training data, so the valence is not checked: {names}"
@@ -158,5 +162,7 @@ def leave_one_out_distances(points: np.ndarray) -> np.ndarray:
     return _neighbours(points).kneighbors()[0][:, 0]
 
 
-def _neighbours(points: np.ndarray) -> NearestNeighbors:
+def _neighbours(points: np.ndarray) -> "NearestNeighbors":
+    from sklearn.neighbors import NearestNeighbors  # a second, which training does not wait for
+
     return NearestNeighbors(n_neighbors=1, algorithm="brute").fit(points)

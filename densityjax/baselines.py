@@ -12,9 +12,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from densityjax.metrics import Metrics, target_metrics
 from densityjax.targets import TargetSpec
@@ -79,6 +76,11 @@ def _ridge(spec: TargetSpec, train: Rows, test: Rows) -> np.ndarray:
     features, labels = train.features()[rows], np.asarray(train.labels[spec.name])[rows]
     if np.unique(labels).size < 2:  # nothing to fit
         return _mean(spec, train, test)
+    # Takes a second to import, which training does not wait for.
+    from sklearn.linear_model import LogisticRegression, RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     classify = spec.kind == "classification"
     estimator = LogisticRegression(max_iter=2000) if classify else RidgeCV(PENALTIES)
     model = make_pipeline(StandardScaler(), estimator)

@@ -37,14 +37,17 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"error: unexpected arguments {argv[1:]}; see --help")
     # Imported late so that --help and mistakes in flags answer at once.
-    from densityjax.report import write_report
+    from densityjax import compile_cache
     from densityjax.train import RunError, train_and_evaluate
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     absl_logging.set_verbosity(absl_logging.WARNING)  # of Orbax and TFDS
     logging.getLogger("jax").setLevel(logging.WARNING)
+    compile_cache.enable()
     try:
         train_and_evaluate(flags.FLAGS.config, _WORKDIR.value)
+        from densityjax.report import write_report  # its plotting library takes a while to import
+
         print(f"Report: {write_report(_WORKDIR.value)}")
     # Errors of datasets, targets and reports are ValueErrors; a full disk is an OSError.
     except (RunError, ValueError, OSError) as error:

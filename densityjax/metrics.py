@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from sklearn import metrics as sk
 
 from densityjax.targets import TargetSpec
 
@@ -94,6 +93,8 @@ def classification_metrics(
         ("accuracy", "balanced_accuracy", "roc_auc", "pr_auc", "macro_f1")
     )
     if y.size:
+        from sklearn import metrics as sk  # takes a second, which training does not wait for
+
         confusion = sk.confusion_matrix(y, predicted, labels=range(len(classes)))
         present = counts > 0
         result["accuracy"] = float(np.mean(predicted == y))

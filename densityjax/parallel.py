@@ -8,36 +8,95 @@ from typing import Any
 import jax
 import numpy as np
 
-from densityjax import steps
+from densityjax import compile_cache, steps
+from densityjax.ops import onednn
 from densityjax.train_state import TrainState
 
 PyTree = Any
 Devices = Sequence[jax.Device] | None  # None: all of this host
 
 
-def mapped_train_step(task: steps.Task, devices: Devices = None) -> Callable:
+class TrainStep:
     """`steps.train_step` over devices: (state, batch [D, A, b, ...]) -> (state, metrics).
 
     The state has no device axis: it is the same everywhere, and its buffers are donated.
+
+    Where convolutions are oneDNN's, the gradient and the update are two programs with the same
+    result: XLA cannot store a program with such a call, so only the update, half of the work of the
+    compiler, comes from the compilation cache.
+
+    Attributes:
+        programs: the mapped functions, one or two.
     """
-    return jax.pmap(
-        functools.partial(steps.train_step, task=task),
-        axis_name=steps.AXIS,
-        in_axes=(None, 0),
-        out_axes=(None, None),
-        donate_argnums=(0,),
-        devices=devices,
-    )
+
+    def __init__(self, task: steps.Task, devices: Devices = None, split: bool | None = None):
+        """Maps; `split` into two programs where oneDNN is available, unless given."""
+        options = dict(axis_name=steps.AXIS, out_axes=(None, None), devices=devices)
+        bound = {
+            name: functools.partial(getattr(steps, name), task=task)
+            for name in ("gradient_step", "update_step", "train_step")
+        }
+        self._split = onednn.available() if split is None else split
+        if self._split:
+            self.programs = (
+                jax.pmap(bound["gradient_step"], in_axes=(None, 0), **options),
+                # Every device makes the same update: nothing is mapped.
+                jax.jit(
+                    bound["update_step"], donate_argnums=(0,), out_shardings=_replicated(devices)
+                ),
+            )
+        else:
+            self.programs = (
+                jax.pmap(bound["train_step"], in_axes=(None, 0), donate_argnums=(0,), **options),
+            )
+
+    def __call__(self, state: TrainState, batch: PyTree) -> tuple[TrainState, dict]:
+        if not self._split:
+            return self.programs[0](state, batch)
+        with compile_cache.unwritten():
+            gradient, metrics = self.programs[0](_read_by_gradient(state), batch)
+        state, more = self.programs[1](state, gradient)
+        return state, metrics | more
+
+    def compile(self, state: PyTree, batch: PyTree) -> None:
+        """Compiles for these shapes, so that the first call with them does not; in any thread.
+
+        Args:
+            state, batch: like those of a call, or `jax.ShapeDtypeStruct` leaves, see `shapes`.
+        """
+        if not self._split:
+            self.programs[0].lower(state, batch).compile()
+            return
+        with compile_cache.unwritten():
+            self.programs[0].lower(_read_by_gradient(state), batch).compile()
+        self.programs[1].lower(state, state.params).compile()
+
+
+def _read_by_gradient(state: TrainState) -> TrainState:
+    return state.replace(opt_state=(), ema_params=())
+
+
+def mapped_train_step(task: steps.Task, devices: Devices = None) -> TrainStep:
+    """`steps.train_step` over devices (None: all), see `TrainStep`."""
+    return TrainStep(task, devices)
 
 
 def mapped_predict_step(task: steps.Task, num_views: int) -> Callable:
     """`steps.predict_step` over all devices: (state, batch [D, b, ...]) -> leaves [D, b, ...]."""
-    return jax.pmap(
+    mapped = jax.pmap(
         functools.partial(steps.predict_step, task=task, num_views=num_views),
         axis_name=steps.AXIS,
         in_axes=(None, 0),
         out_axes=0,
     )
+    if not onednn.available():
+        return mapped
+
+    def call(state: TrainState, batch: PyTree) -> PyTree:
+        with compile_cache.unwritten():  # see TrainStep
+            return mapped(state, batch)
+
+    return call
 
 
 def check_batch_size(batch_size: int, accumulation_steps: int) -> None:
@@ -60,9 +119,33 @@ def replicate(state: TrainState, devices: Devices = None) -> TrainState:
 
     A state placed otherwise, fresh or restored, would cost a second compilation.
     """
+    return jax.device_put(state, _replicated(devices))
+
+
+def _replicated(devices: Devices) -> jax.sharding.NamedSharding:
     mesh = jax.sharding.Mesh(np.asarray(devices or jax.local_devices()), (steps.AXIS,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.device_put(state, sharding)
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+
+def shapes(state: PyTree, batch: PyTree, accumulation_steps: int) -> tuple[PyTree, PyTree]:
+    """Shapes as a training step meets them: of a replicated state and of a split batch, placed.
+
+    Args:
+        state: leaves with shape and dtype.
+        batch: leaves [B, ...] with shape and dtype.
+    """
+    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), (steps.AXIS,))
+
+    def placed(leaf, shape, *axes):
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
+
+    def split(leaf):
+        lead = (mesh.size, accumulation_steps)
+        share = leaf.shape[0] // (mesh.size * accumulation_steps)
+        return placed(leaf, (*lead, share, *leaf.shape[1:]), steps.AXIS)
+
+    return jax.tree.map(lambda leaf: placed(leaf, leaf.shape), state), jax.tree.map(split, batch)
 
 
 def split_batch(

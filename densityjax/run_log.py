@@ -7,6 +7,7 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 
 import jax
 import psutil
-from tensorboardX import SummaryWriter
 
 _PACKAGES = (
     "densityjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain",
@@ -48,20 +48,27 @@ class MetricLog:
             lines = self._path.read_text().splitlines()
             kept = [line for line in lines if _step_of(line) <= restored_step]
             self._path.write_text("".join(line + "\n" for line in kept))
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=restored_step + 1)
+        self._directory, self._purge_step = str(workdir / "tensorboard"), restored_step + 1
+        self._board = None
 
     def write(self, step: int, epoch: float, split: str, scalars: dict[str, float | None]) -> None:
         """Writes one line; None marks an undefined metric and is left out of TensorBoard."""
         line = {"step": step, "epoch": round(epoch, 4), "split": split} | scalars
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+        if self._board is None:
+            # Not before the first step: it takes a second to import where PyTorch is installed.
+            from tensorboardX import SummaryWriter
+
+            self._board = SummaryWriter(self._directory, purge_step=self._purge_step)
         for name, value in scalars.items():
             if value is not None:
                 self._board.add_scalar(f"{split}/{name}", value, step)
 
     def close(self) -> None:
         """Flushes TensorBoard's queue."""
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
 
 
 def _step_of(line: str) -> float:
@@ -93,6 +100,15 @@ def describe_environment(seed: int) -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
     }
+
+
+def seconds_since_start() -> float:
+    """Age of this process, imports included."""
+    try:  # to 10 ms; the start that psutil reports is rounded to seconds
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):  # not Linux
+        return time.time() - psutil.Process().create_time()
 
 
 def peak_memory_gib() -> float:

@@ -19,6 +19,7 @@ from densityjax.train_state import TrainState
 
 AXIS = "batch"
 Batch = dict[str, jax.Array]
+PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +59,21 @@ def apply_model(
     return task.model.apply({"params": params["model"]}, field, features, keys)
 
 
-def train_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[TrainState, Batch]:
-    """One update from a batch that is spread over devices and micro-batches.
+def gradient_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[PyTree, Batch]:
+    """Gradient of the loss of a batch that is spread over devices and micro-batches.
 
     The loss of a target is its sum over all labels of the global batch divided by their number,
     so the devices' label counts are added up before gradients are formed: a mean of per-device
     means would be another number wherever labels are missing.
 
     Args:
+        state: only `step`, `params`, `key` and `statistics` are read.
         batch: leaves [A, b, ...]: A micro-batches of b examples; keys density, lattice,
           num_electrons, index (int id), labels and mask ([A, b, T], mask 0 for padding too).
 
     Returns:
-        (new state, {loss, grad_norm, target_sum [T], target_count [T]}), equal on every device.
+        (gradient like `state.params`, {loss, target_sum [T], target_count [T]}), equal on every
+        device.
     """
     count = jax.lax.psum(batch["mask"].sum((0, 1)), AXIS)  # [T]
     safe_count = jnp.maximum(count, 1.0)
@@ -116,6 +119,11 @@ def train_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[TrainSta
     loss, of_variance = jax.value_and_grad(objective, argnums=1)(means, log_variance)
     gradient["log_variance"] = of_variance
 
+    return gradient, {"loss": loss, "target_sum": sums, "target_count": count}
+
+
+def update_step(state: TrainState, gradient: PyTree, *, task: Task) -> tuple[TrainState, Batch]:
+    """One update from a gradient: (new state, {grad_norm})."""
     updates, opt_state = task.tx.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     # Early averages would remember the random start, so the decay grows with the step.
@@ -123,16 +131,18 @@ def train_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[TrainSta
     ema_params = jax.tree.map(
         lambda average, new: decay * average + (1 - decay) * new, state.ema_params, params
     )
-    metrics = {
-        "loss": loss,
-        "grad_norm": optax.tree.norm(gradient),
-        "target_sum": sums,
-        "target_count": count,
-    }
+    metrics = {"grad_norm": optax.tree.norm(gradient)}
     state = state.replace(
         step=state.step + 1, params=params, ema_params=ema_params, opt_state=opt_state
     )
     return state, metrics
+
+
+def train_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[TrainState, Batch]:
+    """One update from a batch, see `gradient_step`: (new state, the metrics of both parts)."""
+    gradient, metrics = gradient_step(state, batch, task=task)
+    state, more = update_step(state, gradient, task=task)
+    return state, metrics | more
 
 
 def predict_step(

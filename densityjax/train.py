@@ -1,10 +1,13 @@
 """Training: `train_and_evaluate(config, workdir)`."""
 
 import dataclasses
+import functools
 import json
 import logging
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +37,14 @@ from densityjax.input_pipeline import (
     training_labels,
 )
 from densityjax.metrics import Metrics, average_r2
+from densityjax.models.field import transform_field
+from densityjax.models.lattice_features import lattice_features
 from densityjax.optimizer import create_schedule
 from densityjax.statistics import Statistics, fit_statistics
 from densityjax.steps import Task
 from densityjax.targets import TargetSpec, get_specs
 from densityjax.task import create_task, field_size
-from densityjax.train_state import TrainState, create_train_state
+from densityjax.train_state import TrainState, create_train_state, train_state_shapes
 
 log = logging.getLogger("densityjax")
 
@@ -65,6 +70,8 @@ class Run:
     statistics: Statistics
     task: Task
     source: BatchSource
+    train_step: parallel.TrainStep
+    compiling: Future[float] | None  # of the step, in another thread; its result is the seconds
     facts: dict[str, Any]  # what run.json says
 
 
@@ -80,12 +87,16 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         RunError, DatasetError, ValueError: a setting, dataset or work directory does not fit, or
         the loss is not finite; the last good checkpoint stays.
     """
-    started = time.time()
-    run = prepare_run(config, Path(workdir))
-    state = create_train_state(
-        run.task.model, run.task.tx, run.statistics.arrays(), config.seed,
-        field_size(config, run.splits["train"].grid),
+    started, seconds = time.time(), {"imports": round(run_log.seconds_since_start(), 2)}
+    run = prepare_run(config, Path(workdir), compile_ahead=True)
+    initialising = time.time()
+    state = jax.block_until_ready(
+        create_train_state(
+            run.task.model, run.task.tx, run.statistics.arrays(), config.seed,
+            field_size(config, run.splits["train"].grid),
+        )
     )  # fmt: skip
+    run.facts["seconds"] |= seconds | {"initialise": round(time.time() - initialising, 2)}
     run.facts["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(state.params["model"]))
     # Claimed only now: a config that does not work must not block its directory.
     run_log.write_json(run.workdir / "config.json", json.loads(config.to_json_best_effort()))
@@ -106,8 +117,12 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     return result
 
 
-def prepare_run(config: ConfigDict, workdir: Path) -> Run:
-    """Loads data, fits statistics on the training rows, builds the task; writes no file."""
+def prepare_run(config: ConfigDict, workdir: Path, compile_ahead: bool = False) -> Run:
+    """Loads data, fits statistics on the training rows, builds the task; writes no file.
+
+    Args:
+        compile_ahead: compile the training step meanwhile, unless the run has finished.
+    """
     started = time.time()
     specs = get_specs(config.targets)
     train_config, data = config.train, config.dataset
@@ -122,13 +137,25 @@ def prepare_run(config: ConfigDict, workdir: Path) -> Run:
         raise RunError(f"config.dataset uses a fold in two roles: {folds}")
     check_workdir(config, workdir)
     builder = open_dataset(data.name, data.data_dir, data.build)
-    splits = {
-        role: load_records(
-            builder, [f"fold{fold}" for fold in group], specs, channels=config.input.channels,
-            spin_polarized_only=data.spin_polarized_only, cache_in_memory=data.cache_in_memory,
-        )
-        for role, group in folds.items()
-    }  # fmt: skip
+
+    def load(role: str, cache_in_memory: bool) -> Records:
+        return load_records(
+            builder, [f"fold{fold}" for fold in folds[role]], specs,
+            channels=config.input.channels, spin_polarized_only=data.spin_polarized_only,
+            cache_in_memory=cache_in_memory,
+        )  # fmt: skip
+
+    # Without densities, at once: their number and size are all that the compiler needs.
+    records, before = load("train", cache_in_memory=False), read_facts(workdir)
+    steps_per_epoch = -(-len(records) // train_config.batch_size)
+    task = create_task(config, specs, train_config.epochs * steps_per_epoch)
+    train_step = parallel.mapped_train_step(task)
+    compiling = None
+    if compile_ahead and "finished" not in before:
+        state, batch = step_shapes(config, task, records.grid)
+        shapes = parallel.shapes(state, batch, train_config.accumulation_steps)
+        compiling = _in_background(train_step.compile, *shapes)
+    splits = {role: load(role, data.cache_in_memory) for role in folds}
     statistics = fit_statistics(
         splits["train"], specs, field_transform=config.input.transform,
         log_clamp=config.input.log_clamp, lattice_feature_kind=config.input.lattice_features,
@@ -139,13 +166,10 @@ def prepare_run(config: ConfigDict, workdir: Path) -> Run:
     )
     source = BatchSource(
         records=splits["train"], labels=labels, mask=mask, seed=config.seed,
-        batch_size=train_config.batch_size, num_steps=0, host=jax.process_index(),
-        num_hosts=jax.process_count(),
+        batch_size=train_config.batch_size, num_steps=train_config.epochs * steps_per_epoch,
+        host=jax.process_index(), num_hosts=jax.process_count(),
     )  # fmt: skip
-    source = dataclasses.replace(source, num_steps=train_config.epochs * source.steps_per_epoch)
-    task = create_task(config, specs, source.num_steps)
     fingerprint = tfds_builders.fingerprint(builder)
-    before = read_facts(workdir)
     if before and before["dataset"]["fingerprint"] != fingerprint:
         raise RunError(
             f"{workdir} was trained on other data: {before['dataset']['fingerprint']} there, "
@@ -163,9 +187,71 @@ def prepare_run(config: ConfigDict, workdir: Path) -> Run:
             "validation_fold": data.validation_fold,
             "test_fold": data.test_fold,
         },
-        "seconds": {"build": round(time.time() - started, 1)},
+        "seconds": {"build": round(time.time() - started, 2)},
     }
-    return Run(config, workdir, specs, splits, statistics, task, source, facts)
+    return Run(
+        config, workdir, specs, splits, statistics, task, source, train_step, compiling, facts
+    )
+
+
+def step_shapes(config: ConfigDict, task: Task, grid: int) -> tuple[TrainState, dict]:
+    """Shapes of the state and of this host's batches.
+
+    Args:
+        grid: voxels along each axis of the stored densities.
+
+    Returns:
+        (state, batch), leaves `jax.ShapeDtypeStruct`; of the batch [B, ...].
+    """
+
+    def leaf(*shape: int, dtype: Any = np.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    size, channels = config.train.batch_size // jax.process_count(), config.input.channels
+    transform = functools.partial(
+        transform_field, transform=task.field_transform, log_clamp=task.log_clamp
+    )
+    fields = jax.eval_shape(transform, leaf(1, 1, 1, channels)).shape[-1]
+    features = jax.eval_shape(
+        functools.partial(lattice_features, kind=task.lattice_features), leaf(1, 3, 3), leaf(1)
+    ).shape[-1]
+    statistics = {
+        "field_mean": leaf(fields),
+        "field_std": leaf(fields),
+        "feature_mean": leaf(features),
+        "feature_std": leaf(features),
+        "class_weights": {
+            spec.name: leaf(spec.num_outputs)
+            for spec in task.specs
+            if spec.kind == "classification"
+        },
+    }
+    state = train_state_shapes(
+        task.model, task.tx, statistics, field_size(config, grid)
+    )
+    batch = {
+        "density": leaf(size, grid, grid, grid, channels),
+        "lattice": leaf(size, 3, 3),
+        "num_electrons": leaf(size),
+        "index": leaf(size, dtype=np.int32),
+        "labels": leaf(size, len(task.specs)),
+        "mask": leaf(size, len(task.specs)),
+    }
+    return state, batch
+
+
+def _in_background(function: Callable[..., None], *arguments: Any) -> Future[float]:
+    """Calls it in a thread; the future holds the seconds that it took, or its exception."""
+
+    def timed() -> float:
+        started = time.time()
+        function(*arguments)
+        return time.time() - started
+
+    executor = ThreadPoolExecutor(1, "compile")
+    future = executor.submit(timed)
+    executor.shutdown(wait=False)
+    return future
 
 
 def read_facts(workdir: Path) -> dict[str, Any]:
@@ -207,7 +293,6 @@ def train(run: Run, state: TrainState, checkpoints: Checkpoints) -> TrainState:
     if restored is not None:
         state, position = restored
         log.info("Resuming %s after step %d", run.workdir, position["step"])
-    train_step = parallel.mapped_train_step(run.task)
     predict_step = parallel.mapped_predict_step(run.task, run.config.view.validation_views)
     metric_log = run_log.MetricLog(run.workdir, position["step"])
     progress = Progress(run.source.num_steps, position["step"], steps_per_epoch)
@@ -226,11 +311,18 @@ def train(run: Run, state: TrainState, checkpoints: Checkpoints) -> TrainState:
     part = {name: run.facts[name] for name in ("started", "commit", "hostname")}
     run.facts["parts"] = [*before.get("parts", []), part | {"after_step": position["step"]}]
     run_log.write_json(run.workdir / "run.json", run.facts)
-    for step in range(position["step"] + 1, run.source.num_steps + 1):
+    if run.compiling is not None:
+        run.facts["seconds"]["compile_ahead"] = round(run.compiling.result(), 2)
+    first = position["step"] + 1
+    for step in range(first, run.source.num_steps + 1):
         if stop:
             break
-        state, metrics = train_step(state, next(batches))
+        state, metrics = run.train_step(state, next(batches))
         window.add(step, metrics)
+        if step == first:
+            jax.block_until_ready(metrics)
+            run.facts["seconds"]["first_step"] = round(run_log.seconds_since_start(), 2)
+            run_log.write_json(run.workdir / "run.json", run.facts)
         epoch, rest = divmod(step, steps_per_epoch)
         last = step == run.source.num_steps
         if last or (rest == 0 and epoch % config.evaluate_every_epochs == 0):

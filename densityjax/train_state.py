@@ -1,5 +1,6 @@
 """What a step reads and writes."""
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -40,9 +41,35 @@ def create_train_state(
         grid: voxels along an edge of the field that enters the model.
         statistics: pytree of arrays, see `densityjax.statistics.Statistics.arrays`.
     """
-    init_key, run_key = jax.random.split(jax.random.key(seed))
+    return _compiled_create(model, tx, grid)(jax.random.key(seed), statistics)
+
+
+def train_state_shapes(
+    model, tx: optax.GradientTransformation, statistics: PyTree, grid: int
+) -> TrainState:
+    """What `create_train_state` returns, as `jax.ShapeDtypeStruct` leaves.
+
+    Args:
+        statistics: leaves with shape and dtype.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return _compiled_create(model, tx, grid).eval_shape(key, statistics)
+
+
+@functools.lru_cache(maxsize=1)  # so that both functions above trace it once
+def _compiled_create(model, tx: optax.GradientTransformation, grid: int):
+    create = functools.partial(_create, model, tx, grid)
+    # It runs once, and a random draw per leaf keeps LLVM's optimiser busy for seconds.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(create, compiler_options=options)
+
+
+def _create(
+    model, tx: optax.GradientTransformation, grid: int, key: jax.Array, statistics: PyTree
+) -> TrainState:
+    init_key, run_key = jax.random.split(key)
     channels, features = statistics["field_mean"].shape[0], statistics["feature_mean"].shape[0]
-    variables = jax.jit(model.init)(
+    variables = model.init(
         init_key, jnp.zeros((1, grid, grid, grid, channels)), jnp.zeros((1, features))
     )
     params = {

@@ -15,7 +15,7 @@ from densityjax.models.field import num_fields
 from densityjax.models.lattice_features import NUM_FEATURES
 from densityjax.targets import get_specs
 from densityjax.task import create_task, field_size
-from densityjax.train_state import create_train_state
+from densityjax.train_state import train_state_shapes
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
@@ -54,9 +54,7 @@ def test_shapes(name: str):
         "class_weights": {s.name: jnp.ones(len(s.classes)) for s in specs if s.classes},
     }
     size = field_size(config, grid)
-    state = jax.eval_shape(
-        lambda: create_train_state(task.model, task.tx, statistics, config.seed, size)
-    )
+    state = train_state_shapes(task.model, task.tx, statistics, size)
     devices, steps = jax.device_count(), config.train.accumulation_steps
     parallel.check_batch_size(config.train.batch_size, steps)
     share = config.train.batch_size // devices // steps
