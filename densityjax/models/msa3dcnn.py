@@ -25,7 +25,8 @@ class MSA3DCNN(nn.Module):
         head_width: hidden width of each head.
         dropout: fraction of the embedding that training hides from the heads.
         padding: 'circular' for the fractional view, 'zero' or 'valid' for the Cartesian one.
-      remat: forget what is inside a residual block and compute it again in the backward pass.
+        remat: keep of a residual block its input alone for the backward pass, which computes the
+          rest again.
     """
 
     targets: tuple[tuple[str, int], ...]
