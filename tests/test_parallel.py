@@ -176,6 +176,37 @@ def test_devices_and_micro_batches_do_not_change_the_update(
     assert_close(state.ema_params, average, atol=1e-6)
 
 
+@pytest.mark.parametrize("split", [True, False])
+def test_recomputed_micro_batches_give_the_update_of_the_large_batch(setup, reference, split):
+    task = dataclasses.replace(setup.task, model=setup.task.model.clone(remat=True))
+    recomputing = dataclasses.replace(setup, task=task)
+    jax.tree.map(np.testing.assert_array_equal, recomputing.state(), setup.state())
+    device = jax.devices()[:1]
+    step = parallel.TrainStep(task, device, split)
+    shares = parallel.split_batch(setup.batch, 4, device)
+    before = parallel.replicate(recomputing.state(), device)
+    state, metrics = step(before, shares)
+    assert_close(state.params, reference["params"])
+    assert metrics["loss"] == pytest.approx(float(reference["loss"]), rel=1e-4)
+    with compilations() as found:
+        step(state, shares)
+    assert found == []
+
+
+def test_recomputation_frees_memory(setup):
+    """On CPU, too, where XLA undoes a checkpoint unless told otherwise."""
+    model = setup.task.model.clone(blocks=(4, 0), stem_stride=1, widths=(8, 8), attention=())
+    planned = {}
+    for remat in (False, True):
+        task = dataclasses.replace(setup.task, model=model.clone(remat=remat))
+        small = dataclasses.replace(setup, task=task)
+        shares = parallel.split_batch(setup.batch, 1, jax.devices()[:1])
+        step = parallel.mapped_train_step(task, jax.devices()[:1])
+        state = parallel.replicate(small.state(), jax.devices()[:1])
+        planned[remat] = step.compile(state, shares)[0].memory_analysis().temp_size_in_bytes
+    assert planned[True] < 0.75 * planned[False]
+
+
 def test_the_order_of_examples_does_not_matter(setup, reference):
     """An example takes its random view along to whatever device it is sent."""
     order = np.random.default_rng(4).permutation(16)
@@ -302,3 +333,22 @@ def test_a_placed_batch_gives_the_update_of_a_plain_one(setup):
     with compilations() as found:
         mapped_step(setup, 2)(placed, next(batches))
     assert found == []
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_step_compiled_from_shapes_is_the_one_that_runs(setup, split):
+    step = parallel.TrainStep(setup.task, split=split)
+    state, shares = parallel.replicate(setup.state()), parallel.split_batch(setup.batch, 1)
+    expected = steps_in_one_program(setup, shares)
+    step.compile(*parallel.shapes(setup.state(), setup.batch, 1))
+    with compilations() as found:
+        state, metrics = step(state, next(parallel.place_ahead([setup.batch], 1)))
+    assert found == []
+    for leaf, other in zip(jax.tree.leaves((state, metrics)), jax.tree.leaves(expected)):
+        np.testing.assert_allclose(leaf, other, rtol=1e-6, atol=1e-7)
+
+
+def steps_in_one_program(setup, shares):
+    return jax.device_get(
+        parallel.TrainStep(setup.task, split=False)(parallel.replicate(setup.state()), shares)
+    )
