@@ -144,7 +144,9 @@ def _onednn_backward(stride, dilation, padding, residuals, cotangent):
     if kernel[..., 0].size <= _FEW_WEIGHTS:
         to_kernel = _patch_kernel_gradient(x, cotangent, kernel.shape, stride, dilation, padding)
     else:
-        to_kernel = _pull_folded(x, kernel, stride, dilation, padding, cotangent)[1]
+        to_kernel = _strided_kernel_gradient(
+            x, cotangent, kernel.shape[0], stride, dilation, padding
+        )
     return to_x, to_kernel
 
 
@@ -249,6 +251,42 @@ def _strided_input_gradient(
     grid = grid.transpose(3, 4, 0, 5, 1, 6, 2, 7)  # [B, X / s, s, Y / s, s, Z / s, s, C]
     grid = grid.reshape(batch, *(stride * count for count in counts), -1)
     return grid[:, : sizes[0], : sizes[1], : sizes[2]]
+
+
+def _strided_kernel_gradient(
+    x: jax.Array, cotangent: jax.Array, k: int, stride: int, dilation: int, padding: Padding
+) -> jax.Array:
+    """`_kernel_gradient` for each set of planes that the same taps meet.
+
+    Plane `stride * m + r` of the padded field meets tap t at output `m - (t * dilation - r) /
+    stride`, where that is whole: a plane is read once for all its taps.
+    """
+    reach = dilation * (k - 1) // 2
+    x = pad3d(x, (reach, reach), padding)
+    height, width = cotangent.shape[2:4]
+    margin = dilation * k  # more planes than any shift
+    extended = jnp.pad(cotangent, ((0, 0), (margin, x.shape[1]), *(((0, 0),) * 3)))
+    taps_of = [[t for t in range(k) if t * dilation % stride == r] for r in range(stride)]
+    gradients = {}
+    for residue, taps in enumerate(taps_of):
+        if not taps:
+            continue
+        planes = x[:, residue::stride]
+        starts = [margin - (t * dilation - residue) // stride for t in taps]
+        stacked = jnp.concatenate(
+            [extended[:, start : start + planes.shape[1]] for start in starts], axis=-1
+        )  # [B, D_r, H, W, T_r * C_out]
+        # As many voxels as the outputs reach, so that the planes' gradient has no rest.
+        reached = [(n - 1) * stride + dilation * (k - 1) + 1 for n in (height, width)]
+        planes = planes[:, :, : reached[0], : reached[1]]
+        primal = jnp.zeros((k, k, x.shape[-1], stacked.shape[-1]), x.dtype)
+        _, pull = jax.vjp(
+            lambda kernel, planes=planes: _plane(planes, kernel, stride, dilation, 0), primal
+        )
+        (gradient,) = pull(stacked)  # [k, k, C_in, T_r * C_out]
+        gradient = gradient.reshape(k, k, x.shape[-1], len(taps), -1)
+        gradients |= {tap: gradient[..., i, :] for i, tap in enumerate(taps)}
+    return jnp.stack([gradients[tap] for tap in range(k)])
 
 
 _FEW_WEIGHTS = 64  # per output channel

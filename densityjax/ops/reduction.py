@@ -2,19 +2,19 @@
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 
 def voxel_sum(x: jax.Array) -> jax.Array:
     """[B, X, Y, Z, C] -> [B, C].
 
-    On CPU a product with a row of ones: XLA's own reduction to C numbers walks down single columns
-    and takes 3 to 8 times as long.
+    On CPU a product with rows of ones, an eighth of the time: XLA's own reduction to C numbers walks
+    down single columns, and is fused with what makes `x`, which it computes again.
     """
     if jax.default_backend() != "cpu":
         return x.sum((1, 2, 3))
-    voxels = x.reshape(x.shape[0], -1, x.shape[-1])
-    return (jnp.ones((1, voxels.shape[1]), x.dtype) @ voxels)[:, 0]
+    voxels = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, X * Y * Z, C]
+    ones = jnp.ones((x.shape[0], 1, voxels.shape[1]), x.dtype)
+    return (ones @ voxels)[:, 0]
 
 
 @jax.custom_vjp
@@ -24,10 +24,7 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 def _add_bias_backward(_: None, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # The convolution behind needs the cotangent in memory: the sum shall not compute it again.
-    cotangent = lax.optimization_barrier(cotangent)
-    rows = cotangent.reshape(1, -1, 1, 1, cotangent.shape[-1])
-    return cotangent, voxel_sum(rows)[0]
+    return cotangent, voxel_sum(cotangent).sum(0)
 
 
 add_bias.defvjp(lambda x, bias: (x + bias, None), _add_bias_backward)
