@@ -14,6 +14,9 @@ from densityjax.train_state import TrainState
 
 PyTree = Any
 Devices = Sequence[jax.Device] | None  # None: all of this host
+# XLA's CPU compiler drops the barriers of a checkpoint before its last search for equal values,
+# which then finds what should be computed again: nothing would be freed. Without this pass it does.
+_KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
 class TrainStep:
@@ -37,6 +40,9 @@ class TrainStep:
             for name in ("gradient_step", "update_step", "train_step")
         }
         self._split = onednn.available() if split is None else split
+        on_cpu = jax.default_backend() == "cpu"
+        self._options = _KEEP_BARRIERS if task.model.remat and on_cpu else None
+        self._compiled: dict[Any, jax.stages.Compiled] = {}  # of programs[0], with these options
         if self._split:
             self.programs = (
                 jax.pmap(bound["gradient_step"], in_axes=(None, 0), **options),
@@ -52,24 +58,42 @@ class TrainStep:
 
     def __call__(self, state: TrainState, batch: PyTree) -> tuple[TrainState, dict]:
         if not self._split:
-            return self.programs[0](state, batch)
+            return self._first(state, batch)
         with compile_cache.unwritten():
-            gradient, metrics = self.programs[0](_read_by_gradient(state), batch)
+            gradient, metrics = self._first(_read_by_gradient(state), batch)
         state, more = self.programs[1](state, gradient)
         return state, metrics | more
 
-    def compile(self, state: PyTree, batch: PyTree) -> None:
+    def compile(self, state: PyTree, batch: PyTree) -> list[jax.stages.Compiled]:
         """Compiles for these shapes, so that the first call with them does not; in any thread.
 
         Args:
             state, batch: like those of a call, or `jax.ShapeDtypeStruct` leaves, see `shapes`.
+
+        Returns:
+            The compiled programs, which know the memory that they need.
         """
         if not self._split:
-            self.programs[0].lower(state, batch).compile()
-            return
+            return [self._compile_first(state, batch)]
         with compile_cache.unwritten():
-            self.programs[0].lower(_read_by_gradient(state), batch).compile()
-        self.programs[1].lower(state, state.params).compile()
+            gradient = self._compile_first(_read_by_gradient(state), batch)
+        return [gradient, self.programs[1].lower(state, state.params).compile()]
+
+    def _first(self, state: PyTree, batch: PyTree) -> Any:
+        if self._options is None:
+            return self.programs[0](state, batch)
+        return self._compile_first(state, batch)(state, batch)
+
+    def _compile_first(self, state: PyTree, batch: PyTree) -> jax.stages.Compiled:
+        """Of `programs[0]`. What is compiled with options is kept here: jax.pmap takes none."""
+        leaves, tree = jax.tree.flatten((state, batch))
+        key = (tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
+        if key in self._compiled:
+            return self._compiled[key]
+        compiled = self.programs[0].lower(state, batch).compile(self._options)
+        if self._options is not None:
+            self._compiled[key] = compiled
+        return compiled
 
 
 def _read_by_gradient(state: TrainState) -> TrainState:

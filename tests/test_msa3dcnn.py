@@ -79,6 +79,28 @@ def test_dropout_belongs_to_the_example_and_to_training():
     np.testing.assert_allclose(apply(None, np.arange(3)), plain, rtol=1e-5, atol=1e-6)
 
 
+def test_recomputation_changes_neither_parameters_nor_gradients():
+    """Compiled so that XLA on CPU does compute twice, see densityjax/parallel.py."""
+    plain, recomputed, arguments = small(), small(remat=True), inputs(8)
+    shapes = [jax.eval_shape(m.init, jax.random.key(0), *arguments) for m in (plain, recomputed)]
+    assert shapes[0] == shapes[1]
+    options = {
+        "xla_backend_optimization_level": 0,
+        "xla_disable_hlo_passes": "cse_barrier_expander",
+    }
+
+    def gradient(model):
+        def loss(variables):
+            outputs, embedding = model.apply(variables, *arguments)
+            return sum(jnp.square(leaf).mean() for leaf in outputs.values()) + embedding[0, 0]
+
+        return jax.jit(jax.value_and_grad(loss), compiler_options=options)(variables)
+
+    variables = initialise(plain, *arguments)
+    results = [gradient(model) for model in (plain, recomputed)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *results)
+
+
 def test_parameter_count_by_hand():
     variables = initialise(small(attention=()), *inputs())
     stem = 2 * (27 * 1 * 4 + 4)
