@@ -7,8 +7,8 @@ import jax.numpy as jnp
 def voxel_sum(x: jax.Array) -> jax.Array:
     """[B, X, Y, Z, C] -> [B, C].
 
-    On CPU a product with rows of ones, an eighth of the time: XLA's own reduction to C numbers walks
-    down single columns, and is fused with what makes `x`, which it computes again.
+    On CPU a product with rows of ones, an eighth of the time: XLA's own reduction to C numbers
+    walks down single columns, and is fused with what makes `x`, which it computes again.
     """
     if jax.default_backend() != "cpu":
         return x.sum((1, 2, 3))
