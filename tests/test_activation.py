@@ -18,3 +18,9 @@ def test_values_and_slopes_are_those_of_jax(ours, flax):
     single = jnp.asarray(POINTS, jnp.float32)
     np.testing.assert_allclose(ours(single), expected, rtol=1e-6, atol=4e-6)
     np.testing.assert_allclose(jax.vmap(jax.grad(ours))(single), slope, rtol=1e-6, atol=4e-6)
+
+
+def test_bfloat16_keeps_its_relative_precision_for_negative_arguments():
+    points = jnp.asarray([-8.0, -6.0, -4.0, -2.0], jnp.bfloat16)
+    exact = 1 / (1 + np.exp(-np.asarray(points, np.float64)))
+    np.testing.assert_allclose(np.asarray(sigmoid(points), np.float64), exact, rtol=0.01)
