@@ -3,7 +3,7 @@
 Runs one update of a config `--repeats` times from the same state on the same batch of real records
 and counts the distinct results, then the same for the predict step.
 
-    python benchmarks/determinism.py --config=configs/elastic.py --repeats=200
+    python -m benchmarks.determinism --config=configs/elastic.py --repeats=200
 """
 
 import hashlib

@@ -5,7 +5,7 @@ resident memory belongs to a process: two steps of `parallel.mapped_train_step` 
 `--run_grids`, and above that the memory that XLA's compiler plans for the same step from shapes
 alone. A case that plans more than `--limit_gib` is not run.
 
-    python benchmarks/large_grids.py --json=benchmarks/results/large_grids_cpu.json
+    python -m benchmarks.large_grids --json=benchmarks/results/large_grids_cpu.json
 """
 
 import json
@@ -137,7 +137,7 @@ def main(_) -> None:
     print("| model | view | grid | stem stride | remat | planned GiB | peak resident GiB | ms per step | batch in 80, 141 GB (estimate) |")  # noqa: E501
     print("|---|---|---|---|---|---|---|---|---|")
     for case in list_cases():
-        command = [sys.executable, __file__, f"--case={json.dumps(case)}",
+        command = [sys.executable, "-m", "benchmarks.large_grids", f"--case={json.dumps(case)}",
                    f"--limit_gib={_LIMIT.value}"]  # fmt: skip
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         result = json.loads(done.stdout.splitlines()[-1])

@@ -8,8 +8,8 @@ stay in cache). Both are measured first; copies on CPU with NumPy, which can cop
 already there. Operations are those whose voxel lies in the field: oneDNN leaves out the zeros
 around it, which at 6^3 are up to half of all.
 
-    python benchmarks/layers.py --json=benchmarks/results/layers_cpu.json
-    python benchmarks/layers.py --grids=24         # a minute and a half on two CPU cores
+    python -m benchmarks.layers --json=benchmarks/results/layers_cpu.json
+    python -m benchmarks.layers --grids=24         # a minute and a half on two CPU cores
 """
 
 import json

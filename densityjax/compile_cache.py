@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import platform
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,23 +29,24 @@ def enable(environ: Mapping[str, str] = os.environ) -> Path | None:
     if not jax.config.jax_enable_compilation_cache:
         return None
     directory = jax.config.jax_compilation_cache_dir
-    if directory is None:
-        root = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        directory = root / "densityjax" / "jax" / _processor()
-    if "://" not in str(directory):  # not a bucket, which JAX opens by itself
+    ours = not directory
+    if ours or "://" not in directory:  # not a bucket, which JAX opens by itself
         try:
+            if ours:
+                root = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+                directory = str(root / "densityjax" / "jax" / _processor())
             Path(directory).mkdir(parents=True, exist_ok=True)
-            (Path(directory) / f".writable-{os.getpid()}").touch()
-            (Path(directory) / f".writable-{os.getpid()}").unlink()
-        except OSError as error:
+            with tempfile.NamedTemporaryFile(dir=directory, prefix=".writable-"):
+                pass
+        except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home directory
             log.info("No compilation cache: %s", error)
             jax.config.update("jax_enable_compilation_cache", False)
             return None
-    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_compilation_cache_dir", directory)
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in environ:
         # A run makes dozens of small programs, which take longer together than the large one.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    if "JAX_COMPILATION_CACHE_MAX_SIZE" not in environ:
+    if ours and "JAX_COMPILATION_CACHE_MAX_SIZE" not in environ:
         # A bound also makes JAX lock the directory, so that processes do not read half a file.
         jax.config.update("jax_compilation_cache_max_size", _MAX_BYTES)
     return Path(directory)

@@ -101,7 +101,7 @@ def _read_by_gradient(state: TrainState) -> TrainState:
 
 
 def mapped_train_step(task: steps.Task, devices: Devices = None) -> TrainStep:
-    """`steps.train_step` over devices (None: all), see `TrainStep`."""
+    """`steps.train_step` over devices, see `TrainStep`."""
     return TrainStep(task, devices)
 
 

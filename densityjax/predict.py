@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from densityjax import grid, parallel
+from densityjax import compile_cache, grid, parallel
 from densityjax.applicability import Applicability
 from densityjax.checkpoint import Checkpoints
 from densityjax.density_io import Density, DensityFormatError, read_density
@@ -232,6 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="CHGCAR-like files, plain or compressed; a folder stands for its *CHGCAR* files",
     )  # fmt: skip
     options = parser.parse_args(arguments)
+    compile_cache.enable()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every step of a restore
     try:
         paths = find_files(options.files)

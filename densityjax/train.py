@@ -137,6 +137,12 @@ def prepare_run(config: ConfigDict, workdir: Path, compile_ahead: bool = False) 
         raise RunError(f"config.dataset uses a fold in two roles: {folds}")
     check_workdir(config, workdir)
     builder = open_dataset(data.name, data.data_dir, data.build)
+    fingerprint, before = tfds_builders.fingerprint(builder), read_facts(workdir)
+    if before and before["dataset"]["fingerprint"] != fingerprint:
+        raise RunError(
+            f"{workdir} was trained on other data: {before['dataset']['fingerprint']} there, "
+            f"{fingerprint} now; use another --workdir"
+        )
 
     def load(role: str, cache_in_memory: bool) -> Records:
         return load_records(
@@ -146,16 +152,27 @@ def prepare_run(config: ConfigDict, workdir: Path, compile_ahead: bool = False) 
         )  # fmt: skip
 
     # Without densities, at once: their number and size are all that the compiler needs.
-    records, before = load("train", cache_in_memory=False), read_facts(workdir)
+    records = load("train", cache_in_memory=False)
     steps_per_epoch = -(-len(records) // train_config.batch_size)
     task = create_task(config, specs, train_config.epochs * steps_per_epoch)
     train_step = parallel.mapped_train_step(task)
     compiling = None
-    if compile_ahead and "finished" not in before:
+    if (
+        compile_ahead
+        and "finished" not in before
+        # On a GPU the compiler times candidates, which the work beside it would disturb.
+        and jax.default_backend() == "cpu"
+        and jax.process_count() == 1
+    ):
         state, batch = step_shapes(config, task, records.grid)
         shapes = parallel.shapes(state, batch, train_config.accumulation_steps)
         compiling = _in_background(train_step.compile, *shapes)
-    splits = {role: load(role, data.cache_in_memory) for role in folds}
+    splits = {
+        role: records
+        if role == "train" and not data.cache_in_memory
+        else load(role, data.cache_in_memory)
+        for role in folds
+    }
     statistics = fit_statistics(
         splits["train"], specs, field_transform=config.input.transform,
         log_clamp=config.input.log_clamp, lattice_feature_kind=config.input.lattice_features,
@@ -169,12 +186,6 @@ def prepare_run(config: ConfigDict, workdir: Path, compile_ahead: bool = False) 
         batch_size=train_config.batch_size, num_steps=train_config.epochs * steps_per_epoch,
         host=jax.process_index(), num_hosts=jax.process_count(),
     )  # fmt: skip
-    fingerprint = tfds_builders.fingerprint(builder)
-    if before and before["dataset"]["fingerprint"] != fingerprint:
-        raise RunError(
-            f"{workdir} was trained on other data: {before['dataset']['fingerprint']} there, "
-            f"{fingerprint} now; use another --workdir"
-        )
     workdir.mkdir(parents=True, exist_ok=True)
     facts = run_log.describe_environment(config.seed) | {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -138,7 +138,7 @@ def _onednn_backward(stride, dilation, padding, residuals, cotangent):
         )
     periodic = padding == "circular"
     if periodic and any(size % stride for size in x.shape[1:4]):
-        to_x = _pull_folded(x, kernel, stride, dilation, padding, cotangent)[0]
+        to_x = _folded_input_gradient(x, kernel, stride, dilation, padding, cotangent)
     else:
         to_x = _strided_input_gradient(cotangent, kernel, x.shape[1:4], stride, dilation, padding)
     if kernel[..., 0].size <= _FEW_WEIGHTS:
@@ -220,17 +220,16 @@ def _plane_kernel_gradient(
     return gradient.transpose(1, 2, 0, 3)
 
 
-def _pull_folded(
+def _folded_input_gradient(
     x: jax.Array, kernel: jax.Array, stride: int, dilation: int, padding: Padding,
     cotangent: jax.Array,
-) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-    """Both gradients of the folded formulation."""
+) -> jax.Array:  # fmt: skip
+    """Of the folded formulation, for periodic fields that the stride does not divide."""
     reach = dilation * (kernel.shape[0] - 1) // 2
     _, pull = jax.vjp(
-        lambda x, kernel: _folded(pad3d(x, (reach, reach), padding), kernel, stride, dilation),
-        x, kernel,
-    )  # fmt: skip
-    return pull(cotangent)
+        lambda x: _folded(pad3d(x, (reach, reach), padding), kernel, stride, dilation), x
+    )
+    return pull(cotangent)[0]
 
 
 def _strided_input_gradient(
@@ -332,9 +331,11 @@ _ROWS = 2048  # of a chunk: small enough for the second-level cache
 def _long_product(x: jax.Array, y: jax.Array) -> jax.Array:
     """[..., I] and [..., O] -> [I, O], summed over the voxels.
 
-    In chunks: one narrow product over all of them runs at a tenth of the speed on CPU.
+    On CPU in chunks: one narrow product over all of them runs at a tenth of the speed.
     """
     rows = x.size // x.shape[-1]
+    if jax.default_backend() != "cpu":
+        return x.reshape(rows, -1).T @ y.reshape(rows, -1)
     chunks = next(c for c in range(max(rows // _ROWS, 1), 0, -1) if rows % c == 0)
     split = lambda leaf: leaf.reshape(chunks, -1, leaf.shape[-1])  # noqa: E731
     return jnp.einsum("npi,npo->nio", split(x), split(y)).sum(0)

@@ -23,8 +23,13 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     return x + bias
 
 
+def _channel_sum(x: jax.Array) -> jax.Array:
+    """[B, X, Y, Z, C] -> [C]; bfloat16 is rounded once, at the end."""
+    return x.sum((0, 1, 2, 3)) if x.dtype == jnp.bfloat16 else voxel_sum(x).sum(0)
+
+
 def _add_bias_backward(_: None, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return cotangent, voxel_sum(cotangent).sum(0)
+    return cotangent, _channel_sum(cotangent)
 
 
 add_bias.defvjp(lambda x, bias: (x + bias, None), _add_bias_backward)
@@ -40,9 +45,10 @@ def _scale_backward(
     residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, factor = residuals
-    sums = voxel_sum(x * cotangent)  # [B, C]
-    to_factor = sums.sum(0) if factor.ndim == 1 else sums[:, None, None, None, :]
-    return cotangent * factor, to_factor
+    product = x * cotangent
+    if factor.ndim == 1:
+        return cotangent * factor, _channel_sum(product)
+    return cotangent * factor, voxel_sum(product)[:, None, None, None, :]
 
 
 scale.defvjp(lambda x, factor: (x * factor, (x, factor)), _scale_backward)
