@@ -156,7 +156,7 @@ def test_mutual_information_against_sklearn(real):
             seeds = range(5 if ties else 1)
             expected = [sklearn(x[:, None], y, n_neighbors=k, random_state=s)[0] for s in seeds]
             found = [nats(a, b, neighbours=k, seed=s) for s in seeds]
-            tolerance = 0.03 if ties else 5e-4
+            tolerance = 0.03 if ties else 2e-3  # some labels are equal in the others too
             assert np.mean(found) == pytest.approx(np.mean(expected), abs=tolerance), (a, b)
 
 
