@@ -81,17 +81,14 @@ def cluster(similarity: np.ndarray, num_groups: int = 0) -> Clustering:
     distance = np.round(1 - (similarity + similarity.T) / 2, 12)
     np.fill_diagonal(distance, 0.0)
     linkage = hierarchy.linkage(squareform(distance), "average")
-    labels = {k: _cut(linkage, k) for k in range(1, size + 1)}  # [T] each
+    # Not fcluster, which finds fewer groups than asked where merges are of equal height.
+    cuts = hierarchy.cut_tree(linkage)  # [T, T], each column one merge on, from T groups to 1
+    labels = {k: cuts[:, size - k] for k in range(1, size + 1)}  # [T] each
     silhouettes = {k: _silhouette(distance, labels[k]) for k in range(2, size)}
     if not num_groups:
         rounded = {k: round(value, 12) for k, value in silhouettes.items()}
         num_groups = max(rounded, key=lambda k: (rounded[k], -k)) if rounded else 1
     return Clustering(_groups(labels[num_groups]), linkage, silhouettes)
-
-
-def _cut(linkage: np.ndarray, num_groups: int) -> np.ndarray:
-    """[T] labels; exactly so many groups, unlike fcluster where merges are of equal height."""
-    return hierarchy.cut_tree(linkage, n_clusters=num_groups)[:, 0]
 
 
 def _silhouette(distance: np.ndarray, labels: np.ndarray) -> float:

@@ -109,9 +109,7 @@ def test_cramers_v_is_bergsmas(real):
 
 def u_centred(d):
     n = len(d)
-    centred = (
-        d - d.sum(0) / (n - 2) - d.sum(1)[:, None] / (n - 2) + d.sum() / ((n - 1) * (n - 2))
-    )
+    centred = d - d.sum(0) / (n - 2) - d.sum(1)[:, None] / (n - 2) + d.sum() / ((n - 1) * (n - 2))
     np.fill_diagonal(centred, 0)
     return centred
 
