@@ -21,6 +21,7 @@ from densityjax.report import GREY, INK, STYLE, VERMILION
 _COLOURS = "cividis"
 _CELL, _TREE, _TITLE, _GAP = 0.40, 0.75, 0.34, 0.3  # inches
 _COLUMNS = 3
+_NARROWEST = 3.8  # inches of a panel, which its title and the legend need
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +64,11 @@ def _figure(
 ) -> Figure:
     margin = 0.25 + 0.066 * max(map(len, labels))  # inches, of names left of and below a map
     edge = _CELL * len(labels)
-    width, height = margin + edge + _GAP, _TITLE + _TREE + edge + margin + 0.1
+    width = max(margin + edge + _GAP, _NARROWEST)
+    height = _TITLE + _TREE + edge + margin + 0.1
     columns = min(_COLUMNS, len(panels) + 1)
     rows = -(-(len(panels) + 1) // columns)  # one place for the legend
-    size = max(columns * width, 6.0), rows * height + 0.45
+    size = columns * width, rows * height + 0.45
     figure = Figure(figsize=size)
     FigureCanvasAgg(figure)
     figure.text(0.15 / size[0], 1 - 0.3 / size[1], title, fontsize=12, weight="bold")
@@ -105,14 +107,15 @@ def _draw_tree(axes: Axes, panel: Panel) -> np.ndarray:
     linkage, groups = panel.clustering.linkage, panel.clustering.groups
     if not len(linkage):
         return np.arange(len(panel.values))
-    tree = hierarchy.dendrogram(linkage, no_plot=True)
-    merged = len(panel.values) - len(groups)  # merges below the cut, the first of the linkage
-    inside = {tuple(row) for row in np.round(linkage[:merged, 2:3], 9)}
-    for x, y in zip(np.array(tree["icoord"]), np.array(tree["dcoord"]), strict=True):
-        within = (round(float(y[1]), 9),) in inside
-        colour, line = (VERMILION, 1.5) if within else (GREY, 1.0)
+    size = len(panel.values)
+    within = size + size - len(groups)  # scipy numbers merges from T on; the first make the groups
+    tree = hierarchy.dendrogram(
+        linkage, no_plot=True, link_color_func=lambda k: VERMILION if k < within else GREY
+    )
+    for x, y, colour in zip(tree["icoord"], tree["dcoord"], tree["color_list"], strict=True):
+        line = 1.5 if colour == VERMILION else 1.0
         # scipy puts leaves at 5, 15, 25, ...
-        axes.plot((x - 5) / 10, y, color=colour, linewidth=line, solid_joinstyle="miter")
+        axes.plot((np.array(x) - 5) / 10, y, color=colour, linewidth=line, solid_joinstyle="miter")
     return np.array(tree["leaves"])
 
 
@@ -135,7 +138,7 @@ def _draw_map(axes: Axes, panel: Panel, labels: Sequence[str], order: np.ndarray
         if panel.low[order[row], order[column]]:
             text += "*"
         colour = "white" if value < 0.5 else INK
-        axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     place = {target: position for position, target in enumerate(order.tolist())}
     for group in panel.clustering.groups:
         start = min(place[target] for target in group) - 0.5

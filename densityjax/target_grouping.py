@@ -531,7 +531,7 @@ def _draw_folds(
         grouping = result.measures[settings.similarity]
         panels.append(
             Panel(
-                f"Test fold {fold} ({result.num_materials} training materials)",
+                f"Test fold {fold} ({result.num_materials} materials)",
                 grouping.similarity.values,
                 grouping.clustering,
                 grouping.similarity.p_adjusted >= SIGNIFICANT,
@@ -540,7 +540,7 @@ def _draw_folds(
         )
     return draw_panels(
         panels,
-        [spec.label for spec in specs],
+        _labels(specs),
         "Similarity of targets in the training folds of each test fold",
         _short(settings.similarity),
         (*_NOTES, *_marks(f"adjusted p ≥ {SIGNIFICANT}")),
@@ -567,7 +567,7 @@ def _draw_measures(
         )
     return draw_panels(
         panels,
-        [spec.label for spec in specs],
+        _labels(specs),
         "Similarity of targets by each measure, mean over the folds",
         "Similarity",
         (
@@ -577,6 +577,12 @@ def _draw_measures(
             *_marks(f"adjusted p ≥ {SIGNIFICANT} in a fold"),
         ),
     )
+
+
+def _labels(specs: Sequence[TargetSpec]) -> list[str]:
+    """What was compared: extensive targets are divided as they are for training."""
+    per = {None: "", "electron": " / electron", "volume": " / volume"}
+    return [spec.label + per[spec.per] for spec in specs]
 
 
 def _short(measure: str) -> str:
