@@ -72,7 +72,7 @@ def resident_gib() -> float:
 
 def measure(case: dict) -> dict:
     """Plans a case and, where it says so and memory allows, runs two steps."""
-    config, devices = make_config(case), jax.local_devices()[:1]
+    config, devices = make_config(case), tuple(jax.local_devices()[:1])
     task = create_task(config, get_specs(config.targets), 1000)
     fields = num_fields(config.input.channels, config.input.transform)
     features = NUM_FEATURES[config.input.lattice_features]

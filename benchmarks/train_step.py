@@ -127,7 +127,7 @@ def check_equal(
 
 def ours(task: steps.Task, state: Any, batch: dict[str, np.ndarray]) -> Callable[[], None]:
     """A function that runs one mapped training step to its end."""
-    devices = jax.local_devices()[:1]
+    devices = tuple(jax.local_devices()[:1])
     mapped = parallel.mapped_train_step(task, devices)
     held = {"state": parallel.replicate(jax.tree.map(np.array, state), devices)}
     split = jax.device_put(parallel.split_batch(batch, 1, devices))

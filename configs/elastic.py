@@ -17,6 +17,10 @@ def get_config() -> ConfigDict:
         "bulk_modulus", "volume", "density", "total_energy", "formation_energy_per_atom",
         "fermi_energy", "band_gap", "bandwidth",
     )  # fmt: skip
+    # Each group of targets trains a trunk of its own: 'all' in one, 'single' (one each), a file
+    # that densityjax.target_grouping wrote, 'random 0 of FILE' (a random partition with the sizes
+    # of the file's groups), or the groups themselves: 'bulk_modulus+volume,band_gap+...'.
+    config.groups = "all"
 
     config.dataset = dataset = ConfigDict()
     dataset.name = "elastic_densities/grid32"
@@ -26,13 +30,18 @@ def get_config() -> ConfigDict:
     dataset.validation_fold = 1  # every choice is made here
     dataset.test_fold = 0  # looked at by the report alone
     dataset.spin_polarized_only = False
+    # Elements never trained on: materials of any fold with one of them are the test set, which
+    # replaces test_fold; the others train and validate as the folds say.
+    dataset.held_out_elements = ()
     # Holds 131 kB per material and channel at grid32; False reads densities when they are used, and
     # memory grows by 0.4 kB per material.
     dataset.cache_in_memory = True
 
     config.input = input_ = ConfigDict()
     input_.channels = 1  # 1 charge, 2 charge and magnetisation
-    input_.transform = "log_and_linear"  # 'linear', 'log', or 'log_and_linear' (a channel each)
+    # 'linear' e/Å^3, 'times_volume' rho * V as VASP stores it, 'log', or 'log_and_linear' (a
+    # channel each).
+    input_.transform = "log_and_linear"
     input_.log_clamp = 1e-3  # e/Å^3; lower densities are raised to it before the logarithm
     input_.lattice_features = "volume_per_electron"  # 'none', 'volume_per_electron', 'metric'
 
@@ -85,4 +94,20 @@ def get_config() -> ConfigDict:
     train.ema_decay = 0.99
     train.log_every_steps = 10
     train.num_threads = 2  # that read and decode records ahead of the step
+
+    # Read by densityjax.target_grouping alone.
+    config.grouping = grouping = ConfigDict()
+    grouping.similarity = "distance_correlation"  # what the groups are made from
+    # Computed and written; 'transfer', 'task_affinity' and 'gradient_cosine' train models.
+    grouping.similarities = (
+        "pearson", "spearman", "distance_correlation", "mutual_information",
+    )  # fmt: skip
+    grouping.num_groups = 0  # 0: chosen by silhouette
+    grouping.permutations = 499
+    grouping.bootstraps = 200
+    grouping.neighbours = 3  # of mutual information
+    grouping.transfer_neighbours = 5
+    grouping.max_materials = 2000  # that similarities of n^2 memory see
+    grouping.epochs = 10  # of the models that similarities train
+    grouping.seed = 0
     return config.lock()

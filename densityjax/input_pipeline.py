@@ -8,11 +8,13 @@ from typing import Any
 
 import grain
 import numpy as np
+from ase.data import chemical_symbols
 
 from densityjax.record_index import PartialSource, concatenate, read_index
 from densityjax.targets import TargetSpec, to_intensive
 
 Batch = dict[str, np.ndarray]
+_ELEMENTS = frozenset(chemical_symbols[1:])
 
 
 class DatasetError(ValueError):
@@ -135,12 +137,24 @@ def load_records(
     channels: int,
     spin_polarized_only: bool,
     cache_in_memory: bool,
+    without_elements: Sequence[str] = (),
+    with_any_of: Sequence[str] = (),
 ) -> Records:
     """Takes the small fields of all records from the index, and the densities if cached.
 
+    Args:
+        without_elements: symbols; materials with any of them are left out.
+        with_any_of: symbols; materials with none of them are left out, unless it is empty.
+
     Raises:
-        DatasetError: a split or a target is not in the dataset, or no record is left.
+        DatasetError: a split or a target is not in the dataset, a symbol is not an element, or no
+          record is left.
     """
+    for symbol in (*without_elements, *with_any_of):
+        if symbol not in _ELEMENTS:
+            raise DatasetError(
+                f"config.dataset.held_out_elements: '{symbol}' is not the symbol of an element"
+            )
     for split in splits:
         if split not in builder.info.splits:
             raise DatasetError(
@@ -155,12 +169,26 @@ def load_records(
                 f"it has {', '.join(sorted(known))}"
             )
     columns = concatenate([read_index(builder, split) for split in splits])
-    rows = np.arange(len(columns["index"]))
     stop = np.cumsum(columns["num_atoms"], dtype=np.int64)
+    kept = np.ones(len(stop), bool)
     if spin_polarized_only:
-        rows = np.flatnonzero(columns["channels"] == 2)
+        kept &= columns["channels"] == 2
+    elements = [set(system.split("-")) for system in columns["chemical_system"]]
+    if without_elements:
+        kept &= np.array([present.isdisjoint(without_elements) for present in elements])
+    if with_any_of:
+        kept &= np.array([not present.isdisjoint(with_any_of) for present in elements])
+    rows = np.flatnonzero(kept)
     if not len(rows):
-        raise DatasetError(f"no record left in {'+'.join(splits)} of {builder.info.full_name}")
+        asked = {
+            "spin_polarized_only": spin_polarized_only, "without elements": without_elements,
+            "with any of": with_any_of,
+        }  # fmt: skip
+        asked = ", ".join(f"{name} {value}" for name, value in asked.items() if value)
+        raise DatasetError(
+            f"no record left in {'+'.join(splits)} of {builder.info.full_name}"
+            + (f" ({asked})" if asked else "")
+        )
     labels = {
         spec.name: columns[f"targets/{spec.name}"][rows].astype(
             int if spec.kind == "classification" else np.float64

@@ -4,48 +4,33 @@ Any value of the config can be given on the command line: `--config.optimizer.le
 `--config.targets="('bulk_modulus', 'shear_modulus')"`.
 """
 
-import logging
 import sys
 
 from absl import app, flags
-from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from densityjax.command_line import parse_flags, start_logging
+
 config_flags.DEFINE_config_file("config", None, "File with get_config(), e.g. configs/elastic.py.")
+_SHARD = flags.DEFINE_string(
+    "shard", "0/1", "i/n: of several groups of targets (config.groups), train every n-th from i on."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; rerunning resumes it.")
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the command line; exits with one line on an unknown key or a missing config file."""
-    try:
-        rest = flags.FLAGS(argv)
-        _ = flags.FLAGS.config  # read now, so that a broken file is reported here
-    except flags.Error as error:
-        sys.exit(f"error: {error}; see --help")
-    except OSError as error:  # its text holds tracebacks of the places that were tried
-        last = str(error).strip().splitlines()[-1].strip()
-        sys.exit(f"error: --config: no such file, or it cannot be loaded: {last}")
-    except (AttributeError, KeyError, TypeError) as error:
-        # ml_collections raises these for keys that the config does not declare, with close ones.
-        text = str(error.args[0] if error.args else error).strip("'\"").replace("\\n", " ")
-        sys.exit("error: --config: " + " ".join(text.split()))
-    return rest
 
 
 def main(argv: list[str]) -> None:
     """Trains, evaluates and writes the report."""
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected arguments {argv[1:]}; see --help")
     # Imported late so that --help and mistakes in flags answer at once.
     from densityjax import compile_cache
-    from densityjax.train import RunError, train_and_evaluate
+    from densityjax.grouped_training import parse_shard, train_groups
+    from densityjax.train import RunError
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    absl_logging.set_verbosity(absl_logging.WARNING)  # of Orbax and TFDS
-    logging.getLogger("jax").setLevel(logging.WARNING)
+    start_logging()
     compile_cache.enable()
     try:
-        train_and_evaluate(flags.FLAGS.config, _WORKDIR.value)
+        result = train_groups(flags.FLAGS.config, _WORKDIR.value, parse_shard(_SHARD.value))
+        if result is None:
+            return  # the shard that finishes last joins the groups
         from densityjax.report import write_report  # its plotting library takes a while to import
 
         print(f"Report: {write_report(_WORKDIR.value)}")

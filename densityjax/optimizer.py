@@ -1,8 +1,10 @@
 """Learning-rate schedule and gradient transformation."""
 
+import functools
+
 import jax
 import optax
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 
 def create_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
@@ -14,7 +16,16 @@ def create_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
 
 
 def create_optimizer(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
-    """AdamW behind clipping by global norm; matrices and kernels decay, biases and gains do not."""
+    """AdamW behind clipping by global norm; matrices and kernels decay, biases and gains do not.
+
+    Equal settings give the same object, so that tasks made from them are equal: runs of a process
+    that differ in their seed alone share their compiled steps.
+    """
+    return _create(FrozenConfigDict(config), num_steps)
+
+
+@functools.lru_cache(maxsize=64)
+def _create(config: FrozenConfigDict, num_steps: int) -> optax.GradientTransformation:
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(

@@ -1,8 +1,9 @@
 """The only place that maps over devices and places arrays on them."""
 
 import collections
+import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from densityjax.ops import onednn
 from densityjax.train_state import TrainState
 
 PyTree = Any
-Devices = Sequence[jax.Device] | None  # None: all of this host
+Devices = tuple[jax.Device, ...] | None  # None: all of this host
 # XLA's CPU compiler drops the barriers of a checkpoint before its last search for equal values,
 # which then finds what should be computed again: nothing would be freed. Without this pass it does.
 _KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
@@ -34,27 +35,24 @@ class TrainStep:
 
     def __init__(self, task: steps.Task, devices: Devices = None, split: bool | None = None):
         """Maps; `split` into two programs where oneDNN is available, unless given."""
-        options = dict(axis_name=steps.AXIS, out_axes=(None, None), devices=devices)
-        bound = {
-            name: functools.partial(getattr(steps, name), task=task)
-            for name in ("gradient_step", "update_step", "train_step")
-        }
         self._split = onednn.available() if split is None else split
         on_cpu = jax.default_backend() == "cpu"
         self._options = _KEEP_BARRIERS if task.model.remat and on_cpu else None
         self._compiled: dict[Any, jax.stages.Compiled] = {}  # of programs[0], with these options
         if self._split:
+            update_step = functools.partial(steps.update_step, task=task)
             self.programs = (
-                jax.pmap(bound["gradient_step"], in_axes=(None, 0), **options),
+                _gradient_program(_without_optimizer(task), devices),
                 # Every device makes the same update: nothing is mapped.
-                jax.jit(
-                    bound["update_step"], donate_argnums=(0,), out_shardings=_replicated(devices)
-                ),
+                jax.jit(update_step, donate_argnums=(0,), out_shardings=_replicated(devices)),
             )
         else:
             self.programs = (
-                jax.pmap(bound["train_step"], in_axes=(None, 0), donate_argnums=(0,), **options),
-            )
+                jax.pmap(
+                    functools.partial(steps.train_step, task=task), axis_name=steps.AXIS,
+                    in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=(0,),
+                ),
+            )  # fmt: skip
 
     def __call__(self, state: TrainState, batch: PyTree) -> tuple[TrainState, dict]:
         if not self._split:
@@ -100,13 +98,36 @@ def _read_by_gradient(state: TrainState) -> TrainState:
     return state.replace(opt_state=(), ema_params=())
 
 
+# Runs of one process that differ in data and seed alone share what has been compiled.
+_cached = functools.lru_cache(maxsize=64)
+
+
+@_cached
+def _gradient_program(task: steps.Task, devices: Devices) -> Callable:
+    return jax.pmap(
+        functools.partial(steps.gradient_step, task=task), axis_name=steps.AXIS,
+        in_axes=(None, 0), out_axes=(None, None), devices=devices,
+    )  # fmt: skip
+
+
+@_cached
 def mapped_train_step(task: steps.Task, devices: Devices = None) -> TrainStep:
-    """`steps.train_step` over devices, see `TrainStep`."""
+    """`steps.train_step` over devices, see `TrainStep`; the same object for equal arguments."""
     return TrainStep(task, devices)
 
 
 def mapped_predict_step(task: steps.Task, num_views: int) -> Callable:
     """`steps.predict_step` over all devices: (state, batch [D, b, ...]) -> leaves [D, b, ...]."""
+    return _predict_program(_without_optimizer(task), num_views)
+
+
+def _without_optimizer(task: steps.Task) -> steps.Task:
+    """The task as far as gradients and predictions go: equal for runs of other length or rate."""
+    return dataclasses.replace(task, tx=None, ema_decay=0.0)
+
+
+@_cached
+def _predict_program(task: steps.Task, num_views: int) -> Callable:
     mapped = jax.pmap(
         functools.partial(steps.predict_step, task=task, num_views=num_views),
         axis_name=steps.AXIS,

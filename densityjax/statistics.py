@@ -102,9 +102,10 @@ def fit_statistics(
         class_weights[spec.name] = balanced if balance_classes else np.ones(spec.num_outputs)
 
     total = squares = 0.0
-    rows = field_rows(len(records), max_fields)
+    rows, volume = field_rows(len(records), max_fields), records.volume
     for row in rows:
-        field = np.asarray(transform_field(records.density(row), field_transform, log_clamp))
+        density, cell = records.density(row), float(volume[row])
+        field = np.asarray(transform_field(density, field_transform, log_clamp, cell))
         field = field.reshape(-1, field.shape[-1]).astype(np.float64)
         total = total + field.mean(0)
         squares = squares + np.square(field).mean(0)

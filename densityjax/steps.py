@@ -52,11 +52,39 @@ def apply_model(
     Returns:
         ({target: [B, width]}, embedding [B, E]).
     """
-    field = transform_field(field, task.field_transform, task.log_clamp)
+    volume = jnp.abs(jnp.linalg.det(lattice))[:, None, None, None, None]  # [B, 1, ...] Å^3
+    field = transform_field(field, task.field_transform, task.log_clamp, volume)
     field = (field - statistics["field_mean"]) / statistics["field_std"]
     features = lattice_features(lattice, num_electrons, task.lattice_features)  # [B, F]
     features = (features - statistics["feature_mean"]) / statistics["feature_std"]
     return task.model.apply({"params": params["model"]}, field, features, keys)
+
+
+def loss_sums(
+    params: Any, state: TrainState, batch: Batch, *, task: Task
+) -> jax.Array:  # fmt: skip
+    """Sum of each target's losses over a batch seen through its random training views.
+
+    Args:
+        params: like `state.params`; the state gives seed, step and statistics.
+        batch: leaves [b, ...], see `gradient_step`.
+
+    Returns:
+        [T].
+    """
+    step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    keys = jax.vmap(lambda index: jax.random.split(jax.random.fold_in(step_key, index)))(
+        batch["index"]
+    )  # [b, 2]
+    view = jax.vmap(lambda *args: views.training_view(task.view, *args))
+    field, lattice = view(batch["density"], batch["lattice"], keys[:, 0])
+    outputs, _ = apply_model(
+        task, params, state.statistics, field, lattice, batch["num_electrons"], keys[:, 1]
+    )
+    return losses.example_losses(
+        outputs, batch["labels"], batch["mask"], state.statistics["class_weights"], task.specs,
+        task.loss,
+    ).sum(0)  # fmt: skip
 
 
 def gradient_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[PyTree, Batch]:
@@ -77,27 +105,11 @@ def gradient_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[PyTre
     """
     count = jax.lax.psum(batch["mask"].sum((0, 1)), AXIS)  # [T]
     safe_count = jnp.maximum(count, 1.0)
-    step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-    view = jax.vmap(lambda *args: views.training_view(task.view, *args))
-
-    def loss_fn(params, micro):
-        keys = jax.vmap(lambda index: jax.random.split(jax.random.fold_in(step_key, index)))(
-            micro["index"]
-        )  # [b, 2]
-        field, lattice = view(micro["density"], micro["lattice"], keys[:, 0])
-        outputs, _ = apply_model(
-            task, params, state.statistics, field, lattice, micro["num_electrons"], keys[:, 1]
-        )
-        sums = losses.example_losses(
-            outputs, micro["labels"], micro["mask"], state.statistics["class_weights"],
-            task.specs, task.loss,
-        ).sum(0)  # fmt: skip
-        return sums
 
     def micro_gradient(carry, micro):
         gradient, total = carry
         # The loss is linear in the targets' sums, so its gradient is that of the sums, weighted.
-        sums, pull = jax.vjp(lambda params: loss_fn(params, micro), state.params)
+        sums, pull = jax.vjp(lambda p: loss_sums(p, state, micro, task=task), state.params)
         (more,) = pull(weights)
         return (jax.tree.map(jnp.add, gradient, more), total + sums), None
 

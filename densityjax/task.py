@@ -77,7 +77,9 @@ def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: in
         ),
         tx=create_optimizer(config.optimizer, num_steps),
         field_transform=_choice(
-            config.input.transform, "input.transform", ("linear", "log", "log_and_linear")
+            config.input.transform,
+            "input.transform",
+            ("linear", "times_volume", "log", "log_and_linear"),
         ),
         log_clamp=config.input.log_clamp,
         lattice_features=_choice(

@@ -1,7 +1,6 @@
 """Training: `train_and_evaluate(config, workdir)`."""
 
 import dataclasses
-import functools
 import json
 import logging
 import sys
@@ -37,8 +36,8 @@ from densityjax.input_pipeline import (
     training_labels,
 )
 from densityjax.metrics import Metrics, average_r2
-from densityjax.models.field import transform_field
-from densityjax.models.lattice_features import lattice_features
+from densityjax.models.field import num_fields
+from densityjax.models.lattice_features import NUM_FEATURES
 from densityjax.optimizer import create_schedule
 from densityjax.statistics import Statistics, fit_statistics
 from densityjax.steps import Task
@@ -51,7 +50,7 @@ log = logging.getLogger("densityjax")
 # Where a run finds its data and how it reports may change between its parts; its result may not.
 _FREE_KEYS = (
     "dataset.data_dir", "dataset.build", "dataset.cache_in_memory", "train.log_every_steps",
-    "train.num_threads",
+    "train.num_threads", "grouping.",
 )  # fmt: skip
 
 
@@ -75,10 +74,16 @@ class Run:
     facts: dict[str, Any]  # what run.json says
 
 
-def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+def train_and_evaluate(
+    config: ConfigDict, workdir: str | Path, for_prediction: bool = True
+) -> dict[str, Any]:
     """Trains a model, evaluates its best state, and leaves everything in `workdir`.
 
     Running it again with the same config resumes after the latest checkpoint, or only evaluates.
+
+    Args:
+        for_prediction: leave what `densityjax.predict` needs beside the model, which takes a
+          prediction of every training material.
 
     Returns:
         What metrics.json holds.
@@ -105,7 +110,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     try:
         state = train(run, state, checkpoints)
         ready = time.time()
-        result = evaluate_best(run, state, checkpoints)
+        result = evaluate_best(run, state, checkpoints, for_prediction)
     finally:
         checkpoints.close()
     if "finished" not in run.facts:
@@ -144,11 +149,18 @@ def prepare_run(config: ConfigDict, workdir: Path, compile_ahead: bool = False) 
             f"{fingerprint} now; use another --workdir"
         )
 
+    held_out = tuple(data.held_out_elements)
+
     def load(role: str, cache_in_memory: bool) -> Records:
+        # Held-out elements are tested wherever they are, and are nowhere else.
+        if role == "test" and held_out:
+            chosen, elements = sorted(used), {"with_any_of": held_out}
+        else:
+            chosen, elements = folds[role], {"without_elements": held_out}
         return load_records(
-            builder, [f"fold{fold}" for fold in folds[role]], specs,
+            builder, [f"fold{fold}" for fold in chosen], specs,
             channels=config.input.channels, spin_polarized_only=data.spin_polarized_only,
-            cache_in_memory=cache_in_memory,
+            cache_in_memory=cache_in_memory, **elements,
         )  # fmt: skip
 
     # Without densities, at once: their number and size are all that the compiler needs.
@@ -197,6 +209,7 @@ def prepare_run(config: ConfigDict, workdir: Path, compile_ahead: bool = False) 
             "train_folds": list(data.train_folds),
             "validation_fold": data.validation_fold,
             "test_fold": data.test_fold,
+            "held_out_elements": list(held_out),
         },
         "seconds": {"build": round(time.time() - started, 2)},
     }
@@ -219,13 +232,8 @@ def step_shapes(config: ConfigDict, task: Task, grid: int) -> tuple[TrainState, 
         return jax.ShapeDtypeStruct(shape, dtype)
 
     size, channels = config.train.batch_size // jax.process_count(), config.input.channels
-    transform = functools.partial(
-        transform_field, transform=task.field_transform, log_clamp=task.log_clamp
-    )
-    fields = jax.eval_shape(transform, leaf(1, 1, 1, channels)).shape[-1]
-    features = jax.eval_shape(
-        functools.partial(lattice_features, kind=task.lattice_features), leaf(1, 3, 3), leaf(1)
-    ).shape[-1]
+    fields = num_fields(channels, task.field_transform)
+    features = NUM_FEATURES[task.lattice_features]
     statistics = {
         "field_mean": leaf(fields),
         "field_std": leaf(fields),
@@ -237,9 +245,7 @@ def step_shapes(config: ConfigDict, task: Task, grid: int) -> tuple[TrainState, 
             if spec.kind == "classification"
         },
     }
-    state = train_state_shapes(
-        task.model, task.tx, statistics, field_size(config, grid)
-    )
+    state = train_state_shapes(task.model, task.tx, statistics, field_size(config, grid))
     batch = {
         "density": leaf(size, grid, grid, grid, channels),
         "lattice": leaf(size, 3, 3),
@@ -285,7 +291,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     differing = [
         f"  {key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and key not in _FREE_KEYS
+        if old.get(key) != new.get(key) and not key.startswith(_FREE_KEYS)
     ]
     if differing:
         raise RunError(
@@ -502,11 +508,13 @@ def _log_validation(
     progress.line()
 
 
-def evaluate_best(run: Run, state: TrainState, checkpoints: Checkpoints) -> dict[str, Any]:
+def evaluate_best(
+    run: Run, state: TrainState, checkpoints: Checkpoints, for_prediction: bool = True
+) -> dict[str, Any]:
     """Evaluates the best state on the validation and test folds, beside the baselines.
 
-    Writes metrics.json, predictions.csv (test), predictions_validation.csv, and applicability.npz
-    for `densityjax.predict`.
+    Writes metrics.json, predictions.csv (test), predictions_validation.csv, and, for
+    `densityjax.predict`, applicability.npz.
 
     Args:
         state: any state of the run, as a template.
@@ -541,6 +549,8 @@ def evaluate_best(run: Run, state: TrainState, checkpoints: Checkpoints) -> dict
         "identity_targets": [spec.name for spec in run.specs if spec.identity is not None],
     }
     run_log.write_json(run.workdir / "metrics.json", result)
+    if not for_prediction:
+        return result
     log.info("Summarising what the model was trained on")
     known = predict_records(
         mapped, best, run.splits["train"], run.specs, run.statistics, run.config.train.batch_size,

@@ -18,7 +18,8 @@ from densityjax.task import create_task, field_size
 from densityjax.train_state import train_state_shapes
 
 ROOT = Path(__file__).parents[1]
-NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
+NOT_CONFIGS = ("__init__", "target_groups")
+NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in NOT_CONFIGS)
 
 
 def _load(name: str) -> ConfigDict:

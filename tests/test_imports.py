@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "densityjax"
 ORDER = (
     "xla_flags",
     "__init__",
+    "command_line",
     "compile_cache",
     "density_io",
     "grid",
@@ -32,9 +33,14 @@ ORDER = (
     "statistics",
     "losses",
     "metrics",
+    "groups",
+    "similarity",
+    "clustering",
+    "comparison",
     "optimizer",
     "train_state",
     "steps",
+    "affinity",
     "task",
     "parallel",
     "checkpoint",
@@ -43,12 +49,21 @@ ORDER = (
     "applicability",
     "run_log",
     "train",
+    "grouped_training",
     "report",
+    "comparison_report",
     "predict",
+    "model_similarity",
+    "grouping_plot",
+    "target_grouping",
+    "ablation_plan",
+    "ablation_run",
+    "ablation_table",
+    "ablation",
     "main",
 )
 # Code traced by JAX: no clocks, files, logs or configs.
-PURE = ("ops", "models", "losses", "steps")
+PURE = ("ops", "models", "losses", "steps", "affinity")
 IMPURE_MODULES = {
     "absl", "array_record", "csv", "glob", "grain", "h5py", "io", "logging",
     "ml_collections", "orbax", "os", "pathlib", "pickle", "random", "shutil", "subprocess", "sys",

@@ -141,7 +141,7 @@ def reference(setup):
 
 @functools.cache
 def mapped_step(setup, num_devices):
-    return parallel.mapped_train_step(setup.task, jax.devices()[:num_devices])
+    return parallel.mapped_train_step(setup.task, tuple(jax.devices()[:num_devices]))
 
 
 def run(setup, num_devices, accumulation, batch=None):
@@ -181,7 +181,7 @@ def test_recomputed_micro_batches_give_the_update_of_the_large_batch(setup, refe
     task = dataclasses.replace(setup.task, model=setup.task.model.clone(remat=True))
     recomputing = dataclasses.replace(setup, task=task)
     jax.tree.map(np.testing.assert_array_equal, recomputing.state(), setup.state())
-    device = jax.devices()[:1]
+    device = tuple(jax.devices()[:1])
     step = parallel.TrainStep(task, device, split)
     shares = parallel.split_batch(setup.batch, 4, device)
     before = parallel.replicate(recomputing.state(), device)
@@ -201,7 +201,7 @@ def test_recomputation_frees_memory(setup):
         task = dataclasses.replace(setup.task, model=model.clone(remat=remat))
         small = dataclasses.replace(setup, task=task)
         shares = parallel.split_batch(setup.batch, 1, jax.devices()[:1])
-        step = parallel.mapped_train_step(task, jax.devices()[:1])
+        step = parallel.mapped_train_step(task, tuple(jax.devices()[:1]))
         state = parallel.replicate(small.state(), jax.devices()[:1])
         planned[remat] = step.compile(state, shares)[0].memory_analysis().temp_size_in_bytes
     assert planned[True] < 0.75 * planned[False]
@@ -323,7 +323,7 @@ def test_batches_placed_ahead_are_the_same_in_the_same_order(ahead):
 
 
 def test_a_placed_batch_gives_the_update_of_a_plain_one(setup):
-    devices = jax.devices()[:2]
+    devices = tuple(jax.devices()[:2])
     plain, first = run(setup, 2, 4)
     batches = parallel.place_ahead([setup.batch] * 2, 4, devices)
     state = parallel.replicate(setup.state(), devices)

@@ -12,7 +12,7 @@ from tests.test_parallel import make_setup, mapped_step  # noqa: F401  the fixtu
 @pytest.fixture(scope="module")
 def step(setup):
     """The step on one device, as in test_parallel.py, which spares its compilation."""
-    device = jax.devices()[:1]
+    device = tuple(jax.devices()[:1])
 
     def step(state, batch):
         return mapped_step(setup, 1)(

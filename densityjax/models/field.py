@@ -5,7 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-FieldTransform = Literal["linear", "log", "log_and_linear"]
+FieldTransform = Literal["linear", "times_volume", "log", "log_and_linear"]
 
 
 def num_fields(channels: int, transform: FieldTransform) -> int:
@@ -13,22 +13,28 @@ def num_fields(channels: int, transform: FieldTransform) -> int:
     return channels + (transform == "log_and_linear")
 
 
-def transform_field(field: jax.Array, transform: FieldTransform, log_clamp: float) -> jax.Array:
+def transform_field(
+    field: jax.Array, transform: FieldTransform, log_clamp: float, volume: jax.Array | float
+) -> jax.Array:
     """Charge as it is, its logarithm, or both; the magnetisation stays linear, its sign matters.
 
     The logarithm spreads the low densities between atoms, which decide stiffness, over the range
     that nuclei take linearly. Densities below the clamp (the rings of a truncated Fourier series
-    are slightly negative) are raised to it: log(max(rho, clamp)).
+    are slightly negative) are raised to it: log(max(rho, clamp)). 'times_volume' is rho * V, what
+    VASP stores, for charge and magnetisation: its mean over the cell is the number of electrons.
 
     Args:
         field: [..., C] e/Å^3 (and μB/Å^3).
         log_clamp: e/Å^3.
+        volume: Å^3 of the cell, broadcasting against `field`.
 
     Returns:
         [..., C], or [..., C + 1] with both, the logarithm first.
     """
     if transform == "linear":
         return field
+    if transform == "times_volume":
+        return field * volume
     charge = jnp.log(jnp.maximum(field[..., :1], log_clamp))  # [..., 1] ln(e/Å^3)
     rest = field if transform == "log_and_linear" else field[..., 1:]
     return jnp.concatenate([charge, rest], axis=-1)

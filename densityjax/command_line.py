@@ -1,0 +1,36 @@
+"""Parsing of command lines that take a config: mistakes are answered at once, in one line."""
+
+import logging
+import sys
+
+from absl import flags
+from absl import logging as absl_logging
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; exits with one line on an unknown key or a missing config file.
+
+    For `absl.app.run(flags_parser=...)`, with a flag `config` of ml_collections.
+    """
+    try:
+        rest = flags.FLAGS(argv)
+        _ = flags.FLAGS.config  # read now, so that a broken file is reported here
+    except flags.Error as error:
+        sys.exit(f"error: {error}; see --help")
+    except OSError as error:  # its text holds tracebacks of the places that were tried
+        last = str(error).strip().splitlines()[-1].strip()
+        sys.exit(f"error: --config: no such file, or it cannot be loaded: {last}")
+    except (AttributeError, KeyError, TypeError) as error:
+        # ml_collections raises these for keys that the config does not declare, with close ones.
+        text = str(error.args[0] if error.args else error).strip("'\"").replace("\\n", " ")
+        sys.exit("error: --config: " + " ".join(text.split()))
+    if len(rest) > 1:
+        sys.exit(f"error: unexpected arguments {rest[1:]}; see --help")
+    return rest
+
+
+def start_logging() -> None:
+    """Plain lines on standard error; the libraries' own talk only from warnings on."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    absl_logging.set_verbosity(absl_logging.WARNING)  # of Orbax and TFDS
+    logging.getLogger("jax").setLevel(logging.WARNING)
