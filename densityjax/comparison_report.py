@@ -349,7 +349,8 @@ def _method(comparison: Comparison) -> str:
             )
     if comparison.missing:
         lines.append(
-            f"Missing cells, left out on both sides of a difference: {'; '.join(comparison.missing)}."
+            "Missing cells, left out on both sides of a difference: "
+            f"{'; '.join(comparison.missing)}."
         )
     if text := _undefined(comparison):
         lines.append(text)

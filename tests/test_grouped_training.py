@@ -1,0 +1,79 @@
+"""A group is trained as if it were alone; the joined run has the files of an ordinary one."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import smoke
+from densityjax.grouped_training import group_config, parse_shard, train_groups
+from densityjax.report import write_report
+from densityjax.train import train_and_evaluate
+
+GROUPS = "bulk_modulus+fermi_energy,volume"
+
+
+def small_config(data_dir: Path) -> ConfigDict:
+    config = smoke.get_config()
+    config.dataset.data_dir = str(data_dir)
+    config.dataset.build = False
+    config.targets = ("bulk_modulus", "volume", "fermi_energy")
+    config.loss.target_weights = ConfigDict({"volume": 0.5})
+    config.train.epochs = 2
+    config.train.evaluate_every_epochs = 1
+    config.view.evaluation_views = 2
+    return config
+
+
+def rows(path: Path) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for row in csv.DictReader(path.open(newline="")):
+        found.setdefault(row["target"], []).append(row)
+    return found
+
+
+@pytest.mark.slow
+def test_groups_train_apart_and_join(small_dataset: Path, tmp_path: Path):
+    config = small_config(small_dataset)
+    config.groups = GROUPS
+    workdir = tmp_path / "grouped"
+    assert train_groups(config, workdir, (1, 2)) is None
+    result = train_groups(config, workdir, (0, 2))
+    alone = small_config(small_dataset)
+    alone.targets, alone.loss.target_weights = ("volume",), ConfigDict({"volume": 0.5})
+    expected = train_and_evaluate(alone, tmp_path / "alone")
+    # The other groups change nothing, to the last bit.
+    assert result["test"]["volume"] == expected["test"]["volume"]
+    joined = rows(workdir / "predictions.csv")
+    assert joined["volume"] == rows(tmp_path / "alone" / "predictions.csv")["volume"]
+    assert list(joined) == list(config.targets)
+    facts = json.loads((workdir / "run.json").read_text())
+    assert [group["targets"] for group in facts["groups"]] == [
+        ["bulk_modulus", "fermi_energy"], ["volume"],
+    ]  # fmt: skip
+    assert facts["parameters"] == sum(group["parameters"] for group in facts["groups"])
+    assert len({group["steps"] for group in facts["groups"]}) == 1
+    mean = sum(result["test"][name]["r2"] for name in config.targets) / 3
+    assert result["average"]["test"]["r2"] == pytest.approx(mean)
+    assert "Fermi energy" in write_report(workdir).read_text()
+
+
+def test_the_config_of_a_group_differs_in_its_targets_alone(tmp_path: Path):
+    config = small_config(tmp_path)
+    config.groups = GROUPS
+    whole, own = config.to_dict(), group_config(config, ("volume",)).to_dict()
+    assert own.pop("targets") == ("volume",)
+    assert own.pop("groups") == "all"
+    assert own["loss"].pop("target_weights") == {"volume": 0.5}
+    for key in ("targets", "groups"):
+        whole.pop(key)
+    whole["loss"].pop("target_weights")
+    assert own == whole
+
+
+@pytest.mark.parametrize("text", ["2/2", "1", "a/b", "-1/2", "1/0"])
+def test_bad_shard(text: str):
+    with pytest.raises(ValueError, match="i/n"):
+        parse_shard(text)

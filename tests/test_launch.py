@@ -1,0 +1,44 @@
+"""What the launch scripts would run, without running it."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+LAUNCH = Path(__file__).parents[1] / "launch"
+
+
+def dry_run(script: str, *arguments: str, **environment: str) -> list[str]:
+    result = subprocess.run(
+        ["bash", LAUNCH / script, *arguments], capture_output=True, text=True, timeout=30,
+        env=os.environ | {"DRY_RUN": "1"} | environment, check=True,
+    )  # fmt: skip
+    return result.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("script", "first"), [("ablation_local.sh", ()), ("ablation_pod.sh", ("pod", "zone", "3"))]
+)
+def test_every_shard_is_started_once(script: str, first: tuple[str, ...]):
+    end = ("3",) if not first else ()
+    lines = dry_run(script, *first, "configs/ablations/paper.py", "runs/paper", *end)
+    assert [re.search(r"--shard=(\S+)", line).group(1) for line in lines] == ["0/3", "1/3", "2/3"]
+    assert all("--config=configs/ablations/paper.py --workdir=runs/paper" in line for line in lines)
+
+
+def test_a_task_of_an_array_takes_its_shard():
+    (line,) = dry_run(
+        "ablation.sbatch", "configs/ablations/paper.py", "runs/paper", "--config.replicates=9",
+        SLURM_ARRAY_TASK_ID="4", SLURM_ARRAY_TASK_MIN="1", SLURM_ARRAY_TASK_COUNT="8",
+        SLURM_SUBMIT_DIR=str(LAUNCH.parent),
+    )  # fmt: skip
+    assert line.endswith("--workdir=runs/paper --shard=3/8 --config.replicates=9")
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in LAUNCH.iterdir()))
+def test_too_few_arguments(script: str):
+    result = subprocess.run(["bash", LAUNCH / script], capture_output=True, text=True, timeout=30)
+    assert result.returncode == 2
+    assert "usage:" in result.stderr
