@@ -54,6 +54,17 @@ def restore_run(workdir: str | Path) -> Restored:
         RestoreError: `workdir` is not the directory of a finished run.
     """
     workdir = Path(workdir)
+    facts = workdir / "run.json"
+    groups = json.loads(facts.read_text()).get("groups", ()) if facts.exists() else ()
+    if groups:
+        listed = "\n".join(
+            f"  --workdir={workdir / group['directory']}: {', '.join(group['targets'])}"
+            for group in groups
+        )
+        raise RestoreError(
+            f"--workdir={workdir} joins models of several groups of targets; predict with one of "
+            f"them:\n{listed}"
+        )
     for name in ("config.json", "statistics.json", "applicability.npz", "checkpoints/best"):
         if not (workdir / name).exists():
             raise RestoreError(

@@ -9,26 +9,28 @@ import pytest
 
 from densityjax.affinity import affinity_step
 from densityjax.steps import loss_sums
-from tests.test_parallel import setup  # noqa: F401  a fixture
+from tests.test_parallel import make_setup  # noqa: F401  the fixture `setup`
 
 
 @pytest.fixture(scope="module")
-def measured(setup):  # noqa: F811
+def measured(setup):
     rate = 1e-3
     step = jax.jit(functools.partial(affinity_step, task=setup.task, learning_rate=rate))
     return rate, *jax.device_get(step(setup.state(), setup.batch))
 
 
-def test_lookahead_is_the_change_of_a_step_made_by_hand(setup, measured):  # noqa: F811
+def test_lookahead_is_the_change_of_a_step_made_by_hand(setup, measured):
     rate, lookahead, cosine = measured
     task, state, batch = setup.task, setup.state(), setup.batch
     count = batch["mask"].sum(0)
 
+    @jax.jit
     def mean(params, target):
         return loss_sums(params, state, batch, task=task)[target] / count[target]
 
     source, other = 0, 1
-    gradients = [jax.grad(mean)(state.params, target)["model"] for target in (source, other)]
+    gradient = jax.jit(jax.grad(mean))
+    gradients = [gradient(state.params, target)["model"] for target in (source, other)]
     names = [spec.name for spec in task.specs]
     trunk = [key for key in state.params["model"] if not key.startswith(tuple(names))]
     moved = dict(state.params["model"])
@@ -52,7 +54,7 @@ def test_every_target_helps_itself(measured):
     np.testing.assert_allclose(cosine, cosine.T, atol=1e-5)
 
 
-def test_a_target_without_labels_in_the_batch_is_unknown(setup):  # noqa: F811
+def test_a_target_without_labels_in_the_batch_is_unknown(setup):
     mask = np.array(setup.batch["mask"])
     mask[:, 2] = 0
     step = functools.partial(affinity_step, task=setup.task, learning_rate=1e-3)

@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     fractional = {"kind": "fractional"}
     config.variants = ConfigDict({
         "cartesian": {},
-        "cartesian_0.6": {"view": {"size": 12, "spacing": 0.6}},
+        "cartesian_coarse": {"view": {"size": 12, "spacing": 0.6}},
         "cartesian_grid48": {"dataset": {"name": "elastic_densities/grid48"}},
         "fractional_grid24": {"view": fractional, "dataset": {"name": "elastic_densities/grid24"}},
         "fractional_grid32": {"view": fractional},
