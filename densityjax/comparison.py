@@ -74,7 +74,7 @@ class Score:
         target: its name, `AVERAGE` or `AVERAGE_WITHOUT_IDENTITIES`.
         metric: 'R2' or 'balanced accuracy'.
         value: mean over seeds, then splits; of an average, over targets too. None if undefined.
-        low, high: 95 % percentile interval of the bootstrap; None if undefined.
+        low, high: basic 95 % interval of the bootstrap, at most 1; None if undefined.
         se: standard deviation over replicates.
         num_targets: averaged over.
         undefined: replicates left out, for in them a split had labels of one value or class only.
@@ -99,8 +99,8 @@ class Difference:
         target, metric: as in `Score`.
         value, low, high, se: of score minus score of the reference, over the (split, seed) pairs
           that both have; an average is over the targets that both have.
-        p: two-sided, 2 min(P(d <= 0), P(d >= 0)) over replicates d; None where all predictions are
-          identical, since nothing is tested.
+        p: two-sided, 1 less the level at which the interval touches 0; None where all predictions
+          are identical, since nothing is tested.
         p_adjusted: Benjamini-Hochberg over the targets of the contrast; None for averages.
         ahead, behind, ties: (split, seed) pairs with a higher, lower and equal score.
         identical: pairs, among the ties, in which the predictions are the same: one model shared.
@@ -268,7 +268,14 @@ def compare(
       equal to it (McCarthy & Snowden 1985; Rao & Wu 1988);
     - members of a pool, likewise n - 1 of n, together for all splits.
 
-    All variants share the draws, so differences are paired. Where the effect of a seed varies
+    All variants share the draws, so differences are paired. Intervals are basic ones, the
+    percentiles of the replicates reflected at the estimate (Davison & Hinkley 1997, section 5.2).
+    R2 has the spread of the labels as its denominator, so replicates are biased to one side; an
+    average over targets and splits keeps the bias while its spread shrinks. On this dataset's
+    labels, 95 % intervals of an average over 5 splits covered 0.77 to 0.83 by plain percentiles,
+    0.90 to 0.93 with Efron's correction of the median and 0.96 to 0.98 by this.
+
+    Where the effect of a seed varies
     between materials, drawing both counts that interaction up to three times (Owen 2007, 'The
     pigeonhole bootstrap'): intervals are then too wide, never too narrow.
 
@@ -709,10 +716,24 @@ def _interval(values: np.ndarray) -> dict[str, Any]:
     if np.isfinite(values[0]):
         result["value"] = float(values[0])
         if defined.size > max(1, replicates.size / 2):
-            tail = 50 * (1 - LEVEL)
-            low, high = np.percentile(defined, [tail, 100 - tail])
+            tail = (1 - LEVEL) / 2
+            low, high = 2 * values[0] - np.quantile(defined, [1 - tail, tail])
             result |= {"low": float(low), "high": float(high), "se": float(defined.std(ddof=1))}
     return result
+
+
+def _bounded(row: dict[str, Any]) -> dict[str, Any]:
+    """No score is above 1."""
+    return row if row["high"] is None else row | {"high": min(row["high"], 1.0)}
+
+
+def _p_value(values: np.ndarray) -> float:
+    """Two-sided, by inverting the interval of [R + 1] values."""
+    replicates = values[1:][np.isfinite(values[1:])]
+    reflected = 2 * values[0] - replicates
+    # The data count as one replicate (Davison & Hinkley 1997), so p is never 0.
+    tails = [np.sum(reflected <= 0) + 1, np.sum(reflected >= 0) + 1]
+    return float(min(1.0, 2 * min(tails) / (replicates.size + 1)))
 
 
 def _averages(
@@ -729,10 +750,10 @@ def _averages(
 
 def _scores(name: str, specs: Sequence[TargetSpec], values: Mapping[str, np.ndarray]):
     for spec in specs:
-        row = _interval(values[spec.name])
+        row = _bounded(_interval(values[spec.name]))
         yield Score(name, spec.name, METRICS[spec.kind], num_targets=1, **row)
     for average, names in _averages(specs, values):
-        row = _interval(np.mean([values[n] for n in names], axis=0))
+        row = _bounded(_interval(np.mean([values[n] for n in names], axis=0)))
         yield Score(name, average, METRICS["regression"], num_targets=len(names), **row)
 
 
@@ -747,10 +768,7 @@ def _difference(target: str, metric: str, parts: Sequence[_Paired]) -> Differenc
     row = _interval(values)
     p = None
     if row["se"] is not None and identical < len(keys):
-        defined = values[1:][np.isfinite(values[1:])]
-        # The data count as one replicate (Davison & Hinkley 1997), so p is never 0.
-        tails = [np.sum(defined <= 0) + 1, np.sum(defined >= 0) + 1]
-        p = float(min(1.0, 2 * min(tails) / (defined.size + 1)))
+        p = _p_value(values)
     return Difference(
         target=target, metric=metric, p=p, p_adjusted=None,
         ahead=int(np.sum(np.array(cells) > 0)), behind=int(np.sum(np.array(cells) < 0)),

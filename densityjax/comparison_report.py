@@ -28,10 +28,9 @@ from densityjax.run_log import flatten
 
 WIDTH = 4  # variants beside each other in a table, panels beside each other in the plot
 AVERAGES = {
-    AVERAGE: "Average",
-    AVERAGE_WITHOUT_IDENTITIES: "Average without identity targets",
+    AVERAGE: "Average R²",
+    AVERAGE_WITHOUT_IDENTITIES: "Average R² without identity targets",
 }
-METRICS = {"R2": "R²", "balanced accuracy": "balanced accuracy"}
 FIELDS = (
     "variant", "reference", "target", "metric", "score", "low", "high", "se", "num_targets",
     "difference", "diff_low", "diff_high", "diff_se", "p", "p_adjusted", "ahead", "behind", "ties",
@@ -111,7 +110,7 @@ def _targets(comparison: Comparison) -> dict[str, str]:
         metric = "" if spec.kind == "regression" else ", balanced accuracy"
         rows[spec.name] = f"{spec.label}{'†' if spec.identity else ''}{metric}"
     scored = {row.target for row in comparison.scores}
-    return rows | {k: f"{label} R²" for k, label in AVERAGES.items() if k in scored}
+    return rows | {target: label for target, label in AVERAGES.items() if target in scored}
 
 
 def _chunks(names: Sequence[Any]) -> list[list[Any]]:
@@ -226,7 +225,7 @@ def _score_tables(comparison: Comparison) -> Iterable[str]:
                     text += f"<br>{_count(found)}" if target in AVERAGES else ""
                 row.append(text)
             rows.append(row)
-        yield _table(("R²", *map(_escape, names)), rows)
+        yield _table(("score", *map(_escape, names)), rows)
     if any(spec.identity for spec in comparison.specs):
         yield "† An identity of the input gives this target without learning."
 
@@ -314,9 +313,10 @@ def _method(comparison: Comparison) -> str:
         "Score: R² = 1 − Σ(y − p)² / Σ(y − ȳ)², or balanced accuracy (mean recall over the "
         "classes present), per split and seed; averaged over seeds, then splits. An average is "
         "the mean R² of the regression targets.",
-        f"Intervals: 2.5th to 97.5th percentile of {comparison.replicates:,} bootstrap replicates "
-        f"(seed {comparison.seed}). A replicate draws chemical systems with replacement within "
-        "every split, the materials of a system together"
+        "Intervals: 95 %, basic bootstrap (percentiles reflected at the estimate) of "
+        f"{comparison.replicates:,} bootstrap replicates (seed {comparison.seed}). A replicate "
+        "draws chemical systems with replacement within every split, the materials of a system "
+        "together"
         + (
             f", and {count - 1} of the {count} seeds with replacement within every split (n − 1 "
             "of n, with which the variance of a mean over few seeds is unbiased)."
@@ -327,8 +327,8 @@ def _method(comparison: Comparison) -> str:
         "between materials, intervals and detectable differences are too wide, by at most a "
         "factor of √3 in the standard error (Owen 2007).",
         "Won, lost: the interval of the difference excludes 0, in bold in the tables. p: "
-        "two-sided, from the replicates; of targets after Benjamini and Hochberg's correction "
-        "over the targets of the column, of averages without correction.",
+        "two-sided, 1 less the level at which the interval touches 0; of targets after Benjamini "
+        "and Hochberg's correction over the targets of the column, of averages without correction.",
         "Ahead: number of (split, seed) pairs in which the score is higher than the reference's "
         "with the same seed. Materials of a split are shared by its seeds, so these are not "
         "independent trials. Same model: all predictions are identical, as where a group is one "
@@ -551,7 +551,7 @@ def _draw(axes, row: Difference, place: float, limit: float) -> None:
                 axes.plot(at, place, marker=side, color=color, markersize=5, zorder=2)
     shape = {"win": "o", "loss": "s"}.get(row.verdict, "o")
     if abs(row.value) <= limit * (1 + 1e-9):
-        size = 6.5 if row.target in AVERAGES else 5
+        size = 5.5 if row.target in AVERAGES else 5
         shape = "D" if row.target in AVERAGES else shape
         axes.plot(
             row.value, place, marker=shape, color=color, markerfacecolor=fill, markersize=size,
@@ -565,8 +565,8 @@ def _legend() -> list:
 
     point = dict(linewidth=1.6, markersize=5)
     return [
-        Line2D([], [], color=BLUE, marker="o", label="ahead", **point),
-        Line2D([], [], color=VERMILION, marker="s", label="behind", **point),
+        Line2D([], [], color=BLUE, marker="o", label="won", **point),
+        Line2D([], [], color=VERMILION, marker="s", label="lost", **point),
         Line2D([], [], color=INK, marker="o", markerfacecolor="white", label="undecided", **point),
         Line2D(
             [], [], color=GREY, marker="|", markersize=8, markeredgewidth=2.5, linestyle="none",

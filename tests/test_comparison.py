@@ -147,7 +147,8 @@ def test_bootstrap_is_that_of_loops(cells):
             assert row.se == pytest.approx(values.std(ddof=1))
             assert row.detectable == pytest.approx(2.8016 * row.se, rel=1e-4)
         score = result.score("all", spec.name)
-        assert (score.low, score.high) == pytest.approx(basic(score.value, table[1]))
+        low, high = basic(score.value, table[1])
+        assert (score.low, score.high) == pytest.approx((low, min(high, 1)))
 
 
 def basic(value: float, replicates: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -277,7 +278,6 @@ def test_intervals_cover_a_known_difference():
                     cells.append(made(variant, seed, truth, error, split))
         row = compare(cells, SPECS[:1], "a", replicates=300).contrast("b").rows[0]
         covered += row.low <= truth_gap <= row.high
-    print("COV", covered / designs)
     assert 0.88 <= covered / designs <= 0.99
 
 
@@ -295,7 +295,7 @@ def test_averages_over_real_labels_are_covered():
     rng = np.random.default_rng(0)
     errors = 0.3 * labels.std(0) * rng.standard_t(4, labels.shape)
     expected = np.mean(1 - np.mean(errors**2, 0) / labels.var(0))
-    covered, designs = 0, 200
+    covered, designs = 0, 150
     for _ in range(designs):
         cells = []
         for split in range(5):
@@ -306,7 +306,6 @@ def test_averages_over_real_labels_are_covered():
             cells.append(CellResult("a", str(split), 0, truth, guess, ids, ids, 1, 1.0, 1))
         score = compare(cells, specs, "a", replicates=300).score("a", AVERAGE)
         covered += score.low <= expected <= score.high
-    print("COV", covered / designs)
     assert 0.88 <= covered / designs <= 0.99
 
 
