@@ -21,7 +21,7 @@ def measured(setup):
 
 def test_lookahead_is_the_change_of_a_step_made_by_hand(setup, measured):
     rate, lookahead, cosine = measured
-    task, state, batch = setup.task, setup.state(), jax.tree.map(jnp.asarray, setup.batch)
+    task, (state, batch) = setup.task, jax.tree.map(jnp.asarray, (setup.state(), setup.batch))
     count = batch["mask"].sum(0)
 
     @jax.jit
