@@ -284,7 +284,7 @@ def test_intervals_cover_a_known_difference():
 def test_averages_over_real_labels_are_covered():
     """Splits drawn from the dataset, whose R2 is the truth; errors are heavy-tailed.
 
-    Plain percentiles cover 0.8 here: the replicates of all splits and targets are biased to the
+    Plain percentiles cover 0.81 of these: the replicates of all splits and targets are biased to the
     same side, and an average keeps the bias while its spread shrinks.
     """
     with tarfile.open(ARCHIVE) as archive:
@@ -292,7 +292,7 @@ def test_averages_over_real_labels_are_covered():
     specs = get_specs(["bulk_modulus", "shear_modulus", "volume", "density", "fermi_energy"])
     labels = np.array([[float(row[spec.name] or "nan") for spec in specs] for row in rows])
     labels = labels[np.isfinite(labels).all(1)]  # [n, T]
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(3)
     errors = 0.3 * labels.std(0) * rng.standard_t(4, labels.shape)
     expected = np.mean(1 - np.mean(errors**2, 0) / labels.var(0))
     covered, designs = 0, 150
@@ -306,7 +306,7 @@ def test_averages_over_real_labels_are_covered():
             cells.append(CellResult("a", str(split), 0, truth, guess, ids, ids, 1, 1.0, 1))
         score = compare(cells, specs, "a", replicates=300).score("a", AVERAGE)
         covered += score.low <= expected <= score.high
-    assert 0.88 <= covered / designs <= 0.99
+    assert 0.9 <= covered / designs <= 0.99
 
 
 def test_materials_of_a_system_come_together():
