@@ -284,8 +284,8 @@ def test_intervals_cover_a_known_difference():
 def test_averages_over_real_labels_are_covered():
     """Splits drawn from the dataset, whose R2 is the truth; errors are heavy-tailed.
 
-    Plain percentiles cover 0.81 of these: the replicates of all splits and targets are biased to the
-    same side, and an average keeps the bias while its spread shrinks.
+    Plain percentiles cover 0.81 of these: the replicates of all splits and targets are biased to
+    the same side, and an average keeps the bias while its spread shrinks.
     """
     with tarfile.open(ARCHIVE) as archive:
         rows = list(csv.DictReader(io.TextIOWrapper(archive.extractfile("labels.csv"))))
