@@ -28,7 +28,7 @@ LABELS = ("bulk_modulus", "band_gap", "fermi_energy", "formation_energy_per_atom
 
 
 def settings(**changes) -> Settings:
-    grouping = elastic.get_config().grouping.to_dict()
+    grouping = elastic.get_config().grouping.to_dict() | {"similarity": "spearman"}
     small = {"permutations": 99, "bootstraps": 5}
     return Settings.from_config(grouping | small | changes)
 
@@ -39,6 +39,7 @@ def config_of(data_dir, targets, **changes):
     config.dataset.build = False
     config.targets = tuple(targets)
     config.grouping.update(permutations=99, bootstraps=5, similarities=("pearson",))
+    config.grouping.similarity = "spearman"
     config.grouping.update(changes)
     return config
 
