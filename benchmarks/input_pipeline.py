@@ -87,7 +87,7 @@ def make_loop(run: train.Run) -> Callable[[Iterable], None]:
 def measure_loop(cache_in_memory: bool) -> dict[str, Any]:
     """The loop on one batch and fed, and the pipeline alone."""
     config = flags.FLAGS.config.copy_and_resolve_references()
-    config.dataset.cache_in_memory = cache_in_memory
+    config.data.cache_in_memory = cache_in_memory
     with tempfile.TemporaryDirectory() as workdir:
         run = train.prepare_run(config, Path(workdir))
     loop, batches = make_loop(run), endless(run)
@@ -182,8 +182,8 @@ def held_bytes(records: Records) -> int:
 def measure_start(data_dir: str) -> dict[str, Any]:
     """Prepares a run on the dataset in `data_dir` and draws batches: seconds and memory."""
     config = flags.FLAGS.config.copy_and_resolve_references()
-    config.dataset.data_dir, config.dataset.build = data_dir, False
-    config.dataset.cache_in_memory = False
+    config.data.data_dir, config.data.build = data_dir, False
+    config.data.cache_in_memory = False
     jax.block_until_ready(jax.numpy.zeros(()) + 1)
     before = memory_mib("VmRSS")
     start = time.perf_counter()
@@ -209,7 +209,7 @@ def measure_start(data_dir: str) -> dict[str, Any]:
 
 def measure_memory(num_records: int) -> dict[str, Any]:
     """First and second start on a dataset of this size, each in a process of its own."""
-    data = flags.FLAGS.config.dataset
+    data = flags.FLAGS.config.data
     builder = open_dataset(data.name, data.data_dir, build=True)
     with tempfile.TemporaryDirectory(dir=_SCRATCH.value) as scratch:
         start = time.perf_counter()

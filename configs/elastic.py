@@ -22,20 +22,20 @@ def get_config() -> ConfigDict:
     # of the file's groups), or the groups themselves: 'bulk_modulus+volume,band_gap+...'.
     config.groups = "all"
 
-    config.dataset = dataset = ConfigDict()
-    dataset.name = "elastic_densities/grid32"
-    dataset.data_dir = "data"
-    dataset.build = True  # build the dataset when it is not there
-    dataset.train_folds = (2, 3, 4)
-    dataset.validation_fold = 1  # every choice is made here
-    dataset.test_fold = 0  # looked at by the report alone
-    dataset.spin_polarized_only = False
+    config.data = data = ConfigDict()
+    data.name = "elastic_densities/grid32"
+    data.data_dir = "data"
+    data.build = True  # build the dataset when it is not there
+    data.train_folds = (2, 3, 4)
+    data.validation_fold = 1  # every choice is made here
+    data.test_fold = 0  # looked at by the report alone
+    data.spin_polarized_only = False
     # Elements never trained on: materials of any fold with one of them are the test set, which
     # replaces test_fold; the others train and validate as the folds say.
-    dataset.held_out_elements = ()
+    data.held_out_elements = ()
     # Holds 131 kB per material and channel at grid32; False reads densities when they are used, and
     # memory grows by 0.4 kB per material.
-    dataset.cache_in_memory = True
+    data.cache_in_memory = True
 
     config.input = input_ = ConfigDict()
     input_.channels = 1  # 1 charge, 2 charge and magnetisation

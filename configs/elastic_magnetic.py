@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     """configs/elastic.py with a second channel and one target."""
     config = elastic.get_config()
     config.targets = ("magnetic_moment",)
-    config.dataset.spin_polarized_only = True
+    config.data.spin_polarized_only = True
     config.input.channels = 2
     config.train.epochs = 120
     config.train.evaluate_every_epochs = 10

@@ -12,8 +12,8 @@ from configs import paper_nonmagnetic
 def get_config() -> ConfigDict:
     """configs/paper_nonmagnetic.py with its own data and target."""
     config = paper_nonmagnetic.get_config()
-    config.dataset.name = "materials_project/magnetic_grid64"
+    config.data.name = "materials_project/magnetic_grid64"
     config.targets = ("magnetic_moment",)
-    config.dataset.spin_polarized_only = True
+    config.data.spin_polarized_only = True
     config.input.channels = 2
     return config

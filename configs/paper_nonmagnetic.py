@@ -13,8 +13,8 @@ from configs import elastic
 def get_config() -> ConfigDict:
     """configs/elastic.py with the paper's data, view and size."""
     config = elastic.get_config()
-    config.dataset.name = "materials_project/nonmagnetic_grid64"
-    config.dataset.cache_in_memory = False
+    config.data.name = "materials_project/nonmagnetic_grid64"
+    config.data.cache_in_memory = False
     config.input.lattice_features = "metric"
     config.view.kind = "fractional"
     config.model.widths = (32, 64, 128)

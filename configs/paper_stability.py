@@ -12,7 +12,7 @@ from configs import paper_nonmagnetic
 def get_config() -> ConfigDict:
     """configs/paper_nonmagnetic.py with its own data and target."""
     config = paper_nonmagnetic.get_config()
-    config.dataset.name = "materials_project/stability_grid64"
+    config.data.name = "materials_project/stability_grid64"
     config.targets = ("is_stable",)
     config.loss.balance_classes = True
     return config

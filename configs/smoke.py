@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
     """configs/elastic.py with a coarse view and a small model."""
     config = elastic.get_config()
     config.targets = ("bulk_modulus", "volume", "total_energy", "fermi_energy", "is_metal")
-    config.dataset.name = "elastic_densities/grid24"
+    config.data.name = "elastic_densities/grid24"
     config.view.size = 12
     config.view.spacing = 0.6
     config.view.validation_views = 2

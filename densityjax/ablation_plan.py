@@ -77,7 +77,7 @@ class Plan:
 
 
 def splits_of(config: ConfigDict) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name of each split, and the keys of `config.dataset` that make it.
+    """Name of each split, and the keys of `config.data` that make it.
 
     Folds rotate: test fold f, validation fold f + 1, the others train. Held-out elements use the
     folds of the base.
@@ -105,7 +105,7 @@ def variant_config(config: ConfigDict, variant: str, roles: dict[str, Any]) -> C
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         text = " ".join(str(error.args[0] if error.args else error).split())
         raise AblationError(f"config.variants.{variant}: {text}") from error
-    result.dataset.update(roles)
+    result.data.update(roles)
     return result
 
 
@@ -175,7 +175,7 @@ def check_config(config: ConfigDict) -> None:
 def _unit(config: ConfigDict, split: str, group: Sequence[str], seeds: tuple[int, ...]) -> Unit:
     config.seed = 0
     content = json.loads(config.to_json_best_effort())
-    digests = [_digest(content), _digest(content | {"dataset": content["dataset"]["name"]})]
+    digests = [_digest(content), _digest(content | {"data": content["data"]["name"]})]
     label = "+".join(group) if len(group) < 4 else f"{group[0]}+{len(group) - 1}_more"
     name = f"{split.replace(' ', '_')}-{label}-{digests[0]}"
     return Unit(name, digests[1], config, seeds)
@@ -185,9 +185,9 @@ def _digest(content: dict[str, Any]) -> str:
     """Hash of a config; where data lie is left out."""
     content = json.loads(json.dumps(content))
     content.pop("grouping")
-    if isinstance(content["dataset"], dict):
+    if isinstance(content["data"], dict):
         for key in ("data_dir", "build", "cache_in_memory"):
-            content["dataset"].pop(key)
+            content["data"].pop(key)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 

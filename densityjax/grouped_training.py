@@ -45,7 +45,7 @@ def resolve(config: ConfigDict) -> Groups:
     Raises:
         GroupsError, DatasetError: they do not fit the config, or the dataset is not there.
     """
-    data = config.dataset
+    data = config.data
     get_specs(config.targets)
     identity = None
     if config.groups.endswith(".py"):

@@ -83,13 +83,13 @@ class GroupsFile:
             )
         if test_fold not in self.groups:
             raise GroupsError(
-                f"{self.path} has no groups for config.dataset.test_fold={test_fold}, only for "
+                f"{self.path} has no groups for config.data.test_fold={test_fold}, only for "
                 f"{', '.join(map(str, self.groups))}; {remedy}..."
             )
         if set(self.train_folds[test_fold]) != set(train_folds):
             raise GroupsError(
                 f"{self.path} used the labels of folds {self.train_folds[test_fold]} for test fold "
-                f"{test_fold}, config.dataset.train_folds are {tuple(train_folds)}: groups must "
+                f"{test_fold}, config.data.train_folds are {tuple(train_folds)}: groups must "
                 "see the labels of the training folds and no others"
             )
         return check_groups(self.groups[test_fold], targets, str(self.path))
@@ -194,7 +194,7 @@ def resolve_groups(
         if held_out_elements:
             raise GroupsError(
                 f"config.groups='{text}' was computed from whole training folds, but "
-                "config.dataset.held_out_elements leaves materials out of them: use 'all', "
+                "config.data.held_out_elements leaves materials out of them: use 'all', "
                 "'single' or groups spelled out"
             )
         assert identity is not None

@@ -37,12 +37,12 @@ def open_dataset(name: str, data_dir: str, build: bool) -> Any:
     try:
         builder = tfds_builders.load_builder(name, data_dir)
     except ValueError as error:
-        raise DatasetError(f"config.dataset.name: {error}") from error
+        raise DatasetError(f"config.data.name: {error}") from error
     if not builder.is_prepared():
         if not build:
             raise DatasetError(
-                f"dataset '{name}' is not in config.dataset.data_dir='{data_dir}'; build it with "
-                f"'python -m tfds_builders {name} --data_dir={data_dir}' or --config.dataset.build"
+                f"dataset '{name}' is not in config.data.data_dir='{data_dir}'; build it with "
+                f"'python -m tfds_builders {name} --data_dir={data_dir}' or --config.data.build"
             )
         print(f"Building dataset {name} in {data_dir} (once)", file=sys.stderr, flush=True)
         builder.download_and_prepare()
@@ -153,7 +153,7 @@ def load_records(
     for symbol in (*without_elements, *with_any_of):
         if symbol not in _ELEMENTS:
             raise DatasetError(
-                f"config.dataset.held_out_elements: '{symbol}' is not the symbol of an element"
+                f"config.data.held_out_elements: '{symbol}' is not the symbol of an element"
             )
     for split in splits:
         if split not in builder.info.splits:

@@ -103,8 +103,8 @@ class _Fit:
         self.records = load_records(
             builder, [f"fold{fold}" for fold in train_folds], self.specs,
             channels=config.input.channels,
-            spin_polarized_only=config.dataset.spin_polarized_only,
-            cache_in_memory=config.dataset.cache_in_memory,
+            spin_polarized_only=config.data.spin_polarized_only,
+            cache_in_memory=config.data.cache_in_memory,
         )  # fmt: skip
         batch_size = config.train.batch_size
         num_steps = config.grouping.epochs * -(-len(self.records) // batch_size)

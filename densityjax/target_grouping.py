@@ -167,7 +167,7 @@ def load_columns(
     """
     records = load_records(
         builder, [f"fold{fold}" for fold in folds], specs, channels=1,
-        spin_polarized_only=config.dataset.spin_polarized_only, cache_in_memory=False,
+        spin_polarized_only=config.data.spin_polarized_only, cache_in_memory=False,
     )  # fmt: skip
     columns = []
     for spec in specs:
@@ -239,9 +239,9 @@ def group_targets(config: ConfigDict, builder: Any) -> dict[int, FoldGroups]:
         test fold.
     """
     specs, settings = get_specs(config.targets), Settings.from_config(config.grouping)
-    if config.dataset.held_out_elements:
+    if config.data.held_out_elements:
         raise GroupingError(
-            "config.dataset.held_out_elements replaces the test fold, and groups are those of a "
+            "config.data.held_out_elements replaces the test fold, and groups are those of a "
             "test fold: leave it empty"
         )
     num_folds = sum(split.startswith("fold") for split in builder.info.splits)
@@ -300,13 +300,13 @@ def write_groups(config: ConfigDict, out: str | Path, command: str) -> list[Path
     if not out.parent.is_dir():
         raise GroupingError(f"--out={out}: there is no folder {out.parent}; make it")
     specs, settings = get_specs(config.targets), Settings.from_config(config.grouping)
-    builder = open_dataset(config.dataset.name, config.dataset.data_dir, config.dataset.build)
+    builder = open_dataset(config.data.name, config.data.data_dir, config.data.build)
     folds = group_targets(config, builder)
     identity, date = DatasetIdentity.of(builder), time.strftime("%Y-%m-%d")
     facts = {
         "command": command,
         "date": date,
-        "dataset": {"config": config.dataset.name} | dataclasses.asdict(identity),
+        "dataset": {"config": config.data.name} | dataclasses.asdict(identity),
         "method": _method(settings),
         "targets": [spec.name for spec in specs],
         "settings": _settings(settings, config),
@@ -332,7 +332,7 @@ def write_groups(config: ConfigDict, out: str | Path, command: str) -> list[Path
 def _settings(settings: Settings, config: ConfigDict) -> dict[str, Any]:
     return dataclasses.asdict(settings) | {
         "linkage": "average",
-        "spin_polarized_only": config.dataset.spin_polarized_only,
+        "spin_polarized_only": config.data.spin_polarized_only,
     }
 
 

@@ -103,6 +103,6 @@ def field_size(config: ConfigDict, stored_grid: int) -> int:
     if stored_grid % stride:
         raise ValueError(
             f"the stored grid of {stored_grid} does not divide by the strides of config.model "
-            f"({stride}): choose another config.dataset.name, or fewer stages"
+            f"({stride}): choose another config.data.name, or fewer stages"
         )
     return stored_grid

@@ -49,7 +49,7 @@ log = logging.getLogger("densityjax")
 
 # Where a run finds its data and how it reports may change between its parts; its result may not.
 _FREE_KEYS = (
-    "dataset.data_dir", "dataset.build", "dataset.cache_in_memory", "train.log_every_steps",
+    "data.data_dir", "data.build", "data.cache_in_memory", "train.log_every_steps",
     "train.num_threads", "grouping.",
 )  # fmt: skip
 
@@ -130,7 +130,7 @@ def prepare_run(config: ConfigDict, workdir: Path, compile_ahead: bool = False) 
     """
     started = time.time()
     specs = get_specs(config.targets)
-    train_config, data = config.train, config.dataset
+    train_config, data = config.train, config.data
     parallel.check_batch_size(train_config.batch_size, train_config.accumulation_steps)
     folds = {
         "train": tuple(data.train_folds),
@@ -139,7 +139,7 @@ def prepare_run(config: ConfigDict, workdir: Path, compile_ahead: bool = False) 
     }
     used = [fold for group in folds.values() for fold in group]
     if len(set(used)) != len(used):
-        raise RunError(f"config.dataset uses a fold in two roles: {folds}")
+        raise RunError(f"config.data uses a fold in two roles: {folds}")
     check_workdir(config, workdir)
     builder = open_dataset(data.name, data.data_dir, data.build)
     fingerprint, before = tfds_builders.fingerprint(builder), read_facts(workdir)

@@ -43,7 +43,7 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (workdir / "run.json").exists():
             config = smoke.get_config()
-            config.dataset.data_dir = str(root / "data")
+            config.data.data_dir = str(root / "data")
             train_and_evaluate(config, workdir)
     return workdir
 

@@ -23,8 +23,8 @@ def small(data_dir: Path | str) -> ConfigDict:
     """Two variants of two targets, one fold, two seeds, two candidates; seconds to train."""
     config = paper.get_config()
     config.base = smoke.get_config()
-    config.base.dataset.data_dir = str(data_dir)
-    config.base.dataset.build = False
+    config.base.data.data_dir = str(data_dir)
+    config.base.data.build = False
     config.base.targets = ("bulk_modulus", "fermi_energy")
     config.base.view.evaluation_views = 2
     config.base.train.epochs = 1
@@ -60,12 +60,12 @@ def test_every_ablation_plans(name: str):
     splits = len(config.folds) + len(config.held_out_elements)
     assert len(plan.cells) == len(config.variants) * splits * len(config.seeds)
     for cell in plan.cells:
-        data, members = cell.config.dataset, [name for group, _ in cell.members for name in group]
+        data, members = cell.config.data, [name for group, _ in cell.members for name in group]
         assert sorted(members) == sorted(cell.config.targets)
         assert len({data.test_fold, data.validation_fold, *data.train_folds}) == config.num_folds
         for group, unit in cell.members:
             assert unit.config.targets == group
-            assert unit.config.dataset.test_fold == data.test_fold
+            assert unit.config.data.test_fold == data.test_fold
     shares = [own_units(plan, (i, 3)) for i in range(3)]
     assert [unit.name for share in shares for unit in share] == [u.name for u in plan.units]
     assert f"{len(plan.cells)} cells" in describe(plan, config, (0, 3))

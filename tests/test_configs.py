@@ -40,7 +40,7 @@ def test_shapes(name: str):
     """A whole training step, traced without arrays, on 8 devices."""
     config = _load(name)
     specs = get_specs(config.targets)
-    grid = int(re.search(r"grid(\d+)$", config.dataset.name).group(1))
+    grid = int(re.search(r"grid(\d+)$", config.data.name).group(1))
     if "paper" in name or name in ("gpu8", "tpu_pod"):
         assert grid >= 64
     task = create_task(config, specs, num_steps=100)
@@ -115,7 +115,7 @@ def test_every_key_is_read():
 def test_fold_roles():
     """Nothing is trained or chosen on the test fold."""
     for name in NAMES:
-        data = _load(name).dataset
+        data = _load(name).data
         assert data.test_fold == 0
         assert data.validation_fold == 1
         assert set(data.train_folds) == {2, 3, 4}

@@ -17,8 +17,8 @@ GROUPS = "bulk_modulus+fermi_energy,volume"
 
 def small_config(data_dir: Path) -> ConfigDict:
     config = smoke.get_config()
-    config.dataset.data_dir = str(data_dir)
-    config.dataset.build = False
+    config.data.data_dir = str(data_dir)
+    config.data.build = False
     config.targets = ("bulk_modulus", "volume", "fermi_energy")
     config.loss.target_weights = ConfigDict({"volume": 0.5})
     config.train.epochs = 2

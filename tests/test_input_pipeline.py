@@ -198,9 +198,9 @@ def test_wrong_splits_targets_and_datasets_are_named(builder, tmp_path):
     with pytest.raises(pipeline.DatasetError, match=r"target 'is_stable' is not in .*band_gap, "):
         load(builder, specs=get_specs(["is_stable"]))
     with pytest.raises(
-        pipeline.DatasetError, match=r"config\.dataset\.name: unknown dataset 'qm9'"
+        pipeline.DatasetError, match=r"config\.data\.name: unknown dataset 'qm9'"
     ):
         pipeline.open_dataset("qm9/grid24", str(tmp_path), build=True)
-    message = f"is not in config.dataset.data_dir='{tmp_path}'; build it with 'python -m tfds_"
+    message = f"is not in config.data.data_dir='{tmp_path}'; build it with 'python -m tfds_"
     with pytest.raises(pipeline.DatasetError, match=message):
         pipeline.open_dataset(NAME, str(tmp_path), build=False)

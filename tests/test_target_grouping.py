@@ -35,8 +35,8 @@ def settings(**changes) -> Settings:
 
 def config_of(data_dir, targets, **changes):
     config = elastic.get_config()
-    config.dataset.name, config.dataset.data_dir = NAME, str(data_dir)
-    config.dataset.build = False
+    config.data.name, config.data.data_dir = NAME, str(data_dir)
+    config.data.build = False
     config.targets = tuple(targets)
     config.grouping.update(permutations=99, bootstraps=5, similarities=("pearson",))
     config.grouping.similarity = "spearman"
@@ -85,7 +85,7 @@ def written(data, tmp_path_factory) -> Path:
 
 def numbers(config) -> dict:
     """What the JSON would say of each fold."""
-    builder = open_dataset(NAME, config.dataset.data_dir, build=False)
+    builder = open_dataset(NAME, config.data.data_dir, build=False)
     specs, settings = get_specs(config.targets), Settings.from_config(config.grouping)
     folds = target_grouping.group_targets(config, builder)
     return json.loads(json.dumps(target_grouping._folds_json(folds, specs, settings)))
@@ -294,7 +294,7 @@ def test_other_errors(data, tmp_path):
     config.grouping.num_groups = 3
     with pytest.raises(GroupingError, match="num_groups=3 for 2 targets: give 1 to 2"):
         write_groups(config, tmp_path / "groups.py", "")
-    config.dataset.held_out_elements = ("O",)
+    config.data.held_out_elements = ("O",)
     with pytest.raises(GroupingError, match="held_out_elements"):
         write_groups(config, tmp_path / "groups.py", "")
     assert not list(tmp_path.iterdir())
@@ -303,7 +303,7 @@ def test_other_errors(data, tmp_path):
 def test_command_line_answers_mistakes_in_one_line(small_dataset, tmp_path):
     command = [
         sys.executable, "-m", "densityjax.target_grouping", "--config=configs/elastic.py",
-        f"--config.dataset.data_dir={small_dataset}", f"--config.dataset.name={NAME}",
+        f"--config.data.data_dir={small_dataset}", f"--config.data.name={NAME}",
         f"--out={tmp_path}/groups.py",
     ]  # fmt: skip
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

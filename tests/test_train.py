@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 def _tiny(data_dir: Path) -> ConfigDict:
     """A run of seconds: 169 materials of one fold for each role."""
     config = smoke.get_config()
-    config.dataset.data_dir = str(data_dir)
-    config.dataset.train_folds = (2,)
+    config.data.data_dir = str(data_dir)
+    config.data.train_folds = (2,)
     config.train.epochs = 2
     config.train.evaluate_every_epochs = 1
     config.view.evaluation_views = 2
@@ -40,7 +40,7 @@ def data_dir(smoke_run: Path) -> Path:
 def _command(workdir: Path, data_dir: Path) -> list[str]:
     return [
         sys.executable, "-m", "densityjax.main", "--config=configs/smoke.py",
-        f"--workdir={workdir}", f"--config.dataset.data_dir={data_dir}",
+        f"--workdir={workdir}", f"--config.data.data_dir={data_dir}",
     ]  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def test_run_files(smoke_run: Path):
 def test_another_config_is_refused(smoke_run: Path, data_dir: Path):
     """The message names the key and both values; the run stays as it was."""
     config = smoke.get_config()
-    config.dataset.data_dir = str(data_dir)
+    config.data.data_dir = str(data_dir)
     config.model.widths = (8, 24)
     with pytest.raises(RunError, match=r"model\.widths: \[8, 16\] there, \[8, 24\] now"):
         train_and_evaluate(config, smoke_run)
@@ -135,13 +135,13 @@ def test_other_data_are_refused(smoke_run: Path, data_dir: Path, tmp_path: Path)
 
 def test_moved_data_is_no_other_config(smoke_run: Path):
     config = smoke.get_config()
-    config.dataset.data_dir = "/elsewhere"
+    config.data.data_dir = "/elsewhere"
     train.check_workdir(config, smoke_run)
 
 
 def test_missing_dataset(data_dir: Path, tmp_path: Path):
     config = _tiny(tmp_path / "nothing")
-    config.dataset.build = False
+    config.data.build = False
     with pytest.raises(ValueError, match="python -m tfds_builders elastic_densities/grid24"):
         train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -150,8 +150,8 @@ def test_missing_dataset(data_dir: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset.test_fold": 7}, "fold7.*fold0, fold1"),
-        ({"dataset.test_fold": 2}, "fold in two roles"),
+        ({"data.test_fold": 7}, "fold7.*fold0, fold1"),
+        ({"data.test_fold": 2}, "fold in two roles"),
         ({"targets": ("bulk_modulos",)}, "did you mean bulk_modulus"),
         ({"targets": ("is_stable",)}, "is_stable.*not in dataset"),
         ({"train.batch_size": 12}, "12 does not divide over 8 devices"),
@@ -162,7 +162,7 @@ def test_missing_dataset(data_dir: Path, tmp_path: Path):
         ({"view.padding": "valid"}, "too small for a 3.* kernel"),
         ({"targets": ("bulk_modulus,volume",)}, "several targets are a tuple"),
         ({"model.name": "resnet"}, "config.model.name='resnet'"),
-        ({"dataset.name": "elastic_densities/grid99"}, "config.dataset.name.*grid99"),
+        ({"data.name": "elastic_densities/grid99"}, "config.data.name.*grid99"),
     ],
 )
 def test_bad_setting(change: dict, message: str, data_dir: Path, tmp_path: Path):

@@ -16,8 +16,8 @@ def get_config() -> ConfigDict:
     config.variants = ConfigDict({
         "cartesian": {},
         "cartesian_coarse": {"view": {"size": 12, "spacing": 0.6}},
-        "cartesian_grid48": {"dataset": {"name": "elastic_densities/grid48"}},
-        "fractional_grid24": {"view": fractional, "dataset": {"name": "elastic_densities/grid24"}},
+        "cartesian_grid48": {"data": {"name": "elastic_densities/grid48"}},
+        "fractional_grid24": {"view": fractional, "data": {"name": "elastic_densities/grid24"}},
         "fractional_grid32": {"view": fractional},
         "fractional_grid32_metric": {"view": fractional, "input": {"lattice_features": "metric"}},
     })  # fmt: skip
