@@ -16,6 +16,7 @@ ORDER = (
     "compile_cache",
     "density_io",
     "grid",
+    "record",
     "targets",
     "record_index",
     "input_pipeline",

@@ -3,10 +3,7 @@
 import collections
 import contextlib
 import csv
-import dataclasses
-import fcntl
 import hashlib
-import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +12,16 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from densityjax import density_io, grid, targets
+from densityjax import density_io
+from densityjax.record import check_electrons, make_record
+from densityjax.targets import TargetSpec, get_specs
+from tfds_builders.density_builder import (
+    DatasetSourceError,
+    GridConfig,
+    exclusive,
+    missing_label,
+    record_features,
+)
 
 SHARDS_PER_FOLD = 4
 TARGET_NAMES = (
@@ -24,18 +30,7 @@ TARGET_NAMES = (
     "fermi_energy", "band_gap", "bandwidth", "magnetic_moment", "is_metal", "crystal_system",
 )  # fmt: skip
 FILE_TOLERANCE = 2e-5  # electrons in a file against labels.csv, relative
-RECORD_TOLERANCE = 1e-4  # electrons in a record against its file, relative
-
-
-class DatasetSourceError(ValueError):
-    """The data to build from are missing or damaged; the message names the file and the remedy."""
-
-
-@dataclasses.dataclass(eq=False)
-class GridConfig(tfds.core.BuilderConfig):
-    """A builder config: the records hold densities on a cube of `grid` points per axis."""
-
-    grid: int = 0
+_SPECS = get_specs(TARGET_NAMES)
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -59,33 +54,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._original_state["archive"] = archive  # what TFDS pickles a builder as
 
     def _info(self) -> tfds.core.DatasetInfo:
-        size = self.builder_config.grid
-        tensor = tfds.features.Tensor
-        text = tfds.features.Text
-        features = {
-            # [G, G, G, C] charge in e/Å^3 and, computed with spin, magnetization in μB/Å^3; as a
-            # list of floats instead of bytes it takes TFDS several times as long to write
-            "density": tensor(shape=(size, size, size, None), dtype=np.float32, encoding="bytes"),
-            "lattice": tensor(shape=(3, 3), dtype=np.float32),  # Å, rows
-            "species": tensor(shape=(None,), dtype=np.int32),  # atomic numbers
-            "positions": tensor(shape=(None, 3), dtype=np.float32),  # fractional
-            "num_electrons": np.float32,  # integral over the source file
-            "native_grid": tensor(shape=(3,), dtype=np.int32),  # of that file
-            "negative_fraction": np.float32,  # of the charge as stored
-            "code": text(),
-            "functional": text(),
-            "material_id": text(),
-            "formula": text(),
-            "chemical_system": text(),
-            "fold": np.int32,
-            "index": np.int64,  # row of labels.csv
-            "targets": {
-                name: np.int32 if targets.TARGETS[name].classes else np.float32
-                for name in TARGET_NAMES
-            },
-        }
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features),
+            features=record_features(self.builder_config.grid, _SPECS),
             homepage="https://materialsproject.org",
             license="CC BY 4.0",
             metadata=tfds.core.MetadataDict(),
@@ -100,16 +70,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         Raises:
             DatasetSourceError: the archive, or a file in it, is missing or damaged.
         """
-        if self.is_prepared():
-            return  # perhaps from a place that we cannot write to
-        self.data_path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.data_path.parent / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system if we are killed
-            if self.is_prepared():
-                self.info.read_from_directory(self.data_dir)  # another process may have built it
+        with exclusive(self) as needed:
+            if not needed:
                 return
-            for stale in self.data_path.parent.glob(f"incomplete.*_{self.version}"):
-                shutil.rmtree(stale)
             self.info.metadata["archive_sha256"] = self._check_archive()
             smallest = min(collections.Counter(row["fold"] for row in self._read_labels()).values())
             config = tfds.download.DownloadConfig(num_shards=min(SHARDS_PER_FOLD, smallest))
@@ -174,27 +137,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             raise DatasetSourceError(
                 f"{source} is damaged: its sha256 is not the one in labels.csv; {self._remedy}"
             )
-        density = density_io.read_density_bytes(data, source)
-        _check_electrons(source, density.num_electrons, int(row["num_electrons"]), FILE_TOLERANCE)
-
-        fields = [density.values]
-        if density.magnetization is not None:
-            fields.append(density.magnetization)
-        size = self.builder_config.grid
-        stored = np.stack([grid.resample(field, size) for field in fields], axis=-1)
-        stored = stored.astype(np.float32)  # [G, G, G, C] e/Å^3, μB/Å^3
-        lattice = density.lattice.astype(np.float32)  # [3, 3] Å
-        charge = stored[..., 0]  # [G, G, G] e/Å^3
-        integral = charge.mean(dtype=np.float64) * abs(np.linalg.det(lattice.astype(np.float64)))
-        _check_electrons(source, integral, density.num_electrons, RECORD_TOLERANCE)
-        return {
-            "density": stored,
-            "lattice": lattice,
-            "species": density.species.astype(np.int32),
-            "positions": density.positions.astype(np.float32),
-            "num_electrons": np.float32(density.num_electrons),
-            "native_grid": np.array(density.values.shape, np.int32),
-            "negative_fraction": np.float32(grid.negative_fraction(charge)),
+        try:
+            density = density_io.read_density_bytes(data, source)
+            expected = int(row["num_electrons"])
+            check_electrons(source, density.num_electrons, expected, FILE_TOLERANCE)
+            record = make_record(density, self.builder_config.grid)
+        except density_io.DensityFormatError as error:
+            raise DatasetSourceError(f"{error}; {self._remedy}") from error
+        return record | {
             "code": "GPAW 22.8",
             "functional": "PBE",
             "material_id": row["material_id"],
@@ -202,23 +152,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             "chemical_system": row["chemical_system"],
             "fold": int(row["fold"]),
             "index": index,
-            "targets": {name: _parse_label(name, row[name]) for name in TARGET_NAMES},
+            "targets": {spec.name: _parse_label(spec, row[spec.name]) for spec in _SPECS},
         }
 
 
-def _check_electrons(source: str, found: float, expected: float, tolerance: float) -> None:
-    if abs(found / expected - 1) > tolerance:
-        raise DatasetSourceError(
-            f"{source}: holds {found:.6f} electrons; expected {expected:.6f} within {tolerance:g} "
-            "relative"
-        )
-
-
-def _parse_label(name: str, text: str) -> np.float32 | np.int32:
-    """Label of a record: NaN (regression) or -1 (class) where labels.csv has none."""
-    classes = targets.TARGETS[name].classes
-    if not classes:
-        return np.float32(text or "nan")
-    if text in classes:
-        return np.int32(classes.index(text))
-    return np.int32(text or -1)
+def _parse_label(spec: TargetSpec, text: str) -> np.float32 | np.int32:
+    """Label of a record, from labels.csv."""
+    if not text:
+        return missing_label(spec)
+    if not spec.classes:
+        return np.float32(text)
+    return np.int32(spec.classes.index(text) if text in spec.classes else text)
