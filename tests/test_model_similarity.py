@@ -58,8 +58,8 @@ def test_affinities_of_every_epoch(small_dataset: Path):
     found = fit_model_similarities(config, builder, FOLDS, get_specs(TARGETS), which)
     assert found.features == {}
     assert found.lookahead.shape == found.cosine.shape == (2, 3, 3)
-    np.testing.assert_allclose(np.einsum("eii->ei", found.cosine), 1, atol=1e-5)
-    np.testing.assert_allclose(found.cosine, found.cosine.swapaxes(1, 2), atol=1e-5)
+    np.testing.assert_allclose(np.einsum("eii->ei", found.cosine), 1, atol=1e-4)
+    np.testing.assert_allclose(found.cosine, found.cosine.swapaxes(1, 2), atol=1e-4)
     # A small step on a target lowers its own loss.
     assert (np.einsum("eii->ei", found.lookahead) > 0).all()
     # Asking for one of them, or twice, changes no number.
