@@ -1,7 +1,6 @@
 """Density files in, `Density` out: the only reader of densities."""
 
 import bz2
-import dataclasses
 import gzip
 import io
 import lzma
@@ -10,68 +9,19 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from pymatgen.core import Composition, Element
+from pymatgen.core import Element
 from pymatgen.optimization.fast_parser import parse_n_doubles
+
+from densityjax.density import Density, DensityFormatError
+from densityjax.formats.table import density_from_row
+
+__all__ = [
+    "Density", "DensityFormatError", "density_from_row", "read_density", "read_density_bytes",
+]  # fmt: skip
 
 # First bytes of a compressed file -> what expands it. The content decides, not the file's name.
 _DECOMPRESS = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ\0": lzma.decompress}
 _BLOCKS = {1: "charge", 2: "charge, m", 4: "charge, mx, my, mz"}
-
-
-class DensityFormatError(ValueError):
-    """A density file that cannot be read; the message names the file and what was expected."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Density:
-    """Valence electron density of a crystal on the regular grid of its unit cell.
-
-    Voxel (i, j, k) of a grid [X, Y, Z] is the point (i/X, j/Y, k/Z) in fractional coordinates.
-
-    Attributes:
-        values: float64 [X, Y, Z] electrons/Å^3.
-        magnetization: float64 [X, Y, Z] μB/Å^3, or None without spin. Collinear: spin up minus spin
-            down. Non-collinear: the magnitude |m|, which no rotation of the spins changes.
-        lattice: float64 [3, 3] Å, rows are the cell vectors.
-        species: int [N] atomic numbers.
-        positions: float64 [N, 3] fractional, in [0, 1).
-        code: 'VASP' when PAW augmentation occupancies follow the grid, else 'unknown'.
-        source: name of the file, for messages.
-    """
-
-    values: np.ndarray
-    magnetization: np.ndarray | None
-    lattice: np.ndarray
-    species: np.ndarray
-    positions: np.ndarray
-    code: str
-    source: str
-
-    @property
-    def volume(self) -> float:
-        """Volume of the cell, Å^3."""
-        return float(abs(np.linalg.det(self.lattice)))
-
-    @property
-    def num_electrons(self) -> float:
-        """Integral of the density over the cell."""
-        return float(self.values.mean() * self.volume)
-
-    @property
-    def formula(self) -> str:
-        """Reduced formula, 'Hf2S'."""
-        return self._composition.reduced_formula
-
-    @property
-    def chemical_system(self) -> str:
-        """Elements in alphabetical order, 'Hf-S'."""
-        return self._composition.chemical_system
-
-    @property
-    def _composition(self) -> Composition:
-        numbers, counts = np.unique(self.species, return_counts=True)
-        pairs = zip(numbers, counts, strict=True)
-        return Composition({Element.from_Z(int(z)): int(n) for z, n in pairs})
 
 
 def read_density(path: str | os.PathLike) -> Density:
