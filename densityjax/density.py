@@ -172,7 +172,7 @@ def make_density(
         raise DensityFormatError(
             f"{source}: expected the position of each of {len(species)} atoms, three finite numbers"
         )
-    if len(species) and not (0 <= species.min() and species.max() <= 118):
+    if len(species) and not (species.min() >= 0 and species.max() <= 118):
         raise DensityFormatError(
             f"{source}: expected atomic numbers from 1 to 118, found {species.min()} to "
             f"{species.max()}"
