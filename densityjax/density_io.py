@@ -54,8 +54,16 @@ def read_density_bytes(data: bytes, source: str) -> Density:
         data = decompress(data)
     except CompressionError as error:
         raise DensityFormatError(f"{source}: {error}") from error
+    try:
+        return _read(data, source)
+    except MemoryError as error:
+        raise DensityFormatError(f"{source}: this machine has too little memory for it") from error
+
+
+def _read(data: bytes | bytearray, source: str) -> Density:
+    """Reads plain text in the format that its first lines show."""
     head = bytes(data[:_HEAD])
-    if not head.strip() and not data.strip():
+    if not data.strip():
         raise DensityFormatError(f"{source}: the file is empty; expected {FORMATS}")
     if is_compressed(head):
         raise DensityFormatError(f"{source}: compressed twice; expected once at most")

@@ -26,6 +26,7 @@ ORDER = (
     "formats",
     "density_io",
     "grid",
+    "inspect",
     "record",
     "targets",
     "record_index",

@@ -11,10 +11,10 @@ def choose_unit(
 ) -> tuple[float, tuple[str, ...]]:
     """Factor from a file's unit to e/Å^3, and a note unless the unit is e/Bohr^3.
 
-    Cube and XSF files mostly hold e/Bohr^3, but some writers leave e/Å^3 or rho * V_cell in them, in
-    which the same numbers are a seventh or a thousandth of the electrons. So where e/Bohr^3 gives
-    more electrons than the neutral atoms have (by more than 1 % and one electron), another unit is
-    taken if it gives a whole number of electrons that they can have.
+    Cube and XSF files mostly hold e/Bohr^3, but some writers leave e/Å^3 or rho * V_cell in them,
+    in which the same numbers are a seventh or a thousandth of the electrons. So where e/Bohr^3
+    gives more electrons than the neutral atoms have (by more than 1 % and one electron), another
+    unit is taken if it gives a whole number of electrons that they can have.
 
     Args:
         values: [X, Y, Z] in the file's unit.
