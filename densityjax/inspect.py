@@ -117,11 +117,11 @@ def draw(density: Density, path: Path) -> None:
     figure = Figure(figsize=(12, 3.8 * len(fields)), layout="constrained")
     axes = figure.subplots(len(fields), 3, squeeze=False)
     for row, (unit, field) in zip(axes, fields):
-        highest = abs(field).max()
-        norm = LogNorm(1e-4 * highest, highest) if unit == "e/Å³" else CenteredNorm(0, highest or 1)
-        for normal, axis in enumerate(row):
+        planes = [field.take(field.shape[axis] // 2, axis) for axis in range(3)]  # each [n, m]
+        highest = max(abs(plane).max() for plane in planes) or 1
+        norm = LogNorm(1e-4 * highest, highest) if unit == "e/Å³" else CenteredNorm(0, highest)
+        for normal, (axis, plane) in enumerate(zip(row, planes)):
             first, second = (i for i in range(3) if i != normal)
-            plane = field.take(field.shape[normal] // 2, normal)  # [n, m]
             x, y = _corners(density.lattice[first], density.lattice[second], plane.shape)
             shown = np.maximum(plane, norm.vmin) if unit == "e/Å³" else plane
             cmap = "viridis" if unit == "e/Å³" else "RdBu_r"
