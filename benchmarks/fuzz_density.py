@@ -17,6 +17,7 @@ import signal
 import tarfile
 import time
 import tracemalloc
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ from densityjax.formats.unit import BOHR
 ARCHIVE = Path(__file__).parents[1] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 PIECE = (6, 5, 7)  # voxels cut from the grid of each real density
 HANG = 20  # seconds for a file that is read in a millisecond
-SLACK = 2**20  # bytes beside file, text and four times the arrays: Python's own objects
+SLACK = 2**21  # bytes beside file, text and four times the arrays: decompressors, Python's objects
 
 
 class BrokenPromise(Exception):
@@ -267,7 +268,9 @@ def check(data: bytes, source: str) -> Density | None:
         Exception: whatever the reader should not have raised.
     """
     try:
-        density = read_density_bytes(data, source)
+        with warnings.catch_warnings(action="error"):
+            density = read_density_bytes(data, source)
+            _ = density.formula, density.num_electrons
     except DensityFormatError as error:
         if not str(error).startswith(source) or not len(source) + 10 < len(str(error)) < 2000:
             raise BrokenPromise(f"the error is not clear: {str(error)[:200]}") from error
