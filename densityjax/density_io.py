@@ -1,6 +1,7 @@
 """Density files in, `Density` out: the only reader of densities."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -60,10 +61,10 @@ def read_density_bytes(data: bytes, source: str) -> Density:
         raise DensityFormatError(f"{source}: this machine has too little memory for it") from error
 
 
-def _read(data: bytes | bytearray, source: str) -> Density:
+def _read(data: bytes, source: str) -> Density:
     """Reads plain text in the format that its first lines show."""
     head = bytes(data[:_HEAD])
-    if not data.strip():
+    if not re.search(rb"\S", data):  # unlike strip() it copies nothing
         raise DensityFormatError(f"{source}: the file is empty; expected {FORMATS}")
     if is_compressed(head):
         raise DensityFormatError(f"{source}: compressed twice; expected once at most")

@@ -1,6 +1,7 @@
 """Compressed bytes in, plain bytes out, within a stated limit of memory."""
 
 import bz2
+import io
 import lzma
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +50,7 @@ def is_compressed(data: bytes) -> bool:
     return data.startswith(tuple(_FORMATS))
 
 
-def decompress(data: bytes) -> bytes | bytearray:
+def decompress(data: bytes) -> bytes:
     """The content of a file that may be compressed, of several streams one after another too.
 
     Raises:
@@ -60,7 +61,7 @@ def decompress(data: bytes) -> bytes | bytearray:
         return data
     limit = min(max(ALWAYS_ALLOWED, MAX_RATIO * len(data)), MAX_BYTES)
     view = memoryview(data)
-    output = bytearray()
+    output = io.BytesIO()  # gives its bytes away without a copy
     start = 0
     try:
         while start < len(view):
@@ -74,11 +75,11 @@ def decompress(data: bytes) -> bytes | bytearray:
             f"compressed data are damaged or cut short ({error}); expected a complete file, fetch "
             "it again"
         ) from error
-    return output
+    return output.getvalue()
 
 
 def _expand_stream(
-    create: Callable[[], Any], view: memoryview, start: int, output: bytearray, limit: int
+    create: Callable[[], Any], view: memoryview, start: int, output: io.BytesIO, limit: int
 ) -> int:
     """Appends one stream to `output`; returns where the next one starts."""
     decompressor = create()
@@ -102,10 +103,10 @@ def _expand_stream(
     return start - len(decompressor.unused_data)
 
 
-def _append(output: bytearray, piece: bytes, limit: int) -> None:
-    if len(output) + len(piece) > limit:
+def _append(output: io.BytesIO, piece: bytes, limit: int) -> None:
+    if output.tell() + len(piece) > limit:
         raise CompressionError(
             f"compressed data expand to more than {limit} bytes, the limit of this reader; "
             f"expected at most {MAX_RATIO} times the compressed size (a damaged file, or a bomb)"
         )
-    output += piece
+    output.write(piece)

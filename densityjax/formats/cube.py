@@ -25,7 +25,7 @@ def is_cube(head: bytes) -> bool:
     return sum(likely) >= 3
 
 
-def read_cube(data: bytes | bytearray, source: str) -> Density:
+def read_cube(data: bytes, source: str) -> Density:
     """Reads a periodic cube file: https://h5cube-spec.readthedocs.io/en/latest/cubeformat.html.
 
     Lengths are in Bohr (in Å where the numbers of voxels are negative). The density is in e/Bohr^3,

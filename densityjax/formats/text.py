@@ -21,7 +21,7 @@ class Text:
         source: name of the file, for messages.
     """
 
-    def __init__(self, data: bytes | bytearray, source: str):
+    def __init__(self, data: bytes, source: str):
         self.source = source
         self.line = 0  # of a header's, counted from 1
         self._stream = io.BytesIO(data)
@@ -60,11 +60,14 @@ class Text:
             raise self.error(expected)
         return row
 
-    def numbers(self, count: int, what: str, out: np.ndarray | None = None) -> np.ndarray:
+    def numbers(
+        self, count: int, what: str, out: np.ndarray | None = None, more: bool = False
+    ) -> np.ndarray:
         """Reads `count` numbers, in whatever lines, and the end of their last line.
 
         Args:
             out: float64 [count] to write them to; then more may follow in the same line.
+            more: fractional numbers may follow in the next line.
 
         Returns:
             float64 [count].
@@ -78,9 +81,9 @@ class Text:
             raise DensityFormatError(f"{where}: expected {count} numbers, the file ends before")
         start = self._stream.tell()
         values = np.empty(count) if out is None else out
-        found, rest = self._parse(values, count, out is not None)
+        found, rest = self._parse(values, count, out is not None, more)
         if (found < count or rest) and self._write_out_tiny(start):
-            found, rest = self._parse(values, count, out is not None)
+            found, rest = self._parse(values, count, out is not None, more)
         if found < count or rest:
             after = f"found '{rest}'" if rest else "the file ends"
             raise DensityFormatError(f"{where}: expected {count} numbers, after {found} {after}")
@@ -93,12 +96,20 @@ class Text:
                 return word[:40].decode(errors="replace").split()[0]
         return ""
 
-    def _parse(self, values: np.ndarray, count: int, partial: bool) -> tuple[int, str]:
+    def _parse(
+        self, values: np.ndarray, count: int, partial: bool, more: bool
+    ) -> tuple[int, str]:
         """Numbers found, and what stands where another or the end of the line was expected."""
         found = parse_n_doubles(self._stream, values, count)
         if found == count and partial:
             return found, ""
         rest = self._stream.readline(100) if found == count else self._stream.read(80)
+        if found == count and not more and not rest.strip():
+            end = self._stream.tell()
+            below = self._stream.readline(100)
+            if any(b"." in word for word in below.split()[:1]):
+                rest = below
+            self._stream.seek(end)
         return found, rest.decode(errors="replace").strip()[:40]
 
     def _write_out_tiny(self, start: int) -> bool:

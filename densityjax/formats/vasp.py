@@ -20,7 +20,7 @@ from densityjax.formats.text import Text, whole
 _BLOCKS = {1: "charge", 2: "charge, m", 4: "charge, mx, my, mz"}
 
 
-def read_vasp(data: bytes | bytearray, source: str) -> Density:
+def read_vasp(data: bytes, source: str) -> Density:
     """Reads text as VASP writes densities: https://www.vasp.at/wiki/index.php/CHGCAR.
 
     A POSCAR (VASP 5 or later, or 4, which has no line of element names), then rho * V_cell with x
@@ -127,7 +127,7 @@ def _read_blocks(text: Text) -> tuple[list[np.ndarray], int]:
         if words[0] == b"augmentation" and blocks:
             augmented += b"(imaginary" not in words
             if count := whole(words[-1]):  # ... of atom I, N numbers
-                text.numbers(count, "augmentation occupancies")
+                text.numbers(count, "augmentation occupancies", more=True)
         elif len(words) == 3 and all(whole(word) for word in words):
             shape = tuple(int(word) for word in words)
             if blocks and shape != blocks[0].shape:

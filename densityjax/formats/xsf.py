@@ -30,7 +30,7 @@ def is_xsf(head: bytes) -> bool:
     return False
 
 
-def read_xsf(data: bytes | bytearray, source: str) -> Density:
+def read_xsf(data: bytes, source: str) -> Density:
     """Reads the structure and the first 3D grid: http://www.xcrysden.org/doc/XSF.html.
 
     Grids of XSF are 'general': they repeat the first plane of each axis at its end, and their
