@@ -1,235 +1,97 @@
 """Density files in, `Density` out: the only reader of densities."""
 
-import bz2
-import dataclasses
-import gzip
-import io
-import lzma
 import os
-import zlib
+import re
+import stat
 from pathlib import Path
 
-import numpy as np
-from pymatgen.core import Composition, Element
-from pymatgen.optimization.fast_parser import parse_n_doubles
+from densityjax.density import Density, DensityFormatError
+from densityjax.formats.chgcar_json import is_json, read_chgcar_json
+from densityjax.formats.compression import CompressionError, decompress, is_compressed
+from densityjax.formats.cube import is_cube, read_cube
+from densityjax.formats.table import density_from_row
+from densityjax.formats.vasp import read_vasp
+from densityjax.formats.xsf import is_xsf, read_xsf
 
-# First bytes of a compressed file -> what expands it. The content decides, not the file's name.
-_DECOMPRESS = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ\0": lzma.decompress}
-_BLOCKS = {1: "charge", 2: "charge, m", 4: "charge, mx, my, mz"}
+__all__ = [
+    "Density", "DensityFormatError", "density_from_row", "find_files", "looks_like_density",
+    "read_density", "read_density_bytes",
+]  # fmt: skip
 
-
-class DensityFormatError(ValueError):
-    """A density file that cannot be read; the message names the file and what was expected."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Density:
-    """Valence electron density of a crystal on the regular grid of its unit cell.
-
-    Voxel (i, j, k) of a grid [X, Y, Z] is the point (i/X, j/Y, k/Z) in fractional coordinates.
-
-    Attributes:
-        values: float64 [X, Y, Z] electrons/Å^3.
-        magnetization: float64 [X, Y, Z] μB/Å^3, or None without spin. Collinear: spin up minus spin
-            down. Non-collinear: the magnitude |m|, which no rotation of the spins changes.
-        lattice: float64 [3, 3] Å, rows are the cell vectors.
-        species: int [N] atomic numbers.
-        positions: float64 [N, 3] fractional, in [0, 1).
-        code: 'VASP' when PAW augmentation occupancies follow the grid, else 'unknown'.
-        source: name of the file, for messages.
-    """
-
-    values: np.ndarray
-    magnetization: np.ndarray | None
-    lattice: np.ndarray
-    species: np.ndarray
-    positions: np.ndarray
-    code: str
-    source: str
-
-    @property
-    def volume(self) -> float:
-        """Volume of the cell, Å^3."""
-        return float(abs(np.linalg.det(self.lattice)))
-
-    @property
-    def num_electrons(self) -> float:
-        """Integral of the density over the cell."""
-        return float(self.values.mean() * self.volume)
-
-    @property
-    def formula(self) -> str:
-        """Reduced formula, 'Hf2S'."""
-        return self._composition.reduced_formula
-
-    @property
-    def chemical_system(self) -> str:
-        """Elements in alphabetical order, 'Hf-S'."""
-        return self._composition.chemical_system
-
-    @property
-    def _composition(self) -> Composition:
-        numbers, counts = np.unique(self.species, return_counts=True)
-        pairs = zip(numbers, counts, strict=True)
-        return Composition({Element.from_Z(int(z)): int(n) for z, n in pairs})
+FORMATS = "a VASP density (CHGCAR, CHG, AECCAR, PARCHG), a Chgcar as JSON, a cube or XSF file"
+# In a name, whatever else stands in it: what VASP, the Materials Project and others call densities.
+_NAMES = ("CHGCAR", "AECCAR", "PARCHG", ".CUBE", ".CUB", ".XSF")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+_HEAD = 4096  # bytes that tell the format
 
 
 def read_density(path: str | os.PathLike) -> Density:
-    """Reads a VASP 5 CHGCAR-like file, plain or compressed with gzip, bzip2 or xz.
+    """Reads a density file: VASP, Materials Project JSON, Gaussian cube or XSF.
 
-    VASP stores rho * V_cell with x fastest, and one (collinear) or three (non-collinear) further
-    blocks of m * V_cell: https://www.vasp.at/wiki/index.php/CHGCAR.
+    Plain or compressed with gzip, bzip2, xz or Zstandard; format and compression are found from the
+    content. Every format ends in e/Å^3; see the readers in `formats` for what each of them holds.
+
+    Whatever the file holds, the result is a valid density or the error below. Reading takes the
+    file, its plain text, and less than four times the memory of the arrays. The limits are stated
+    in `density` (grid and atoms) and `formats.compression` (expansion).
 
     Raises:
-        DensityFormatError: the file is missing, damaged or not such a file.
+        DensityFormatError: the file is missing, damaged, beyond a limit or not such a file.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise DensityFormatError(f"{path}: not a file (a pipe or device); expected {FORMATS}")
         data = Path(path).read_bytes()
     except OSError as error:
         raise DensityFormatError(
-            f"{path}: cannot be opened ({error.strerror}); expected a CHGCAR file"
+            f"{path}: cannot be opened ({error.strerror}); expected {FORMATS}"
         ) from error
     return read_density_bytes(data, str(path))
 
 
 def read_density_bytes(data: bytes, source: str) -> Density:
     """`read_density` for content that is already in memory, `source` naming it in messages."""
-    for magic, decompress in _DECOMPRESS.items():
-        if data.startswith(magic):
-            try:
-                data = decompress(data)
-            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-                raise DensityFormatError(
-                    f"{source}: compressed data are damaged or cut short ({error}); "
-                    "expected a complete file, fetch it again"
-                ) from error
-            break
-    if not data.strip():
-        raise DensityFormatError(f"{source}: the file is empty; expected a CHGCAR file")
-    stream = io.BytesIO(data)
-    lattice, species, positions = _read_header(stream, source)
-    blocks, augmented = _read_blocks(stream, source)
-    if len(blocks) not in _BLOCKS:
-        expected = " or ".join(f"{n} ({names})" for n, names in _BLOCKS.items())
-        raise DensityFormatError(f"{source}: {len(blocks)} grid blocks; expected {expected}")
-    volume = abs(np.linalg.det(lattice))  # Å^3
-    values, *spin = (block / volume for block in blocks)  # each [X, Y, Z], per Å^3
-    if values.mean() <= 0:
-        raise DensityFormatError(
-            f"{source}: the density integrates to {values.mean() * volume:.4g} electrons; expected "
-            "a positive number (is this a potential or a difference?)"
-        )
-    magnetization = None
-    if spin:
-        magnetization = spin[0] if len(spin) == 1 else np.sqrt(sum(m**2 for m in spin))  # [X, Y, Z]
-    code = "VASP" if augmented else "unknown"
-    return Density(values, magnetization, lattice, species, positions, code, source)
+    try:
+        data = decompress(data)
+    except CompressionError as error:
+        raise DensityFormatError(f"{source}: {error}") from error
+    try:
+        return _read(data, source)
+    except MemoryError as error:
+        raise DensityFormatError(f"{source}: this machine has too little memory for it") from error
 
 
-def _read_header(stream: io.BytesIO, source: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Reads the POSCAR part: lattice [3, 3] Å, species [N], fractional positions [N, 3]."""
-    number = 0
-
-    def fail(expected: str) -> DensityFormatError:
-        return DensityFormatError(f"{source}: line {number}: expected {expected}")
-
-    def words(expected: str) -> list[str]:
-        nonlocal number
-        number += 1
-        try:
-            return stream.readline(10_000).decode().split()
-        except UnicodeDecodeError as error:
-            raise fail(f"{expected}, found bytes that are not text") from error
-
-    def floats(count: int, expected: str, line: list[str] | None = None) -> np.ndarray:
-        try:
-            row = np.array((words(expected) if line is None else line)[:count], float)
-        except ValueError as error:
-            raise fail(expected) from error
-        if len(row) != count or not np.isfinite(row).all():
-            raise fail(expected)
-        return row
-
-    words("a comment")
-    line = words("a scale factor")
-    scale = floats(3 if len(line) == 3 else 1, "a scale factor: one number, or three", line)
-    lattice = np.stack([floats(3, "a cell vector: three numbers") for _ in range(3)])  # [3, 3]
-    volume = abs(np.linalg.det(lattice))
-    if volume < 1e-6 or not scale.all():
-        raise fail("three independent cell vectors and a scale factor other than 0")
-    if len(scale) == 1 and scale[0] < 0:  # minus the wanted volume in Å^3
-        scale = (-scale / volume) ** (1 / 3)
-    lattice = lattice * scale  # [3, 3] Å; three factors scale the columns x, y, z
-
-    symbols = [word.split("_")[0].split("/")[0] for word in words("element symbols")]  # Fe_pv/ab12
-    if not symbols or not all(Element.is_valid_symbol(symbol) for symbol in symbols):
-        raise fail("element symbols, as VASP 5 writes them above the numbers of atoms")
-    counts = words("atom counts")
-    if len(counts) != len(symbols) or not all(c.isdigit() and int(c) for c in counts):
-        raise fail(f"{len(symbols)} atom counts, one for each element")
-    numbers = [Element(symbol).Z for symbol in symbols]
-    species = np.repeat(numbers, [int(count) for count in counts])  # [N]
-
-    style = words("'Direct' or 'Cartesian'")
-    if style and style[0][0] in "sS":  # Selective dynamics
-        style = words("'Direct' or 'Cartesian'")
-    if not style or style[0][0] not in "dDcCkK":
-        raise fail("'Direct' or 'Cartesian'")
-    row = f"the position of one of {len(species)} atoms: three numbers"
-    positions = np.stack([floats(3, row) for _ in species])  # [N, 3]
-    if style[0][0] not in "dD":
-        positions = positions * scale @ np.linalg.inv(lattice)
-    positions = positions - np.floor(positions)
-    positions[positions >= 1.0] = 0.0  # -1e-17 + 1 rounds to 1
-    return lattice, species, positions
+def _read(data: bytes, source: str) -> Density:
+    """Reads plain text in the format that its first lines show."""
+    head = bytes(data[:_HEAD])
+    if not re.search(rb"\S", data):  # unlike strip() it copies nothing
+        raise DensityFormatError(f"{source}: the file is empty; expected {FORMATS}")
+    if is_compressed(head):
+        raise DensityFormatError(f"{source}: compressed twice; expected once at most")
+    if is_json(head):
+        return read_chgcar_json(data, source)
+    if is_xsf(head):
+        return read_xsf(data, source)
+    if is_cube(head):
+        return read_cube(data, source)
+    return read_vasp(data, source)
 
 
-def _read_blocks(stream: io.BytesIO, source: str) -> tuple[list[np.ndarray], bool]:
-    """Reads what follows the header: the grid blocks, each [X, Y, Z], and whether PAW data do."""
-    blocks: list[np.ndarray] = []
-    augmented = False
-    for line in iter(stream.readline, b""):
-        words = line.split()
-        if not words:
-            continue
-        if words[0] == b"augmentation" and blocks:
-            augmented = True
-            if words[-1].isdigit():  # ... of atom I, N numbers
-                _read_numbers(stream, int(words[-1]), f"{source}: augmentation occupancies")
-        elif len(words) == 3 and all(word.isdigit() and int(word) for word in words):
-            shape = tuple(int(word) for word in words)
-            if blocks and shape != blocks[0].shape:
-                if augmented:
-                    continue
-                raise DensityFormatError(
-                    f"{source}: grid block {len(blocks) + 1} is {shape}; expected "
-                    f"{blocks[0].shape} as in the first"
-                )
-            where = f"{source}: grid block {len(blocks) + 1} of {shape}"
-            values = _read_numbers(stream, int(np.prod(shape, dtype=object)), where)
-            if not np.isfinite(values).all():
-                raise DensityFormatError(f"{where} holds NaN or infinity; expected finite numbers")
-            blocks.append(values.reshape(shape, order="F"))
-        elif not augmented:  # after PAW data VASP may write atomic moments, of no use here
-            expected = "three grid dimensions" if not blocks else "nothing or another grid block"
-            found = line[:40].decode(errors="replace").strip()
-            raise DensityFormatError(
-                f"{source}: after {f'{len(blocks)} grid blocks' if blocks else 'the header'}: "
-                f"expected {expected}, found '{found}'"
-            )
-    return blocks, augmented
+def looks_like_density(name: str) -> bool:
+    """Whether a file of this name is to be read when its folder is given."""
+    if name.startswith("."):
+        return False
+    if any(part in name.upper() for part in _NAMES):
+        return True
+    stem = next((name.removesuffix(end) for end in _COMPRESSED if name.endswith(end)), name)
+    # Of JSON only what is compressed: a plain one is rather something about the files.
+    return stem == "CHG" or stem.endswith(".CHG") or (stem != name and stem.endswith(".json"))
 
 
-def _read_numbers(stream: io.BytesIO, count: int, where: str) -> np.ndarray:
-    """Reads `count` numbers and the end of their last line. Returns float64 [count]."""
-    remaining = stream.getbuffer().nbytes - stream.tell()
-    if count > remaining:  # a damaged count must not ask for terabytes of memory
-        raise DensityFormatError(f"{where}: expected {count} numbers, the file ends before")
-    values = np.empty(count)
-    found = parse_n_doubles(stream, values, count)
-    rest = stream.readline() if found == count else stream.read(80)
-    rest = rest.decode(errors="replace").strip()[:40]
-    if found < count or rest:
-        after = f"found '{rest}'" if rest else "the file ends"
-        raise DensityFormatError(f"{where}: expected {count} numbers, after {found} {after}")
-    return values
+def find_files(path: str | os.PathLike) -> list[Path]:
+    """The density files of a folder, by name, sorted; not those of folders in it.
+
+    Names with CHGCAR, AECCAR, PARCHG, .cube or .xsf in them and CHG, plain or compressed, and
+    compressed *.json.
+    """
+    return sorted(p for p in Path(path).iterdir() if p.is_file() and looks_like_density(p.name))

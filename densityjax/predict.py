@@ -18,6 +18,7 @@ from densityjax import compile_cache, grid, parallel
 from densityjax.applicability import Applicability
 from densityjax.checkpoint import Checkpoints
 from densityjax.density_io import Density, DensityFormatError, read_density
+from densityjax.density_io import find_files as find_in_folder
 from densityjax.evaluate import Predictions, physical
 from densityjax.statistics import Statistics
 from densityjax.targets import TargetSpec, get_specs
@@ -217,7 +218,7 @@ def _rows(restored: Restored, densities: Sequence[Density], size: int) -> list[l
 
 
 def find_files(arguments: Sequence[str]) -> list[Path]:
-    """Files as given; a folder stands for the files in it with CHGCAR in their names, sorted.
+    """Files as given; a folder stands for its density files, see `density_io.find_files`.
 
     Raises:
         ValueError: a folder has none.
@@ -227,9 +228,12 @@ def find_files(arguments: Sequence[str]) -> list[Path]:
         if not argument.is_dir():
             paths.append(argument)
             continue
-        found = sorted(p for p in argument.iterdir() if p.is_file() and "CHGCAR" in p.name.upper())
+        found = find_in_folder(argument)
         if not found:
-            raise ValueError(f"folder {argument} has no file with CHGCAR in its name")
+            raise ValueError(
+                f"folder {argument} has no file with the name of a density: CHGCAR, CHG, AECCAR, "
+                "PARCHG, .cube, .xsf, or compressed .json"
+            )
         paths += found
     return paths
 
@@ -246,7 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", default="-", help="CSV to write, '-' (default) = standard output")
     parser.add_argument(
         "files", nargs="+", metavar="FILE",
-        help="CHGCAR-like files, plain or compressed; a folder stands for its *CHGCAR* files",
+        help="VASP densities, Materials Project JSON, cube or XSF, plain or compressed; a folder "
+        "stands for its density files",
     )  # fmt: skip
     options = parser.parse_args(arguments)
     compile_cache.enable()

@@ -158,7 +158,7 @@ def test_batches_do_not_change_predictions(restored, folder):
     ("arguments", "message"),
     [
         (["--workdir=nowhere", "x"], "nowhere is not the directory of a finished run"),
-        (["--workdir={run}", "{empty}"], "no file with CHGCAR in its name"),
+        (["--workdir={run}", "{empty}"], "no file with the name of a density"),
         (["--workdir={run}", "--out={empty}/no/out.csv", "x"], "cannot be written"),
         (["--workdir={started}", "x"], "has no checkpoint"),
     ],
