@@ -92,6 +92,10 @@ def get_config() -> ConfigDict:
     train.evaluate_every_epochs = 5
     train.early_stop_evaluations = 0  # stop after so many without a better loss; 0: never
     train.ema_decay = 0.99
+    # Beside the checkpoint after every evaluation; what a kill costs at most. 0: none.
+    train.checkpoint_every_steps = 200
+    # Batches in a row whose loss or gradient is not finite, after which the run stops.
+    train.max_skipped_steps = 10
     train.log_every_steps = 10
     train.num_threads = 2  # that read and decode records ahead of the step
 

@@ -69,12 +69,14 @@ def group_config(config: ConfigDict, group: Sequence[str]) -> ConfigDict:
 
 
 def train_groups(
-    config: ConfigDict, workdir: str | Path, shard: Shard = (0, 1)
-) -> dict[str, Any] | None:
+    config: ConfigDict, workdir: str | Path, shard: Shard = (0, 1),
+    allow_config_change: bool = False,
+) -> dict[str, Any] | None:  # fmt: skip
     """Trains every group of a config, in `workdir` or, if there are several, in folders of it.
 
     Args:
         shard: (i, n): of several groups, train only those at places i, i + n, ...
+        allow_config_change: see `train_and_evaluate`.
 
     Returns:
         What metrics.json holds; None where groups of other shards have not finished.
@@ -86,17 +88,18 @@ def train_groups(
     workdir = Path(workdir)
     groups = resolve(config)
     if len(groups) == 1:
-        return train_and_evaluate(config, workdir)
+        return train_and_evaluate(config, workdir, allow_config_change=allow_config_change)
     config = config.copy_and_resolve_references()
     config.groups = spell(groups)
-    check_workdir(config, workdir)
+    check_workdir(config, workdir, allow_config_change)
     workdir.mkdir(parents=True, exist_ok=True)
     run_log.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
     members = [(group, workdir / f"group{place}") for place, group in enumerate(groups)]
     for place, (group, folder) in enumerate(members):
         if place % shard[1] == shard[0]:
             log.info("Group %d of %d: %s", place + 1, len(groups), ", ".join(group))
-            train_and_evaluate(group_config(config, group), folder)
+            own = group_config(config, group)
+            train_and_evaluate(own, folder, allow_config_change=allow_config_change)
     missing = [folder.name for _, folder in members if "finished" not in read_facts(folder)]
     if missing:
         log.info("%s: %s to be trained by other shards", workdir, ", ".join(missing))

@@ -60,6 +60,7 @@ ORDER = (
     "baselines",
     "applicability",
     "run_log",
+    "preemption",
     "train",
     "grouped_training",
     "report",
