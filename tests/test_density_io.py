@@ -239,6 +239,23 @@ def test_folders(tmp_path):
     assert [path.name for path in find_files(tmp_path)] == sorted(names)
 
 
+def test_gzip_of_every_kind_reads_like_its_text():
+    text = chgcar(blocks=2).encode()
+    expected = read_density_bytes(text, "x")
+    tiny = text.replace(b"1.050000E+02", b"0.1050000-102")
+    for data in (
+        gzip.compress(text), gzip.compress(text[:500]) + gzip.compress(text[500:]),
+        gzip.compress(text) + bytes(100), gzip.compress(tiny),
+    ):  # fmt: skip
+        density = read_density_bytes(data, "x")
+        np.testing.assert_array_equal(density.magnetization, expected.magnetization)
+    assert density.values[1, 2, 0] == 0.0  # the last, of which the stream alone cannot be read
+    wrong = bytearray(gzip.compress(text))
+    wrong[-7] ^= 1
+    with pytest.raises(DensityFormatError, match="damaged or cut short"):
+        read_density_bytes(bytes(wrong), "x")
+
+
 def test_missing_and_binary_files(tmp_path):
     with pytest.raises(DensityFormatError, match=r"none\.CHGCAR: cannot be opened \(No such file"):
         read_density(tmp_path / "none.CHGCAR")

@@ -25,7 +25,7 @@ def is_cube(head: bytes) -> bool:
     return sum(likely) >= 3
 
 
-def read_cube(data: bytes, source: str) -> Density:
+def read_cube(text: Text) -> Density:
     """Reads a periodic cube file: https://h5cube-spec.readthedocs.io/en/latest/cubeformat.html.
 
     Lengths are in Bohr (in Å where the numbers of voxels are negative). The density is in e/Bohr^3,
@@ -36,7 +36,7 @@ def read_cube(data: bytes, source: str) -> Density:
     Raises:
         DensityFormatError: the text is damaged or no cube.
     """
-    text = Text(data, source)
+    source = text.source
     text.raw_line()
     comment = text.raw_line().upper()
     if b"OUTER LOOP" in comment and comment.split()[2::3] != [b"X,", b"Y,", b"Z"]:

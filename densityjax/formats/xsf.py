@@ -30,7 +30,7 @@ def is_xsf(head: bytes) -> bool:
     return False
 
 
-def read_xsf(data: bytes, source: str) -> Density:
+def read_xsf(text: Text) -> Density:
     """Reads the structure and the first 3D grid: http://www.xcrysden.org/doc/XSF.html.
 
     Grids of XSF are 'general': they repeat the first plane of each axis at its end, and their
@@ -42,7 +42,7 @@ def read_xsf(data: bytes, source: str) -> Density:
     Raises:
         DensityFormatError: the text is damaged or no such file.
     """
-    text = Text(data, source)
+    source = text.source
     lattice = species = positions = None
     while True:
         words = _words(text, "PRIMVEC, PRIMCOORD or BEGIN_BLOCK_DATAGRID_3D")
