@@ -72,9 +72,9 @@ def read_cube(text: Text) -> Density:
     atoms = np.zeros((abs(num_atoms), 5))  # [N, 5]
     for row in range(len(atoms)):
         atoms[row] = text.floats(5, expected)
+    if not np.isin(atoms[:, 0], range(119)).all():
+        raise text.error("atomic numbers from 1 to 118")
     species = atoms[:, 0].astype(np.int64)  # [N]
-    if (species != atoms[:, 0]).any():
-        raise text.error("atomic numbers")
     if num_atoms < 0:  # numbers of orbitals, a value for each of them
         words = text.words("the number of values for each voxel, and their names")
         num_values = _integer(text, words, "the number of values for each voxel, and their names")
