@@ -89,7 +89,7 @@ def read_cube(text: Text) -> Density:
     keep = slice(None, -1 if repeated else None)
     values = values[keep, keep, keep]
     factor, note = choose_unit(values, volume, species)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         positions = (atoms[:, 2:] - origin) * length @ np.linalg.inv(lattice)  # [N, 3]
     return make_density(
         values, (), lattice, species, positions, source, factor=factor, notes=[*notes, *note]

@@ -95,7 +95,8 @@ def _read_header(text: Text) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[s
     row = f"the position of one of {len(species)} atoms: three numbers"
     positions = np.stack([text.floats(3, row) for _ in species])  # [N, 3]
     if style[0][0] not in "dD":
-        positions = positions * scale @ np.linalg.inv(lattice)
+        with np.errstate(over="ignore", invalid="ignore"):
+            positions = positions * scale @ np.linalg.inv(lattice)
     return lattice, species, positions, notes
 
 
