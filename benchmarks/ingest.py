@@ -117,17 +117,17 @@ def workers_seconds(path: Path, workers: int, cores: list[int]) -> float:
 def measure(root: Path, repeats: int) -> dict:
     """All figures, see the keys."""
     cores = sorted(os.sched_getaffinity(0))
-    speed_up = []
-    for _ in range(max(1, repeats // 3)):
-        one, two = (workers_seconds(root / "median.CHGCAR.gz", n, cores) for n in (1, 2))
-        speed_up.append((one, two))
-    one, two = sorted(speed_up, key=lambda pair: pair[0] / pair[1])[len(speed_up) // 2]
+    runs = {1: [], 2: []}
+    for _ in range(max(2, repeats // 2)):
+        for workers, seconds in runs.items():
+            seconds.append(workers_seconds(root / "median.CHGCAR.gz", workers, cores))
+    one, two = (min(seconds) for seconds in runs.values())
     result = {
-        "cpus": len(cores), "repeats": repeats,
+        "cpus": len(cores), "repeats": repeats, "load_average_before": os.getloadavg()[0],
         "workers": {
             "files": WORKER_FILES, "1_files_per_s": WORKER_FILES / one,
             "2_files_per_s": WORKER_FILES / two, "speed_up": one / two,
-            "speed_ups": [a / b for a, b in speed_up],
+            "seconds": {str(workers): seconds for workers, seconds in runs.items()},
         },
         "grids": {},
     }  # fmt: skip
