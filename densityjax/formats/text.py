@@ -1,5 +1,6 @@
 """Lines and numbers of a text, with their position in every error."""
 
+import functools
 import io
 import re
 from typing import BinaryIO
@@ -118,7 +119,8 @@ class Text:
     def _write_out_tiny(self, start: int) -> bool:
         """Makes numbers like 0.1-102, which parse as two, zeros; whether there are any."""
         self._stream.seek(0)
-        data = self._stream.read(self._size)
+        # One read of a stream may be a part.
+        data = b"".join(iter(functools.partial(self._stream.read, 2**20), b""))
         zeros = _TINY.sub(lambda match: b"0." + b"0" * (len(match[0]) - 2), data)
         self._stream = io.BytesIO(zeros)
         self._stream.seek(start)
