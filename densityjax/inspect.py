@@ -154,8 +154,11 @@ def expand(arguments: Sequence[str]) -> list[tuple[str, str]]:
     paths = []
     for argument in arguments:
         if Path(argument).is_dir():
-            found = [str(path) for path in find_files(argument)]
             problem = f"{argument}: the folder has no file with the name of a density"
+            try:
+                found = [str(path) for path in find_files(argument)]
+            except OSError as error:
+                found, problem = [], f"{argument}: cannot be opened ({error.strerror})"
         else:
             pattern = not Path(argument).exists() and glob.has_magic(argument)
             found = sorted(glob.glob(argument, recursive=True)) if pattern else [argument]

@@ -136,7 +136,7 @@ def predict_densities(
     predictions = Predictions(values, spread, {}, embedding)
     distances = restored.applicability.distances(predictions.embedding)
     warnings = [
-        restored.applicability.warnings_for(density, distance)
+        [*density.notes, *restored.applicability.warnings_for(density, distance)]
         for density, distance in zip(densities, distances, strict=True)
     ]
     if channels == 2:

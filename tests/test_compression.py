@@ -1,12 +1,19 @@
 import bz2
 import gzip
+import io
 import lzma
 
+import numpy as np
 import pytest
 import zstandard
 
 from densityjax.formats import compression
-from densityjax.formats.compression import CompressionError, decompress, is_compressed
+from densityjax.formats.compression import (
+    CompressionError,
+    GzipStream,
+    decompress,
+    is_compressed,
+)
 
 FORMATS = {
     "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstandard.compress,
@@ -63,3 +70,50 @@ def test_a_bomb_is_refused_early(compress, monkeypatch):
 
 def test_a_small_file_may_have_any_ratio():
     assert len(decompress(gzip.compress(bytes(10_000_000)))) == 10_000_000
+
+
+def test_a_gzip_stream_reads_like_a_file(monkeypatch):
+    monkeypatch.setattr(compression, "_CHUNK", 50)  # pieces of a few hundred bytes
+    text = TEXT.replace(b"4 ", b"4\n")
+    stream, file = GzipStream(gzip.compress(text)), io.BytesIO(text)
+    assert stream.size == len(text)
+    rng = np.random.default_rng(0)
+    for _ in range(3000):
+        place = stream.tell()
+        assert place == file.tell()
+        size = int(rng.integers(1, 200))
+        if rng.random() < 0.5:
+            assert stream.readline(size) == file.readline(size)
+        else:
+            piece = stream.read(size)  # a file may return less
+            assert piece == file.read(len(piece))
+            assert piece or place == len(text)
+        if rng.random() < 0.3:
+            back = stream.tell() - int(rng.integers(min(20, stream.tell() - place + 1)))
+            assert stream.seek(back) == file.seek(back)
+    while stream.read(1000):
+        pass
+    assert stream.tell() == len(text)
+    with pytest.raises(CompressionError, match="out of reach"):
+        stream.seek(0)
+
+
+@pytest.mark.parametrize("damage", ["cut", "checksum", "size", "two streams"])
+def test_a_gzip_stream_refuses_what_is_not_simple(damage):
+    data = bytearray(gzip.compress(TEXT))
+    if damage == "cut":
+        data = data[:-20]
+    elif damage == "checksum":
+        data[-8] ^= 1
+    elif damage == "size":
+        data[-4] ^= 1
+    else:
+        data += gzip.compress(TEXT)
+    stream = GzipStream(bytes(data))
+
+    def read_all():
+        while stream.read(2**20):
+            pass
+
+    with pytest.raises(CompressionError):
+        read_all()

@@ -19,6 +19,7 @@ from densityjax.density_io import (
     read_density,
     read_density_bytes,
 )
+from densityjax.formats import compression
 
 ARCHIVE = Path(__file__).parents[1] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 
@@ -239,6 +240,23 @@ def test_folders(tmp_path):
     assert [path.name for path in find_files(tmp_path)] == sorted(names)
 
 
+def test_gzip_of_every_kind_reads_like_its_text():
+    text = chgcar(blocks=2).encode()
+    expected = read_density_bytes(text, "x")
+    tiny = text.replace(b"1.050000E+02", b"0.1050000-102")
+    for data in (
+        gzip.compress(text), gzip.compress(text[:500]) + gzip.compress(text[500:]),
+        gzip.compress(text) + bytes(100), gzip.compress(tiny),
+    ):  # fmt: skip
+        density = read_density_bytes(data, "x")
+        np.testing.assert_array_equal(density.magnetization, expected.magnetization)
+    assert density.values[1, 2, 0] == 0.0  # of the last
+    wrong = bytearray(gzip.compress(text))
+    wrong[-7] ^= 1
+    with pytest.raises(DensityFormatError, match="damaged or cut short"):
+        read_density_bytes(bytes(wrong), "x")
+
+
 def test_missing_and_binary_files(tmp_path):
     with pytest.raises(DensityFormatError, match=r"none\.CHGCAR: cannot be opened \(No such file"):
         read_density(tmp_path / "none.CHGCAR")
@@ -247,3 +265,12 @@ def test_missing_and_binary_files(tmp_path):
     (tmp_path / "x.npy").write_bytes(bytes(range(128, 256)) * 4)
     with pytest.raises(DensityFormatError, match="found bytes that are not text"):
         read_density(tmp_path / "x.npy")
+
+
+def test_numbers_that_are_written_out_lose_no_block(monkeypatch):
+    """A stream gives its text in pieces, of which all must be looked through."""
+    monkeypatch.setattr(compression, "_CHUNK", 100)
+    text = chgcar(blocks=2).encode().replace(b"1.050000E+02", b"0.1050000-102")
+    density = read_density_bytes(gzip.compress(text), "x")
+    assert density.values[1, 2, 0] == 0.0
+    assert density.magnetization is not None

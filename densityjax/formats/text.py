@@ -1,7 +1,9 @@
 """Lines and numbers of a text, with their position in every error."""
 
+import functools
 import io
 import re
+from typing import BinaryIO
 
 import numpy as np
 from pymatgen.optimization.fast_parser import parse_n_doubles
@@ -17,15 +19,17 @@ class Text:
     """A text that is read from its start, remembering where.
 
     Args:
-        data: the whole of it.
+        data: the whole of it, or a file at its start.
         source: name of the file, for messages.
+        size: bytes of the file.
     """
 
-    def __init__(self, data: bytes, source: str):
+    def __init__(self, data: bytes | BinaryIO, source: str, size: int = 0):
         self.source = source
         self.line = 0  # of a header's, counted from 1
-        self._stream = io.BytesIO(data)
-        self._size = len(data)
+        plain = isinstance(data, bytes)
+        self._stream = io.BytesIO(data) if plain else data
+        self._size = len(data) if plain else size
 
     def error(self, expected: str, found: str = "") -> DensityFormatError:
         """What to raise when the last line read is not `expected`."""
@@ -115,7 +119,8 @@ class Text:
     def _write_out_tiny(self, start: int) -> bool:
         """Makes numbers like 0.1-102, which parse as two, zeros; whether there are any."""
         self._stream.seek(0)
-        data = self._stream.read()
+        # One read of a stream may be a part.
+        data = b"".join(iter(functools.partial(self._stream.read, 2**20), b""))
         zeros = _TINY.sub(lambda match: b"0." + b"0" * (len(match[0]) - 2), data)
         self._stream = io.BytesIO(zeros)
         self._stream.seek(start)
