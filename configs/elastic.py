@@ -12,7 +12,8 @@ def get_config() -> ConfigDict:
     """Every key of every config is declared here."""
     config = ConfigDict()
     config.seed = 0
-    # The paper's eight targets; names are those of densityjax/targets.py.
+    # The paper's eight targets; names are those of densityjax/targets.py, or of the dataset where
+    # it has targets of its own. () stands for all targets of the dataset.
     config.targets = (
         "bulk_modulus", "volume", "density", "total_energy", "formation_energy_per_atom",
         "fermi_energy", "band_gap", "bandwidth",
@@ -26,6 +27,11 @@ def get_config() -> ConfigDict:
     data.name = "elastic_densities/grid32"
     data.data_dir = "data"
     data.build = True  # build the dataset when it is not there
+    data.source = ""  # what density_folder is built from: a folder of densities and labels.csv
+    # Folds of such a folder: 'fold' (the column of that name), 'system' (no chemical system in two
+    # folds), 'id' (hash of the material id), 'auto' (fold if there is such a column, else system).
+    data.split = "auto"
+    data.strict = False  # stop at what is wrong with such a folder, instead of listing it
     data.train_folds = (2, 3, 4)
     data.validation_fold = 1  # every choice is made here
     data.test_fold = 0  # looked at by the report alone

@@ -21,7 +21,7 @@ from densityjax.density_io import Density, DensityFormatError, read_density
 from densityjax.density_io import find_files as find_in_folder
 from densityjax.evaluate import Predictions, physical
 from densityjax.statistics import Statistics
-from densityjax.targets import TargetSpec, get_specs
+from densityjax.targets import TargetSpec, read_specs
 from densityjax.task import create_task, field_size
 from densityjax.train_state import TrainState, create_train_state
 
@@ -62,7 +62,7 @@ def restore_run(workdir: str | Path) -> Restored:
                 f"train one with 'python -m densityjax.main --config=... --workdir={workdir}'"
             )
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
-    specs = get_specs(config.targets)
+    specs = read_specs(workdir, config.targets)
     statistics = Statistics.load(workdir / "statistics.json")
     applicability = Applicability.load(workdir / "applicability.npz")
     task = create_task(config, specs, num_steps=1)  # the length of the schedule is of no use here

@@ -32,7 +32,8 @@ from densityjax.input_pipeline import (
     Records,
     iterate_batches,
     load_records,
-    open_dataset,
+    open_from_config,
+    resolve_targets,
     training_labels,
 )
 from densityjax.metrics import Metrics, average_r2
@@ -41,7 +42,7 @@ from densityjax.models.lattice_features import NUM_FEATURES
 from densityjax.optimizer import create_schedule
 from densityjax.statistics import Statistics, fit_statistics
 from densityjax.steps import Task
-from densityjax.targets import TargetSpec, get_specs
+from densityjax.targets import TargetSpec, dataset_targets, get_specs, specs_to_json
 from densityjax.task import create_task, field_size
 from densityjax.train_state import TrainState, create_train_state, train_state_shapes
 
@@ -49,8 +50,8 @@ log = logging.getLogger("densityjax")
 
 # Where a run finds its data and how it reports may change between its parts; its result may not.
 _FREE_KEYS = (
-    "data.data_dir", "data.build", "data.cache_in_memory", "train.log_every_steps",
-    "train.num_threads", "grouping.",
+    "data.data_dir", "data.build", "data.source", "data.strict", "data.cache_in_memory",
+    "train.log_every_steps", "train.num_threads", "grouping.",
 )  # fmt: skip
 # Settings under which a state stays usable, though the result is no longer that of one config:
 # the checkpoint has the same arrays, batches come in the same order, losses stay comparable.
@@ -115,6 +116,8 @@ def _train_and_evaluate(
     watch: preemption.Never,
 ) -> dict[str, Any]:  # fmt: skip
     started, seconds = time.time(), {"imports": round(run_log.seconds_since_start(), 2)}
+    if not config.targets:
+        config = resolve_targets(config)
     run = prepare_run(config, workdir, compile_ahead=True, allow_config_change=allow_config_change)
     initialising = time.time()
     state = jax.block_until_ready(
@@ -127,6 +130,7 @@ def _train_and_evaluate(
     run.facts["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(state.params["model"]))
     # Claimed only now: a config that does not work must not block its directory.
     run_log.write_json(run.workdir / "config.json", json.loads(config.to_json_best_effort()))
+    run_log.write_json(run.workdir / "targets.json", specs_to_json(run.specs))
     run.statistics.save(run.workdir / "statistics.json")
     checkpoints = Checkpoints(
         run.workdir, identity=identity(run), may_differ=_may_differ(allow_config_change, "config.")
@@ -169,7 +173,6 @@ def prepare_run(
         compile_ahead: compile the training step meanwhile, unless the run has finished.
     """
     started = time.time()
-    specs = get_specs(config.targets)
     train_config, data = config.train, config.data
     parallel.check_batch_size(train_config.batch_size, train_config.accumulation_steps)
     folds = {
@@ -181,7 +184,8 @@ def prepare_run(
     if len(set(used)) != len(used):
         raise RunError(f"config.data uses a fold in two roles: {folds}")
     check_workdir(config, workdir, allow_config_change)
-    builder = open_dataset(data.name, data.data_dir, data.build)
+    builder = open_from_config(data)
+    specs = get_specs(config.targets, dataset_targets(builder))
     fingerprint, before = tfds_builders.fingerprint(builder), read_facts(workdir)
     if before and before["dataset"]["fingerprint"] != fingerprint:
         raise RunError(

@@ -92,7 +92,9 @@ def test_life_of_a_pod():
         "create": ["v5p-256"], "install": [], "start": ["configs/tpu_pod.py", "/mnt/run", "--x"],
         "logs": [], "stop": [], "delete": [],
     }  # fmt: skip
-    lines = {name: dry_run("tpu_pod.sh", name, "pod", "zone", *rest) for name, rest in steps.items()}
+    lines = {
+        name: dry_run("tpu_pod.sh", name, "pod", "zone", *rest) for name, rest in steps.items()
+    }
     for name, found in lines.items():
         assert all(" pod" in line for line in found if line.startswith("gcloud")), name
     assert "--accelerator-type=v5p-256" in lines["create"][0]
