@@ -398,7 +398,7 @@ def test_trains_and_predicts_with_nothing_else_written(built, real_folder, tmp_p
     assert read_run(tmp_path).specs == tuple(dataset_targets(built).values())
     file = next((real_folder / "densities").iterdir())
     with (tmp_path / "table.csv").open("w") as out:
-        assert predict.predict_files(predict.restore_run(tmp_path), [file], out) == 0
+        assert predict.predict_files(predict.restore_groups(tmp_path), [file], out) == 0
     with (tmp_path / "table.csv").open() as table:
         rows = {row["target"]: row for row in csv.DictReader(table)}
     assert [*rows] == targets
