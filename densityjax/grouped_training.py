@@ -19,7 +19,7 @@ from densityjax import run_log
 from densityjax.groups import DatasetIdentity, Groups, resolve_groups, spell
 from densityjax.input_pipeline import open_from_config, resolve_targets
 from densityjax.metrics import average_r2
-from densityjax.targets import TargetSpec, read_specs, specs_to_json
+from densityjax.targets import TargetSpec, get_specs, read_specs, specs_to_json
 from densityjax.train import check_workdir, read_facts, train_and_evaluate
 
 log = logging.getLogger("densityjax")
@@ -40,13 +40,14 @@ def parse_shard(text: str) -> Shard:
 
 
 def resolve(config: ConfigDict) -> Groups:
-    """The groups that a training config asks for.
+    """The groups that a training config asks for; its targets are spelled out.
 
     Raises:
         GroupsError, DatasetError: they do not fit the config, or the dataset is not there.
     """
     data = config.data
-    config = resolve_targets(config)
+    if not data.source:
+        get_specs(config.targets)
     identity = None
     if config.groups.endswith(".py"):
         identity = DatasetIdentity.of(open_from_config(data))

@@ -94,7 +94,8 @@ def train_and_evaluate(
         the loss is not finite; the last good checkpoint stays.
     """
     started, seconds = time.time(), {"imports": round(run_log.seconds_since_start(), 2)}
-    config = resolve_targets(config)
+    if not config.targets:
+        config = resolve_targets(config)
     run = prepare_run(config, Path(workdir), compile_ahead=True)
     initialising = time.time()
     state = jax.block_until_ready(

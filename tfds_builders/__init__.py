@@ -54,6 +54,8 @@ def load_builder(
 def fingerprint(builder: "tfds.core.GeneratorBasedBuilder") -> str:
     """Says which data a built dataset holds: name, config, version, archive and features.
 
+    A folder that was copied has other file times, hence another config, and the same fingerprint.
+
     Raises:
         ValueError: the dataset has not been built.
     """
@@ -66,6 +68,8 @@ def fingerprint(builder: "tfds.core.GeneratorBasedBuilder") -> str:
     features = json.dumps(builder.info.features.to_json(), sort_keys=True)
     features_hash = hashlib.sha256(features.encode()).hexdigest()
     archive_hash = builder.info.metadata["archive_sha256"]
+    grid = builder.builder_config.name.partition("-")[0]  # grid32-DIGEST of a folder
+    name = f"{builder.name}/{grid}:{builder.version}"
     return f"{name} archive {archive_hash[:16]} features {features_hash[:16]}"
 
 

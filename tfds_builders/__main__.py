@@ -2,8 +2,38 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import tfds_builders
+
+
+def beam_config(options: Sequence[str]) -> Any:
+    """TFDS's download config of a build with Apache Beam.
+
+    Args:
+        options: of the pipeline, 'runner=FlinkRunner' or 'streaming'.
+
+    Raises:
+        ValueError: Apache Beam is not installed, or does not know an option.
+    """
+    try:
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise ValueError(
+            f"--beam needs Apache Beam ({error}): install densityjax[beam], see docs/ingest.md"
+        ) from error
+    import tensorflow_datasets as tfds
+
+    parsed = PipelineOptions([f"--{option.removeprefix('--')}" for option in options])
+    unknown = [
+        option
+        for option in options
+        if option.partition("=")[0].removeprefix("--") not in parsed.get_all_options()
+    ]
+    if unknown:
+        raise ValueError(f"--beam: Apache Beam knows no option {', '.join(unknown)}")
+    return tfds.download.DownloadConfig(beam_options=parsed)
 
 
 def main() -> int:
@@ -30,7 +60,8 @@ def main() -> int:
             args.dataset, args.data_dir, args.archive, source=args.source, split=args.split,
             strict=args.strict, workers=args.workers,
         )  # fmt: skip
-        builder.download_and_prepare(**({"download_config": beam_config(args.beam)} if args.beam else {}))
+        options = {"download_config": beam_config(args.beam)} if args.beam else {}
+        builder.download_and_prepare(**options)
         print(tfds_builders.fingerprint(builder))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

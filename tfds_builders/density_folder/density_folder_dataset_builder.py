@@ -117,7 +117,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return Path(self.data_path).parent / "problems.csv"
 
     def download_and_prepare(self, **kwargs) -> None:
-        """Builds the dataset unless it is there, and says what is wrong with the folder.
+        """Builds the dataset unless it is there, and then says what is wrong with the folder.
 
         A build that was killed leaves no dataset, and goes on from the densities that it has read.
 
@@ -132,7 +132,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         with exclusive(self) as needed:
             if needed:
                 self._build(**kwargs)
-        self._report(self.info.metadata["problems"], self.info.metadata["materials"])
+        if needed or self._strict:
+            self._report(self.info.metadata["problems"], self.info.metadata["materials"])
 
     def _report(self, counts: dict[str, int], materials: int) -> None:
         """Says what is wrong, or stops at it."""
@@ -156,6 +157,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 f"{self.data_path} is not a complete dataset: name its folder, "
                 "--config.data.source=/my/folder"
             )
+        print(
+            f"{inventory.source}: {len(inventory.rows)} densities, targets:\n{describe(inventory)}",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
         download_config = download_config or tfds.download.DownloadConfig()
         self._beam = bool(download_config.beam_options or download_config.beam_runner)
         self._staging = Path(self.data_path).parent / "staging"

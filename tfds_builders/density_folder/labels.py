@@ -16,7 +16,8 @@ from densityjax.targets import TARGETS, TargetSpec
 from tfds_builders.density_builder import DatasetSourceError
 from tfds_builders.density_folder.problems import Problem
 
-NOT_TARGETS = ("file", "material_id", "fold")  # columns with a meaning of their own
+# Columns with a meaning of their own; the last two are there for people: densities have their own.
+NOT_TARGETS = ("file", "material_id", "fold", "formula", "chemical_system")
 MISSING = frozenset(("", "nan", "na", "n/a", "none", "null", "-"))  # in lower case
 MAX_CLASSES = 20  # a column of text with more different values is not taken for classes
 # A label further beyond the 5th or 95th percentile than so many times their distance explodes.
@@ -210,7 +211,7 @@ def find_spec(column: str, texts: Sequence[str], fields: Mapping[str, Any]) -> T
         kind = known.kind
     if kind is None:
         kind = "regression" if 2 * len(numbers) > len(present) and not binary else "classification"
-        if kind == "classification" and (
+        if kind == "classification" and not binary and (
             len(different) > MAX_CLASSES or 2 * len(different) > len(present)
         ):
             return (
