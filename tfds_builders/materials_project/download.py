@@ -17,6 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from tqdm import tqdm
 
@@ -144,11 +145,10 @@ def _fetch(entry: Entry, folder: Path, bucket: Bucket, check_density: bool) -> R
             part.unlink()
             start = 0
         resumed += start
-        with open(part, "ab") as file:
-            if start < entry.size:
-                for chunk in bucket.read(entry.key, entry.etag, start):
-                    file.write(chunk)
         try:
+            with open(part, "ab") as file:
+                if start < entry.size:
+                    _receive(bucket, entry, start, file)
             return _verified(part, entry)
         except DamagedError as error:
             if part.stat().st_size >= entry.size:
@@ -172,6 +172,17 @@ def _fetch(entry: Entry, folder: Path, bucket: Bucket, check_density: bool) -> R
         return result("different", str(error))
     part.replace(path)
     return result("fetched")
+
+
+def _receive(bucket: Bucket, entry: Entry, start: int, file: BinaryIO) -> None:
+    """Appends an object's bytes from `start` on to a file."""
+    try:
+        for chunk in bucket.read(entry.key, entry.etag, start):
+            file.write(chunk)
+    except TemporaryError as error:
+        if file.tell() >= entry.size:  # boto3 compares checksums when all has been received
+            raise DamagedError(str(error)) from error
+        raise
 
 
 def _verified(part: Path, entry: Entry) -> bytes:

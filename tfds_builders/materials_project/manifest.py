@@ -221,8 +221,8 @@ def make_manifest(
             "thermo_type": THERMO_TYPES[run_type],
             "phonon_method": PHONON_METHOD,
             "stable_above_THz": STABLE_ABOVE,
-            "bulk_modulus_GPa": BULK_MODULUS_RANGE,
-            "shear_modulus_GPa": SHEAR_MODULUS_RANGE,
+            "bulk_modulus_GPa": list(BULK_MODULUS_RANGE),
+            "shear_modulus_GPa": list(SHEAR_MODULUS_RANGE),
             "band_hole_eV": BAND_HOLE,
         },
     }
@@ -312,13 +312,16 @@ def bandwidth(energies: np.ndarray, top: float) -> float | None:
 def lowest_frequency(frequencies: np.ndarray, q_points: np.ndarray) -> float:
     """Lowest phonon frequency, THz, imaginary ones being negative.
 
-    The three lowest branches at Gamma are the acoustic ones, zero but for errors, and left out.
+    The three branches nearest to zero at Gamma are the acoustic ones, zero but for errors, and
+    left out: an imaginary optical mode there counts.
 
     Args:
         frequencies: [branches, q].
         q_points: [q, 3] fractional.
     """
-    frequencies = np.sort(np.array(frequencies, float), axis=0)
+    frequencies = np.array(frequencies, float)
+    order = np.argsort(np.abs(frequencies), axis=0)
+    frequencies = np.take_along_axis(frequencies, order, axis=0)
     gamma = np.all(np.abs(np.asarray(q_points) - np.round(q_points)) < 1e-6, axis=1)
     frequencies[:3, gamma] = np.inf
     return float(frequencies.min())

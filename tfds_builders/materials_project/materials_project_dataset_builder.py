@@ -98,7 +98,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             listed = "".join(f"{row.material_id} {row.task_id}\n" for row in left_out)
             digest = hashlib.sha256(f"{manifest.sha256}\n{listed}".encode()).hexdigest()
             self.info.metadata["archive_sha256"] = digest
-            self.info.metadata |= {k: v for k, v in manifest.header.items() if k != "rules"}
+            self.info.metadata.update({k: v for k, v in manifest.header.items() if k != "rules"})
             self.info.metadata["num_left_out"] = len(left_out)
             folds = collections.Counter(entry.fold for entry in entries)
             size = max(folds.values()) * self.builder_config.grid**3 * 8  # two channels
