@@ -525,7 +525,7 @@ def test_records(folder, proxy, materials, moto, tmp_path):
     entries = read_manifest(folder).entries
     moto[1].delete_object(Bucket=NAME, Key=entries[0].key)
     builder = tfds_builders.load_builder("materials_project/nonmagnetic_grid32", tmp_path, folder)
-    with pytest.raises(DatasetSourceError, match=r"7 of 7 densities were not fetched yet.*download"):
+    with pytest.raises(DatasetSourceError, match=r"7 of 7 densities were not fetched.*download"):
         builder.download_and_prepare()
     arguments = [str(folder), f"--endpoint_url={proxy.url}", "--attempts=1", "--threads=2"]
     assert download_module.main(arguments) == 1

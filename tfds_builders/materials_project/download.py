@@ -160,6 +160,7 @@ def _fetch(entry: Entry, folder: Path, bucket: Bucket, check_density: bool) -> R
         if check_density:
             entry.check(read_density_bytes(data, str(path)))
     except MissingObjectError as error:
+        part.unlink(missing_ok=True)
         return result("missing", str(error))
     except ChangedObjectError as error:
         part.unlink(missing_ok=True)
