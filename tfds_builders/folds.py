@@ -1,0 +1,13 @@
+"""Which fold a material belongs to."""
+
+import hashlib
+
+NUM_FOLDS = 5
+
+
+def fold_of(chemical_system: str) -> int:
+    """Fold of a chemical system, 0 to 4: a hash, so it is the same in every dataset and version.
+
+    All polymorphs and compositions of a system share a fold.
+    """
+    return int.from_bytes(hashlib.sha256(chemical_system.encode()).digest()[:8]) % NUM_FOLDS

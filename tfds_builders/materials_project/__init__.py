@@ -1,0 +1,1 @@
+"""Densities and labels of the Materials Project: manifest, download, builder and card."""

@@ -1,0 +1,188 @@
+"""Packs densities and labels of the Materials Project into sharded array_record files."""
+
+import collections
+import dataclasses
+import hashlib
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from densityjax.density_io import DensityFormatError, read_density
+from densityjax.record import make_record
+from densityjax.targets import TargetSpec, get_specs
+from tfds_builders.density_builder import (
+    DatasetSourceError,
+    GridConfig,
+    exclusive,
+    missing_label,
+    record_features,
+)
+from tfds_builders.left_out import LeftOut, write_table
+from tfds_builders.materials_project.download import GONE, read_results
+from tfds_builders.materials_project.manifest import (
+    DATASETS,
+    RUN_TYPES,
+    Entry,
+    Manifest,
+    read_manifest,
+)
+
+SHARD_BYTES = 2**28  # of densities, at most
+SHARDS_PER_FOLD = 4  # at least, where there are as many records
+TABLE = "materials_project_left_out.csv"
+
+
+@dataclasses.dataclass(eq=False)
+class MaterialsProjectConfig(GridConfig):
+    """A builder config: one of the paper's datasets at a grid."""
+
+    dataset: str = ""
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """Builder of materials_project: `tfds_builders.load_builder` makes one.
+
+    Args:
+        archive: folder with manifest.jsonl and the densities that it names.
+        **kwargs: `config` and `data_dir`, as of any TFDS builder.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar = {"1.0.0": "The paper's three datasets from a pinned manifest."}
+    BUILDER_CONFIGS: ClassVar = [
+        MaterialsProjectConfig(
+            name=f"{name}_grid{size}", description=f"{name} entries, densities on {size}^3 points.",
+            grid=size, dataset=name,
+        )
+        for size in (64, 32)
+        for name in DATASETS
+    ]  # fmt: skip
+
+    def __init__(self, *, archive: str | Path | None = None, **kwargs):
+        self._folder = Path(archive) if archive else None
+        super().__init__(file_format="array_record", **kwargs)
+        self._original_state["archive"] = archive  # what TFDS pickles a builder as
+
+    @property
+    def _specs(self) -> tuple[TargetSpec, ...]:
+        return get_specs(DATASETS[self.builder_config.dataset].targets)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=record_features(self.builder_config.grid, self._specs),
+            homepage="https://materialsproject.org",
+            license="CC BY 4.0",
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def download_and_prepare(self, **kwargs) -> None:
+        """Builds the dataset unless it is there; entries without density are listed and counted.
+
+        Raises:
+            DatasetSourceError: there is no manifest, or of another dataset; a density was not
+                fetched yet, or is not the one that the manifest pins.
+        """
+        with exclusive(self) as needed:
+            if not needed:
+                return
+            manifest = self._read_manifest()
+            entries, left_out = self._find_densities(manifest)
+            if not entries:
+                raise DatasetSourceError(f"{self._folder}: none of its densities is there")
+            listed = "".join(f"{row.material_id} {row.task_id}\n" for row in left_out)
+            digest = hashlib.sha256(f"{manifest.sha256}\n{listed}".encode()).hexdigest()
+            self.info.metadata["archive_sha256"] = digest
+            self.info.metadata.update({k: v for k, v in manifest.header.items() if k != "rules"})
+            self.info.metadata["num_left_out"] = len(left_out)
+            folds = collections.Counter(entry.fold for entry in entries)
+            size = max(folds.values()) * self.builder_config.grid**3 * 8  # two channels
+            shards = max(SHARDS_PER_FOLD, math.ceil(size / SHARD_BYTES))
+            config = tfds.download.DownloadConfig(num_shards=min(shards, min(folds.values())))
+            super().download_and_prepare(**{"download_config": config, **kwargs})
+            write_table(Path(self.data_path) / TABLE, left_out)
+            if left_out:
+                print(
+                    f"{len(left_out)} of {len(manifest.entries)} entries have no density and were "
+                    f"left out; see {Path(self.data_path) / TABLE}",
+                    file=sys.stderr,
+                )
+
+    def _split_generators(self, dl_manager) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+        del dl_manager  # what is downloaded has its own command, which can be restarted
+        entries, _ = self._find_densities(self._read_manifest())
+        folds = sorted({entry.fold for entry in entries})
+        return {f"fold{fold}": self._generate_examples(fold) for fold in folds}
+
+    def _read_manifest(self) -> Manifest:
+        dataset = self.builder_config.dataset
+        if self._folder is None:
+            raise DatasetSourceError(
+                f"{self.name}/{self.builder_config.name} is built from a folder that you fill: "
+                f"python -m tfds_builders.{self.name}.manifest {dataset} --out=FOLDER, "
+                f"python -m tfds_builders.{self.name}.download FOLDER, then give --archive=FOLDER"
+            )
+        manifest = read_manifest(self._folder)
+        if manifest.header["dataset"] != dataset:
+            raise DatasetSourceError(
+                f"{self._folder} holds the manifest of '{manifest.header['dataset']}'; expected "
+                f"'{dataset}': name its folder, or build {manifest.header['dataset']}_grid"
+                f"{self.builder_config.grid}"
+            )
+        return manifest
+
+    def _find_densities(self, manifest: Manifest) -> tuple[list[Entry], list[LeftOut]]:
+        """Entries whose density is in the folder, and those that have none for good."""
+        status = read_results(self._folder)
+        here, left_out, pending = [], [], []
+        for entry in manifest.entries:
+            if (self._folder / entry.key).exists():
+                here.append(entry)
+            elif status.get(entry.key) in GONE:
+                reason = f"its density is {status[entry.key]}"
+                left_out.append(LeftOut(entry.material_id, entry.task_id, "entry", reason))
+            else:
+                pending.append(entry)
+        if pending:
+            raise DatasetSourceError(
+                f"{self._folder}: {len(pending)} of {len(manifest.entries)} densities were not "
+                f"fetched yet, {pending[0].key} the first; "
+                f"run: python -m tfds_builders.{self.name}.download {self._folder}"
+            )
+        return here, left_out
+
+    def _generate_examples(self, fold: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        entries = self._read_manifest().entries
+        for index, entry in enumerate(entries):
+            if entry.fold == fold and (self._folder / entry.key).exists():
+                yield entry.material_id, self._make_example(index, entry)
+
+    def _make_example(self, index: int, entry: Entry) -> dict[str, Any]:
+        path = self._folder / entry.key
+        try:
+            density = read_density(path)
+            entry.check(density)
+            record = make_record(density, self.builder_config.grid)
+        except DensityFormatError as error:
+            raise DatasetSourceError(
+                f"{error}; remove the file and run: python -m tfds_builders.{self.name}.download "
+                f"{self._folder}"
+            ) from error
+        return record | {
+            "code": "VASP",
+            "functional": RUN_TYPES[entry.run_type],
+            "material_id": entry.material_id,
+            "fold": entry.fold,
+            "index": index,
+            "targets": {spec.name: _label(spec, entry.labels) for spec in self._specs},
+        }
+
+
+def _label(spec: TargetSpec, labels: dict[str, float]) -> Any:
+    if spec.name not in labels:
+        return missing_label(spec)
+    return np.int32(labels[spec.name]) if spec.classes else np.float32(labels[spec.name])
