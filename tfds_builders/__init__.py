@@ -21,8 +21,10 @@ def load_builder(
     Args:
         name_and_config: 'elastic_densities/grid32'.
         data_dir: where datasets lie or will be built, as data_dir/NAME/CONFIG/VERSION.
-        archive: builds from this archive instead of the one that ships with the builder.
-        source, split, strict, workers: of density_folder, see its builder.
+        archive: builds from this archive instead of the one that ships with the builder; of
+            materials_project and lemat_rho the same as `source`.
+        source: folder that density_folder, materials_project or lemat_rho is built from.
+        split, strict, workers: of density_folder, see its builder.
 
     Returns:
         A builder whose `download_and_prepare()` builds what is missing and whose
@@ -46,8 +48,9 @@ def load_builder(
             config=config, data_dir=data_dir, source=source, split=split, strict=strict,
             workers=workers,
         )  # fmt: skip
-    if source:
+    if source and name == "elastic_densities":  # it ships with what it is built from
         raise ValueError(f"'{name}' is not built from a folder: config.data.source must be empty")
+    archive = archive or source or None
     return module.Builder(config=config, data_dir=data_dir, archive=archive)
 
 
