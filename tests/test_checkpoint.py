@@ -125,7 +125,7 @@ def test_a_full_disk_ends_clearly_with_the_last_good_state(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints._latest, "save", full)
-        with pytest.raises(CheckpointError, match="after step 7, stays.*No space left"):
+        with pytest.raises(CheckpointError, match=r"after step 7, stays.*No space left"):
             checkpoints.save(state, 9, {"step": 9}, best=False)
     checkpoints.close()
     checkpoints = Checkpoints(tmp_path)
