@@ -56,7 +56,7 @@ def storm(workdir: Path, kills: int, rng: random.Random) -> list[dict[str, Any]]
     while len(done) < kills and time.time() < deadline:
         # While writing, after some time of training, or at any time from the start of the process.
         kind = rng.choices(("writing", "training", "any"), (4, 4, 2))[0]
-        delay = rng.uniform(0, 8 if kind == "any" else 1)
+        delay = rng.uniform(0, 20 if kind == "any" else 4)
         parts = len(_facts(workdir).get("parts", ()))
         started, trained_since = time.time(), None
         with open(workdir.with_suffix(".log"), "ab") as output:
