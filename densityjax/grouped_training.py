@@ -206,7 +206,9 @@ def _joined_table(paths: Sequence[Path], targets: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _joined_history(runs: Sequence[Path], shares: Sequence[float], specs: Sequence[TargetSpec]) -> str:
+def _joined_history(
+    runs: Sequence[Path], shares: Sequence[float], specs: Sequence[TargetSpec]
+) -> str:
     """Lines of metrics.jsonl for the steps that all groups logged; losses weighted by targets."""
     histories = []
     for folder in runs:

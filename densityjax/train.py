@@ -50,8 +50,8 @@ log = logging.getLogger("densityjax")
 
 # Where a run finds its data and how it reports may change between its parts; its result may not.
 _FREE_KEYS = (
-    "data.data_dir", "data.build", "data.source", "data.strict", "data.cache_in_memory", "train.log_every_steps",
-    "train.num_threads", "grouping.",
+    "data.data_dir", "data.build", "data.source", "data.strict", "data.cache_in_memory",
+    "train.log_every_steps", "train.num_threads", "grouping.",
 )  # fmt: skip
 
 

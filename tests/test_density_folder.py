@@ -154,9 +154,9 @@ def test_opens_without_the_folder(built):
     reader = tfds_builders.load_builder(config, built.data_dir_root)
     assert tfds_builders.fingerprint(reader) == tfds_builders.fingerprint(built)
     assert dataset_targets(reader) == dataset_targets(built)
-    with pytest.raises(DatasetSourceError, match="--config.data.source"):
+    with pytest.raises(DatasetSourceError, match=r"--config\.data\.source"):
         tfds_builders.load_builder("density_folder/grid24-0123456789ab", built.data_dir_root)
-    with pytest.raises(DatasetSourceError, match="config.data.source is empty"):
+    with pytest.raises(DatasetSourceError, match=r"config\.data\.source is empty"):
         tfds_builders.load_builder(NAME, built.data_dir_root)
 
 
@@ -262,7 +262,8 @@ def test_column_file_alone_and_semicolons(folder):
     lines += [lines[1]]
     (folder / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
     inventory = take_inventory(folder)
-    assert [row.material_id for row in inventory.rows] == [line.split(";")[0] for line in lines[1:-1]]
+    names = [line.split(";")[0] for line in lines[1:-1]]
+    assert [row.material_id for row in inventory.rows] == names
     assert [p.kind for p in inventory.problems] == ["duplicate id"]
     assert inventory.columns[0].labels.tolist() == [*range(NUM_FILES), 0]
 
@@ -386,6 +387,7 @@ def test_trains_and_predicts_with_nothing_else_written(built, real_folder, tmp_p
     config.view.size, config.view.spacing = 8, 0.8
     config.view.validation_views = config.view.evaluation_views = 1
     config.model.widths, config.model.blocks, config.model.head_width = (8,), (1,), 8
+    config.model.attention, config.model.dilations = (), (1,)
     config.train.epochs = config.train.evaluate_every_epochs = 1
     metrics = train_groups(config, tmp_path)
     targets = list(dataset_targets(built))
@@ -409,7 +411,7 @@ def test_trains_and_predicts_with_nothing_else_written(built, real_folder, tmp_p
 def test_targets_of_a_folder_are_checked_before_training(built, real_folder):
     config = folder_config.get_config()
     config.data.name, config.data.data_dir = NAME, str(built.data_dir_root)
-    with pytest.raises(input_pipeline.DatasetError, match="config.data.source is empty"):
+    with pytest.raises(input_pipeline.DatasetError, match=r"config\.data\.source is empty"):
         input_pipeline.resolve_targets(config)
     config.data.source = str(real_folder)
     config.targets = ("heavi",)
@@ -418,7 +420,7 @@ def test_targets_of_a_folder_are_checked_before_training(built, real_folder):
     config.targets = ("heavy",)
     assert input_pipeline.resolve_targets(config).targets == ("heavy",)
     config.data.name = "elastic_densities/grid32"
-    with pytest.raises(input_pipeline.DatasetError, match="config.data.source must be empty"):
+    with pytest.raises(input_pipeline.DatasetError, match=r"data\.source must be empty"):
         input_pipeline.resolve_targets(config)
 
 
@@ -436,7 +438,8 @@ def test_command_builds(real_folder, built, tmp_path, monkeypatch, capsys):
 def test_beam_builds_the_same(built, real_folder, tmp_path):
     """Two workers of Apache Beam's local runner; needs the extra `beam`."""
     pytest.importorskip("apache_beam")
-    options = ("runner=DirectRunner", "direct_running_mode=multi_processing", "direct_num_workers=2")
+    options = ["runner=DirectRunner", "direct_running_mode=multi_processing"]
+    options += ["direct_num_workers=2"]
     builder = tfds_builders.load_builder(NAME, tmp_path, source=real_folder)
     builder.download_and_prepare(download_config=command.beam_config(options))
     assert tfds_builders.fingerprint(builder) == tfds_builders.fingerprint(built)

@@ -108,8 +108,8 @@ def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
     if not rows:
         counts = ", ".join(sorted({f"{p.kind}: {p.file or p.material_id}" for p in problems})[:3])
         raise DatasetSourceError(
-            f"{folder}: no row of labels.csv has a density file ({counts}); the column 'file' holds "
-            "paths relative to the folder, 'material_id' what file names start with"
+            f"{folder}: no row of labels.csv has a density file ({counts}); the column 'file' "
+            "holds paths relative to the folder, 'material_id' what file names start with"
         )
     return Inventory(
         folder, tuple(rows), tuple(columns), (*problems, *wrong), split,
@@ -127,8 +127,8 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DatasetSourceError(
-            f"{path}: {error.strerror}; put a table there with a column 'file' or 'material_id' and "
-            "a column for each target"
+            f"{path}: {error.strerror}; put a table there with a column 'file' or 'material_id' "
+            "and a column for each target"
         ) from error
     except UnicodeDecodeError as error:
         raise DatasetSourceError(f"{path} is not UTF-8 text ({error}): save it as such") from error
@@ -152,7 +152,8 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
         near = [n for n in header if difflib.get_close_matches(n.lower(), ("file", "material_id"))]
         hint = f" (rename '{near[0]}'?)" if near else ""
         raise DatasetSourceError(
-            f"{path} has neither a column 'file' nor 'material_id'{hint}; it has {', '.join(header)}"
+            f"{path} has neither a column 'file' nor 'material_id'{hint}; it has "
+            + ", ".join(header)
         )
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
@@ -208,7 +209,8 @@ def _keys(folder: Path, path: Path) -> Iterator[str]:
     yield _plain(path.name)
     stem = path.name.partition(".")[0]
     yield stem
-    yield re.sub(r"(?i)^(chgcar|chg|aeccar\d?|parchg)[_-]|[_-](chgcar|chg|aeccar\d?|parchg)$", "", stem)
+    kinds = r"(chgcar|chg|aeccar\d?|parchg)"
+    yield re.sub(rf"(?i)^{kinds}[_-]|[_-]{kinds}$", "", stem)
     if len(relative.parts) > 1:
         yield relative.parts[-2]
 
