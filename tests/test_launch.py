@@ -47,7 +47,8 @@ def test_too_few_arguments(script: str):
 def test_beam_runners_get_their_options():
     (line,) = dry_run("beam.sh", "flink", "/in", "/out", "flink_master=host:8081")
     assert line.startswith("python -m tfds_builders density_folder/grid32 --source=/in")
-    assert line.endswith("--beam runner=FlinkRunner environment_type=LOOPBACK flink_master=host:8081")
+    options = "runner=FlinkRunner environment_type=LOOPBACK flink_master=host:8081"
+    assert line.endswith(f"--beam {options}")
     with pytest.raises(subprocess.CalledProcessError) as error:
         dry_run("beam.sh", "dataflow", "/in", "/out", "region=x")
     assert "dataflow needs the option project" in error.value.stderr
