@@ -387,6 +387,7 @@ def test_trains_and_predicts_with_nothing_else_written(built, real_folder, tmp_p
     config.view.size, config.view.spacing = 8, 0.8
     config.view.validation_views = config.view.evaluation_views = 1
     config.model.widths, config.model.blocks, config.model.head_width = (8,), (1,), 8
+    config.model.attention, config.model.dilations = (), (1,)
     config.train.epochs = config.train.evaluate_every_epochs = 1
     metrics = train_groups(config, tmp_path)
     targets = list(dataset_targets(built))

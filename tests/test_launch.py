@@ -122,3 +122,20 @@ def test_manifest_of_a_cluster():
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck():
     subprocess.run(["shellcheck", *(LAUNCH / script for script in SCRIPTS)], check=True)
+
+
+def test_beam_runners_get_their_options():
+    (line,) = dry_run("beam.sh", "flink", "/in", "/out", "flink_master=host:8081")
+    assert line.startswith("python -m tfds_builders density_folder/grid32 --source=/in")
+    options = "runner=FlinkRunner environment_type=LOOPBACK flink_master=host:8081"
+    assert line.endswith(f"--beam {options}")
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        dry_run("beam.sh", "dataflow", "/in", "/out", "region=x")
+    assert "dataflow needs the option project" in error.value.stderr
+
+
+def test_staging_takes_the_store_s_own_client():
+    assert dry_run("stage_dataset.sh", "gs://b/d", "/d") == [
+        "gcloud storage rsync --recursive gs://b/d /d"
+    ]
+    assert dry_run("stage_dataset.sh", "/a", "s3://b/d") == ["aws s3 sync /a s3://b/d"]

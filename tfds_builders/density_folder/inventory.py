@@ -154,7 +154,7 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
         hint = f" (rename '{near[0]}'?)" if near else ""
         raise DatasetSourceError(
             f"{path} has neither a column 'file' nor 'material_id'{hint}; it has "
-            f"{', '.join(header)}"
+            + ", ".join(header)
         )
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
@@ -210,7 +210,8 @@ def _keys(folder: Path, path: Path) -> Iterator[str]:
     yield _plain(path.name)
     stem = path.name.partition(".")[0]
     yield stem
-    yield re.sub(rf"(?i)^{_KIND}[_-]|[_-]{_KIND}$", "", stem)
+    kinds = r"(chgcar|chg|aeccar\d?|parchg)"
+    yield re.sub(rf"(?i)^{kinds}[_-]|[_-]{kinds}$", "", stem)
     if len(relative.parts) > 1:
         yield relative.parts[-2]
 
