@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from densityjax import compile_cache, grid, parallel
 from densityjax.applicability import Applicability
-from densityjax.checkpoint import Checkpoints
+from densityjax.checkpoint import CheckpointError, Checkpoints
 from densityjax.density_io import Density, DensityFormatError, read_density
 from densityjax.density_io import find_files as find_in_folder
 from densityjax.evaluate import Predictions, physical
@@ -259,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         paths = find_files(options.files)
         restored = restore_groups(options.workdir)
-    except (RestoreError, ValueError) as error:
+    except (RestoreError, CheckpointError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
