@@ -8,7 +8,6 @@ there, and writes OUT/manifest.jsonl and OUT/left_out.csv. README.md states ever
 
 import argparse
 import concurrent.futures
-import csv
 import dataclasses
 import datetime
 import hashlib
@@ -17,7 +16,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,11 @@ from pymatgen.core import Structure
 from densityjax.density_io import Density, DensityFormatError
 from tfds_builders.density_builder import DatasetSourceError
 from tfds_builders.folds import fold_of
+from tfds_builders.left_out import LeftOut, write_table
 from tfds_builders.materials_project.bucket import Bucket, BucketError
 
 FORMAT = 1
-FILE, LEFT_OUT = "manifest.jsonl", "left_out.csv"
+FILE, TABLE = "manifest.jsonl", "left_out.csv"
 RUN_TYPES = {"GGA": "PBE", "GGA+U": "PBE+U", "r2SCAN": "r2SCAN"}  # -> functional of a record
 THERMO_TYPES = {"GGA": "GGA_GGA+U", "GGA+U": "GGA_GGA+U", "r2SCAN": "R2SCAN"}
 PHONON_METHOD = "dfpt"
@@ -128,16 +128,6 @@ class Entry:
         expected = self.num_electrons or max(1, round(found))  # a task without NELECT
         agree = abs(found / expected - 1) < ELECTRON_TOLERANCE
         expect("the number of electrons", f"{found:.4f}", f"{expected:.4f}", agree)
-
-
-@dataclasses.dataclass(frozen=True)
-class LeftOut:
-    """Something that did not become an entry or a label, or was replaced; a row of left_out.csv."""
-
-    material_id: str
-    task_id: str
-    what: str  # 'entry', a target, or 'task' (the next one was taken)
-    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,17 +263,6 @@ def read_manifest(folder: str | Path) -> Manifest:
         problem = f"{path}: line {number}: not a manifest ({error})"
         raise DatasetSourceError(f"{problem}; {make}") from error
     return Manifest(header, entries, hashlib.sha256(data).hexdigest())
-
-
-def write_table(path: str | Path, rows: Iterable[Any], kind: type) -> None:
-    """Writes dataclass instances as CSV, whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.part")
-    with open(partial, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [field.name for field in dataclasses.fields(kind)])
-        table.writeheader()
-        table.writerows(dataclasses.asdict(row) for row in rows)
-    partial.replace(path)
 
 
 def bandwidth(energies: np.ndarray, top: float) -> float | None:
@@ -672,14 +651,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             client, bucket, args.dataset, args.run_type, args.material_ids, args.threads
         )
         manifest = write_manifest(manifest, args.out)
-        write_table(Path(args.out) / LEFT_OUT, left_out, LeftOut)
+        write_table(Path(args.out) / TABLE, left_out)
     except (DatasetSourceError, BucketError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     size = sum(entry.size for entry in manifest.entries)
     print(
         f"{path}: {len(manifest.entries)} entries of database {client.db_version}, "
-        f"{size / 1e9:.2f} GB to download; {len(left_out)} rows in {LEFT_OUT}"
+        f"{size / 1e9:.2f} GB to download; {len(left_out)} rows in {TABLE}"
     )
     return 0
 

@@ -22,20 +22,19 @@ from tfds_builders.density_builder import (
     missing_label,
     record_features,
 )
+from tfds_builders.left_out import LeftOut, write_table
 from tfds_builders.materials_project.download import GONE, read_results
 from tfds_builders.materials_project.manifest import (
     DATASETS,
     RUN_TYPES,
     Entry,
-    LeftOut,
     Manifest,
     read_manifest,
-    write_table,
 )
 
 SHARD_BYTES = 2**28  # of densities, at most
 SHARDS_PER_FOLD = 4  # at least, where there are as many records
-LEFT_OUT = "materials_project_left_out.csv"
+TABLE = "materials_project_left_out.csv"
 
 
 @dataclasses.dataclass(eq=False)
@@ -105,11 +104,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             shards = max(SHARDS_PER_FOLD, math.ceil(size / SHARD_BYTES))
             config = tfds.download.DownloadConfig(num_shards=min(shards, min(folds.values())))
             super().download_and_prepare(**{"download_config": config, **kwargs})
-            write_table(Path(self.data_path) / LEFT_OUT, left_out, LeftOut)
+            write_table(Path(self.data_path) / TABLE, left_out)
             if left_out:
                 print(
                     f"{len(left_out)} of {len(manifest.entries)} entries have no density and were "
-                    f"left out; see {Path(self.data_path) / LEFT_OUT}",
+                    f"left out; see {Path(self.data_path) / TABLE}",
                     file=sys.stderr,
                 )
 
