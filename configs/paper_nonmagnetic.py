@@ -1,7 +1,7 @@
 """The paper's main setting: eight properties of nonmagnetic crystals, grid 64, whole unit cells.
 
 Reproduces: arXiv 2510.13207, 5,590 nonmagnetic Materials Project entries, R2 up to 0.94. Not run
-here: it needs the Materials Project dataset, whose builder is still to come, and a GPU.
+here: it needs the Materials Project dataset (tfds_builders/materials_project/README.md) and a GPU.
 Command: python -m densityjax.main --config=configs/paper_nonmagnetic.py --workdir=runs/nonmagnetic
 """
 
