@@ -12,7 +12,8 @@ def get_config() -> ConfigDict:
     """Every key of every config is declared here."""
     config = ConfigDict()
     config.seed = 0
-    # The paper's eight targets; names are those of densityjax/targets.py.
+    # The paper's eight targets; names are those of densityjax/targets.py, or of the dataset where
+    # it has targets of its own. () stands for all targets of the dataset.
     config.targets = (
         "bulk_modulus", "volume", "density", "total_energy", "formation_energy_per_atom",
         "fermi_energy", "band_gap", "bandwidth",
@@ -26,6 +27,11 @@ def get_config() -> ConfigDict:
     data.name = "elastic_densities/grid32"
     data.data_dir = "data"
     data.build = True  # build the dataset when it is not there
+    data.source = ""  # what density_folder is built from: a folder of densities and labels.csv
+    # Folds of such a folder: 'fold' (the column of that name), 'system' (no chemical system in two
+    # folds), 'id' (hash of the material id), 'auto' (fold if there is such a column, else system).
+    data.split = "auto"
+    data.strict = False  # stop at what is wrong with such a folder, instead of listing it
     data.train_folds = (2, 3, 4)
     data.validation_fold = 1  # every choice is made here
     data.test_fold = 0  # looked at by the report alone
@@ -92,6 +98,10 @@ def get_config() -> ConfigDict:
     train.evaluate_every_epochs = 5
     train.early_stop_evaluations = 0  # stop after so many without a better loss; 0: never
     train.ema_decay = 0.99
+    # Beside the checkpoint after every evaluation; what a kill costs at most. 0: none.
+    train.checkpoint_every_steps = 200
+    # Batches in a row whose loss or gradient is not finite, after which the run stops.
+    train.max_skipped_steps = 10
     train.log_every_steps = 10
     train.num_threads = 2  # that read and decode records ahead of the step
 

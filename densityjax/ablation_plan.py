@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from densityjax.grouped_training import Shard, group_config, resolve
 from densityjax.groups import spell
+from densityjax.input_pipeline import resolve_targets
 
 
 class AblationError(ValueError):
@@ -120,7 +121,7 @@ def make_plan(config: ConfigDict) -> Plan:
     cells = []
     for variant in config.variants:
         for split, roles in splits_of(config):
-            whole = variant_config(config, variant, roles)
+            whole = resolve_targets(variant_config(config, variant, roles))
             groups = resolve(whole)
             whole.groups = spell(groups)
             members = []

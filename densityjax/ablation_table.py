@@ -14,7 +14,7 @@ from densityjax.ablation_plan import Cell, Plan
 from densityjax.ablation_run import cell_folder
 from densityjax.comparison import CellResult, compare
 from densityjax.comparison_report import write_comparison
-from densityjax.targets import TargetSpec, get_specs
+from densityjax.targets import TARGETS, TargetSpec, get_specs, read_specs
 
 
 def write_table(config: ConfigDict, plan: Plan, workdir: Path) -> list[Path]:
@@ -27,7 +27,11 @@ def write_table(config: ConfigDict, plan: Plan, workdir: Path) -> list[Path]:
         ComparisonError: cells contradict each other.
         OSError: a cell is not complete.
     """
-    specs = get_specs(tuple(config.base.targets))
+    known = dict(TARGETS)
+    for cell in plan.cells:
+        found = read_specs(cell_folder(workdir, cell), tuple(cell.config.targets))
+        known |= {spec.name: spec for spec in found}
+    specs = get_specs(tuple(config.base.targets) or tuple(plan.cells[0].config.targets), known)
     cells = [read_cell(cell, cell_folder(workdir, cell), specs) for cell in plan.cells]
     comparison = compare(
         cells, specs, config.reference, pools=dict(config.pools.items()),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from densityjax.density_io import Density
+from densityjax.density import Density, symbol
 from densityjax.input_pipeline import Records
 
 if TYPE_CHECKING:
@@ -71,9 +71,7 @@ class Applicability:
         found = []
         absent = np.setdiff1d(density.species, self.elements)
         if len(absent):
-            from pymatgen.core import Element
-
-            names = ", ".join(Element.from_Z(int(z)).symbol for z in absent)
+            names = ", ".join(symbol(z) for z in absent)
             found.append(
                 f"elements absent from the training data, so the valence is not checked: {names}"
             )

@@ -10,7 +10,7 @@ from pymatgen.core import Composition, Element
 
 MAX_VOXELS = 2**30  # of one grid, 1024^3: 8.6 GB of float64; the largest real ones have 1e8
 MAX_ATOMS = 1_000_000
-MAX_LENGTH = 1e5  # Å, of a cell vector; also what keeps volumes finite
+MAX_LENGTH = 1e5  # Å, of a component of a cell vector; also what keeps volumes finite
 UNKNOWN_ELEMENT = 0  # atomic number of an atom that the file does not name
 # Cells that hold less are no crystal: hydrogen at 1 Mbar takes 2 Å^3.
 MIN_VOLUME = 1e-2  # Å^3
@@ -93,12 +93,13 @@ def check_lattice(lattice: np.ndarray, where: str) -> float:
     Raises:
         DensityFormatError: `lattice` [3, 3] in Å spans no cell that could be meant.
     """
-    lengths = np.linalg.norm(lattice, axis=1)  # [3] Å
     # NaN fails every comparison.
-    if not (lengths < MAX_LENGTH).all() or not (volume := abs(np.linalg.det(lattice))) > MIN_VOLUME:
+    if not (abs(lattice) < MAX_LENGTH).all() or not (
+        (volume := abs(np.linalg.det(lattice))) > MIN_VOLUME
+    ):
         raise DensityFormatError(
             f"{where}: expected three independent cell vectors, of a volume above {MIN_VOLUME} Å^3 "
-            f"and below {MAX_LENGTH:g} Å long, found {np.array2string(lattice, precision=4)}"
+            f"and components below {MAX_LENGTH:g} Å, found {np.array2string(lattice, precision=4)}"
         )
     return float(volume)
 

@@ -62,12 +62,18 @@ def physical(
 def predict_records(
     mapped: Callable, state: TrainState, records: Records, specs: Sequence[TargetSpec],
     statistics: Statistics, batch_size: int, num_threads: int = 2,
-) -> Predictions:  # fmt: skip
-    """Runs `parallel.mapped_predict_step` over all records, in order, decoded in threads."""
-    parts = [
-        predict_batch(mapped, state, batch, batch_size)
-        for batch in evaluation_batches(records, batch_size, num_threads)
-    ]
+    leave_off: Callable[[], bool] = lambda: False,
+) -> Predictions | None:  # fmt: skip
+    """Runs `parallel.mapped_predict_step` over all records, in order, decoded in threads.
+
+    Args:
+        leave_off: asked before each batch; None is returned once it says so.
+    """
+    parts = []
+    for batch in evaluation_batches(records, batch_size, num_threads):
+        if leave_off():
+            return None
+        parts.append(predict_batch(mapped, state, batch, batch_size))
     embedding = np.concatenate([part[1] for part in parts])
     labels, mask = training_labels(records, specs, statistics.label_mean, statistics.label_std)
     values, spread, loss = {}, {}, {}

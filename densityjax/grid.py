@@ -17,7 +17,7 @@ def resample(values: np.ndarray, shape: int | tuple[int, int, int]) -> np.ndarra
 
     Interpolation along an axis is linear, so to a small grid it is one product with a real matrix,
     which costs less than transforms that compute frequencies to be thrown away (128^3 to 32^3: a
-    third of the time). To larger grids real transforms are faster.
+    quarter of the time). To larger grids real transforms are faster.
 
     Cutting off frequencies rings (Gibbs): beside steep cores a coarse density oscillates and may
     dip below zero; `negative_fraction` measures it.

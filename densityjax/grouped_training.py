@@ -17,9 +17,9 @@ from ml_collections import ConfigDict
 
 from densityjax import run_log
 from densityjax.groups import DatasetIdentity, Groups, resolve_groups, spell
-from densityjax.input_pipeline import open_dataset
+from densityjax.input_pipeline import open_from_config, resolve_targets
 from densityjax.metrics import average_r2
-from densityjax.targets import get_specs
+from densityjax.targets import TargetSpec, get_specs, read_specs, specs_to_json
 from densityjax.train import check_workdir, read_facts, train_and_evaluate
 
 log = logging.getLogger("densityjax")
@@ -40,16 +40,17 @@ def parse_shard(text: str) -> Shard:
 
 
 def resolve(config: ConfigDict) -> Groups:
-    """The groups that a training config asks for.
+    """The groups that a training config asks for; its targets are spelled out.
 
     Raises:
         GroupsError, DatasetError: they do not fit the config, or the dataset is not there.
     """
     data = config.data
-    get_specs(config.targets)
+    if not data.source:
+        get_specs(config.targets)
     identity = None
     if config.groups.endswith(".py"):
-        identity = DatasetIdentity.of(open_dataset(data.name, data.data_dir, data.build))
+        identity = DatasetIdentity.of(open_from_config(data))
     return resolve_groups(
         config.groups, tuple(config.targets), test_fold=data.test_fold,
         train_folds=tuple(data.train_folds), held_out_elements=tuple(data.held_out_elements),
@@ -69,12 +70,14 @@ def group_config(config: ConfigDict, group: Sequence[str]) -> ConfigDict:
 
 
 def train_groups(
-    config: ConfigDict, workdir: str | Path, shard: Shard = (0, 1)
-) -> dict[str, Any] | None:
+    config: ConfigDict, workdir: str | Path, shard: Shard = (0, 1),
+    allow_config_change: bool = False,
+) -> dict[str, Any] | None:  # fmt: skip
     """Trains every group of a config, in `workdir` or, if there are several, in folders of it.
 
     Args:
         shard: (i, n): of several groups, train only those at places i, i + n, ...
+        allow_config_change: see `train_and_evaluate`.
 
     Returns:
         What metrics.json holds; None where groups of other shards have not finished.
@@ -84,19 +87,21 @@ def train_groups(
         RunError, DatasetError, ValueError: as `train_and_evaluate`.
     """
     workdir = Path(workdir)
+    config = resolve_targets(config)
     groups = resolve(config)
     if len(groups) == 1:
-        return train_and_evaluate(config, workdir)
+        return train_and_evaluate(config, workdir, allow_config_change=allow_config_change)
     config = config.copy_and_resolve_references()
     config.groups = spell(groups)
-    check_workdir(config, workdir)
+    check_workdir(config, workdir, allow_config_change)
     workdir.mkdir(parents=True, exist_ok=True)
     run_log.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
     members = [(group, workdir / f"group{place}") for place, group in enumerate(groups)]
     for place, (group, folder) in enumerate(members):
         if place % shard[1] == shard[0]:
             log.info("Group %d of %d: %s", place + 1, len(groups), ", ".join(group))
-            train_and_evaluate(group_config(config, group), folder)
+            own = group_config(config, group)
+            train_and_evaluate(own, folder, allow_config_change=allow_config_change)
     missing = [folder.name for _, folder in members if "finished" not in read_facts(folder)]
     if missing:
         log.info("%s: %s to be trained by other shards", workdir, ", ".join(missing))
@@ -118,7 +123,8 @@ def join_runs(
         What metrics.json holds.
     """
     out.mkdir(parents=True, exist_ok=True)
-    specs = get_specs(config.targets)
+    specs = tuple(spec for group, folder in members for spec in read_specs(folder, group))
+    specs = tuple(sorted(specs, key=lambda spec: list(config.targets).index(spec.name)))
     runs = [folder for _, folder in members]
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in runs]
     facts = [read_facts(folder) for folder in runs]
@@ -151,7 +157,8 @@ def join_runs(
     names = [spec.name for spec in specs]
     for name in ("predictions.csv", "predictions_validation.csv"):
         _write_text(out / name, _joined_table([folder / name for folder in runs], names))
-    _write_text(out / "metrics.jsonl", _joined_history(runs, shares, config))
+    _write_text(out / "metrics.jsonl", _joined_history(runs, shares, specs))
+    run_log.write_json(out / "targets.json", specs_to_json(specs))
     run_log.write_json(out / "config.json", json.loads(config.to_json_best_effort()))
     run_log.write_json(out / "run.json", _joined_facts(members, facts, metrics, out))
     run_log.write_json(out / "metrics.json", joined)
@@ -202,13 +209,15 @@ def _joined_table(paths: Sequence[Path], targets: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _joined_history(runs: Sequence[Path], shares: Sequence[float], config: ConfigDict) -> str:
+def _joined_history(
+    runs: Sequence[Path], shares: Sequence[float], specs: Sequence[TargetSpec]
+) -> str:
     """Lines of metrics.jsonl for the steps that all groups logged; losses weighted by targets."""
     histories = []
     for folder in runs:
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         histories.append({(line["step"], line["split"]): line for line in lines})
-    specs, text = get_specs(config.targets), ""
+    text = ""
     for key in histories[0]:
         if not all(key in history for history in histories):
             continue  # a group that stopped early

@@ -9,9 +9,10 @@ from typing import Any
 import grain
 import numpy as np
 from ase.data import chemical_symbols
+from ml_collections import ConfigDict
 
 from densityjax.record_index import PartialSource, concatenate, read_index
-from densityjax.targets import TargetSpec, to_intensive
+from densityjax.targets import TargetSpec, dataset_targets, get_specs, to_intensive
 
 Batch = dict[str, np.ndarray]
 _ELEMENTS = frozenset(chemical_symbols[1:])
@@ -21,21 +22,25 @@ class DatasetError(ValueError):
     """The dataset is missing, damaged, or lacks what the config asks for."""
 
 
-def open_dataset(name: str, data_dir: str, build: bool) -> Any:
+def open_dataset(name: str, data_dir: str, build: bool, **options: Any) -> Any:
     """TFDS builder of a prepared dataset, preparing it first if it is missing and `build` is set.
 
     Args:
         name: 'elastic_densities/grid32'.
         data_dir: folder that holds prepared datasets.
+        **options: `source`, `split` and `strict` of `tfds_builders.load_builder`.
 
     Raises:
         DatasetError: the name is unknown, or the dataset is not there and `build` is False.
     """
     # Builders import density_io and grid from this package, and TFDS takes a second to import.
     import tfds_builders
+    from tfds_builders.density_builder import DatasetSourceError
 
     try:
-        builder = tfds_builders.load_builder(name, data_dir)
+        builder = tfds_builders.load_builder(name, data_dir, **options)
+    except DatasetSourceError as error:
+        raise DatasetError(str(error)) from error
     except ValueError as error:
         raise DatasetError(f"config.data.name: {error}") from error
     if not builder.is_prepared():
@@ -43,10 +48,38 @@ def open_dataset(name: str, data_dir: str, build: bool) -> Any:
             raise DatasetError(
                 f"dataset '{name}' is not in config.data.data_dir='{data_dir}'; build it with "
                 f"'python -m tfds_builders {name} --data_dir={data_dir}' or --config.data.build"
+                + (f" (with --source={options['source']})" if options.get("source") else "")
             )
         print(f"Building dataset {name} in {data_dir} (once)", file=sys.stderr, flush=True)
-        builder.download_and_prepare()
+    if not builder.is_prepared() or options.get("source"):
+        builder.download_and_prepare()  # of a folder it also says what is wrong with it
     return builder
+
+
+def open_from_config(data: ConfigDict) -> Any:
+    """`open_dataset` of a config's section `data`."""
+    return open_dataset(
+        data.name, data.data_dir, data.build,
+        source=data.source, split=data.split, strict=data.strict,
+    )  # fmt: skip
+
+
+def resolve_targets(config: ConfigDict) -> ConfigDict:
+    """The config with its targets spelled out: () stands for all that the dataset has.
+
+    Raises:
+        DatasetError, ValueError: a target is unknown, or the dataset is not there.
+    """
+    if config.targets and not config.data.source:
+        get_specs(config.targets)  # mistakes are answered before a dataset is built
+        return config
+    builder = open_from_config(config.data)
+    known = dataset_targets(builder)
+    resolved = config.copy_and_resolve_references()
+    has = builder.info.features["targets"].keys()
+    resolved.targets = tuple(config.targets) or tuple(name for name in known if name in has)
+    get_specs(resolved.targets, known)
+    return resolved
 
 
 @dataclasses.dataclass(frozen=True)

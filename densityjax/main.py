@@ -15,27 +15,40 @@ config_flags.DEFINE_config_file("config", None, "File with get_config(), e.g. co
 _SHARD = flags.DEFINE_string(
     "shard", "0/1", "i/n: of several groups of targets (config.groups), train every n-th from i on."
 )
+_ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
+    "allow-config-change", False,
+    "Resume although settings differ that leave the state usable (learning rate, epochs, ...); the "
+    "result is then not that of one config.",
+)  # fmt: skip
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; rerunning resumes it.")
 
 
 def main(argv: list[str]) -> None:
-    """Trains, evaluates and writes the report."""
+    """Trains, evaluates and writes the report.
+
+    Exit status: 0 finished; 1 an error, named in one line; 75 ended by SIGTERM or SIGINT, saved,
+    and to be started again; 128 + the signal's number after a second one, which ends at once.
+    """
     # Imported late so that --help and mistakes in flags answer at once.
     from densityjax import compile_cache
+    from densityjax.checkpoint import CheckpointError
     from densityjax.grouped_training import parse_shard, train_groups
     from densityjax.train import RunError
 
     start_logging()
     compile_cache.enable()
     try:
-        result = train_groups(flags.FLAGS.config, _WORKDIR.value, parse_shard(_SHARD.value))
+        result = train_groups(
+            flags.FLAGS.config, _WORKDIR.value, parse_shard(_SHARD.value),
+            _ALLOW_CONFIG_CHANGE.value,
+        )  # fmt: skip
         if result is None:
             return  # the shard that finishes last joins the groups
         from densityjax.report import write_report  # its plotting library takes a while to import
 
         print(f"Report: {write_report(_WORKDIR.value)}")
     # Errors of datasets, targets and reports are ValueErrors; a full disk is an OSError.
-    except (RunError, ValueError, OSError) as error:
+    except (RunError, CheckpointError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -20,7 +20,7 @@ from densityjax.evaluate import predict_records
 from densityjax.grouped_training import group_config
 from densityjax.input_pipeline import BatchSource, load_records, training_labels
 from densityjax.statistics import fit_statistics
-from densityjax.targets import TargetSpec, get_specs
+from densityjax.targets import TargetSpec, dataset_targets, get_specs
 from densityjax.task import create_task, field_size
 from densityjax.train_state import TrainState, create_train_state
 
@@ -99,7 +99,8 @@ class _Fit:
     """A model of some targets in training, without validation or files."""
 
     def __init__(self, config: ConfigDict, builder: Any, train_folds: Sequence[int]):
-        self.config, self.specs = config, get_specs(config.targets)
+        self.config = config
+        self.specs = get_specs(config.targets, dataset_targets(builder))
         self.records = load_records(
             builder, [f"fold{fold}" for fold in train_folds], self.specs,
             channels=config.input.channels,

@@ -59,7 +59,7 @@ class TrainStep:
             return self._first(state, batch)
         with compile_cache.unwritten():
             gradient, metrics = self._first(_read_by_gradient(state), batch)
-        state, more = self.programs[1](state, gradient)
+        state, more = self.programs[1](state, gradient, metrics["loss"])
         return state, metrics | more
 
     def compile(self, state: PyTree, batch: PyTree) -> list[jax.stages.Compiled]:
@@ -75,7 +75,8 @@ class TrainStep:
             return [self._compile_first(state, batch)]
         with compile_cache.unwritten():
             gradient = self._compile_first(_read_by_gradient(state), batch)
-        return [gradient, self.programs[1].lower(state, state.params).compile()]
+        loss = jax.ShapeDtypeStruct((), np.float32, sharding=state.step.sharding)
+        return [gradient, self.programs[1].lower(state, state.params, loss).compile()]
 
     def _first(self, state: PyTree, batch: PyTree) -> Any:
         if self._options is None:

@@ -18,9 +18,10 @@ from densityjax import compile_cache, grid, parallel
 from densityjax.applicability import Applicability
 from densityjax.checkpoint import Checkpoints
 from densityjax.density_io import Density, DensityFormatError, read_density
+from densityjax.density_io import find_files as find_in_folder
 from densityjax.evaluate import Predictions, physical
 from densityjax.statistics import Statistics
-from densityjax.targets import TargetSpec, get_specs
+from densityjax.targets import TargetSpec, read_specs
 from densityjax.task import create_task, field_size
 from densityjax.train_state import TrainState, create_train_state
 
@@ -54,17 +55,6 @@ def restore_run(workdir: str | Path) -> Restored:
         RestoreError: `workdir` is not the directory of a finished run.
     """
     workdir = Path(workdir)
-    facts = workdir / "run.json"
-    groups = json.loads(facts.read_text()).get("groups", ()) if facts.exists() else ()
-    if groups:
-        listed = "\n".join(
-            f"  --workdir={workdir / group['directory']}: {', '.join(group['targets'])}"
-            for group in groups
-        )
-        raise RestoreError(
-            f"--workdir={workdir} joins models of several groups of targets; predict with one of "
-            f"them:\n{listed}"
-        )
     for name in ("config.json", "statistics.json", "applicability.npz", "checkpoints/best"):
         if not (workdir / name).exists():
             raise RestoreError(
@@ -72,7 +62,7 @@ def restore_run(workdir: str | Path) -> Restored:
                 f"train one with 'python -m densityjax.main --config=... --workdir={workdir}'"
             )
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
-    specs = get_specs(config.targets)
+    specs = read_specs(workdir, config.targets)
     statistics = Statistics.load(workdir / "statistics.json")
     applicability = Applicability.load(workdir / "applicability.npz")
     task = create_task(config, specs, num_steps=1)  # the length of the schedule is of no use here
@@ -89,6 +79,19 @@ def restore_run(workdir: str | Path) -> Restored:
         raise RestoreError(f"--workdir={workdir} has no checkpoint: train it further")
     mapped = parallel.mapped_predict_step(task, config.view.evaluation_views)
     return Restored(config, specs, statistics, applicability, restored[0], mapped)
+
+
+def restore_groups(workdir: str | Path) -> tuple[Restored, ...]:
+    """Restores a run, or every run that a grouped one joins, see `densityjax.grouped_training`.
+
+    Raises:
+        RestoreError: as `restore_run`.
+    """
+    workdir = Path(workdir)
+    facts = workdir / "run.json"
+    groups = json.loads(facts.read_text()).get("groups", ()) if facts.exists() else ()
+    folders = [workdir / group["directory"] for group in groups] or [workdir]
+    return tuple(restore_run(folder) for folder in folders)
 
 
 def to_stored_grid(restored: Restored, density: Density) -> Density:
@@ -133,7 +136,7 @@ def predict_densities(
     predictions = Predictions(values, spread, {}, embedding)
     distances = restored.applicability.distances(predictions.embedding)
     warnings = [
-        restored.applicability.warnings_for(density, distance)
+        [*density.notes, *restored.applicability.warnings_for(density, distance)]
         for density, distance in zip(densities, distances, strict=True)
     ]
     if channels == 2:
@@ -152,8 +155,11 @@ def _field(density: Density, channels: int) -> np.ndarray:
     return np.stack(fields, axis=-1).astype(np.float32)
 
 
-def predict_files(restored: Restored, paths: Sequence[Path], file: TextIO) -> int:
+def predict_files(restored: Sequence[Restored], paths: Sequence[Path], file: TextIO) -> int:
     """Writes a table of predictions, one row per readable file and target, in order.
+
+    Args:
+        restored: models of the same dataset, each of its own targets.
 
     Columns: file, formula, target; prediction (in full, or the name of the class); unit ('class'
     for classes, empty for pure numbers); warnings joined by '; '; spread, the standard deviation
@@ -165,24 +171,25 @@ def predict_files(restored: Restored, paths: Sequence[Path], file: TextIO) -> in
     """
     writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    size = min(restored.config.train.batch_size, len(paths))
+    size = min(restored[0].config.train.batch_size, len(paths))
     unreadable = 0
     for start in tqdm(range(0, len(paths), size), unit="batch", disable=None):
         # Resampled one by one: densities on their own grids may take gigabytes.
         densities: list[Density | str] = []
         for path in paths[start : start + size]:
             try:
-                densities.append(to_stored_grid(restored, read_density(path)))
+                densities.append(to_stored_grid(restored[0], read_density(path)))
             except DensityFormatError as error:
                 densities.append(f"error: {error}")
         readable = [d for d in densities if isinstance(d, Density)]
-        rows = iter(_rows(restored, readable, size) if readable else ())
+        tables = [_rows(model, readable, size) for model in restored] if readable else []
+        rows = iter(zip(*tables, strict=True))  # of each density, those of every model
         for path, density in zip(paths[start : start + size], densities, strict=True):
             if isinstance(density, str):
                 unreadable += 1
                 writer.writerow({"file": path, "warnings": density})
             else:
-                writer.writerows(next(rows))
+                writer.writerows(row for table in next(rows) for row in table)
         file.flush()
     return unreadable
 
@@ -211,7 +218,7 @@ def _rows(restored: Restored, densities: Sequence[Density], size: int) -> list[l
 
 
 def find_files(arguments: Sequence[str]) -> list[Path]:
-    """Files as given; a folder stands for the files in it with CHGCAR in their names, sorted.
+    """Files as given; a folder stands for its density files, see `density_io.find_files`.
 
     Raises:
         ValueError: a folder has none.
@@ -221,9 +228,12 @@ def find_files(arguments: Sequence[str]) -> list[Path]:
         if not argument.is_dir():
             paths.append(argument)
             continue
-        found = sorted(p for p in argument.iterdir() if p.is_file() and "CHGCAR" in p.name.upper())
+        found = find_in_folder(argument)
         if not found:
-            raise ValueError(f"folder {argument} has no file with CHGCAR in its name")
+            raise ValueError(
+                f"folder {argument} has no file with the name of a density: CHGCAR, CHG, AECCAR, "
+                "PARCHG, .cube, .xsf, or compressed .json"
+            )
         paths += found
     return paths
 
@@ -240,14 +250,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", default="-", help="CSV to write, '-' (default) = standard output")
     parser.add_argument(
         "files", nargs="+", metavar="FILE",
-        help="CHGCAR-like files, plain or compressed; a folder stands for its *CHGCAR* files",
+        help="VASP densities, Materials Project JSON, cube or XSF, plain or compressed; a folder "
+        "stands for its density files",
     )  # fmt: skip
     options = parser.parse_args(arguments)
     compile_cache.enable()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every step of a restore
     try:
         paths = find_files(options.files)
-        restored = restore_run(options.workdir)
+        restored = restore_groups(options.workdir)
     except (RestoreError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

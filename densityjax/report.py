@@ -29,7 +29,7 @@ from sklearn.metrics import roc_curve
 from densityjax import run_log
 from densityjax.baselines import BASELINES
 from densityjax.metrics import average_r2
-from densityjax.targets import TargetSpec, get_specs
+from densityjax.targets import TargetSpec, read_specs
 
 # Okabe and Ito's colours, told apart under every common colour blindness; lines differ in dash too.
 BLUE, VERMILION, GREY, INK = "#0072B2", "#D55E00", "#6b7280", "#1f2937"
@@ -144,7 +144,7 @@ def read_run(workdir: Path) -> Run:
         record = _json(workdir, f"metrics.jsonl line {count}", line)
         key = tuple(_get(record, f"metrics.jsonl line {count}", k) for k in ("split", "step"))
         history[key] = record  # a resumed run repeats steps: the last line counts
-    specs = get_specs(list(_get(metrics, "metrics.json", "test")))
+    specs = read_specs(workdir, list(_get(metrics, "metrics.json", "test")))
     predictions: dict[str, list[dict[str, str]]] = {spec.name: [] for spec in specs}
     reader = csv.DictReader(io.StringIO(_text(workdir, "predictions.csv")))
     if missing := set(COLUMNS) - set(reader.fieldnames or ()):

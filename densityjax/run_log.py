@@ -24,8 +24,12 @@ _PACKAGES = (
 
 def write_json(path: Path, content: Any) -> None:
     """Replaces a JSON file atomically."""
+    _replace(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    partial.write_text(text)
     partial.replace(path)
 
 
@@ -41,34 +45,57 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 class MetricLog:
     """Appends scalars to metrics.jsonl and to TensorBoard files under `workdir/tensorboard`."""
 
-    def __init__(self, workdir: Path, restored_step: int):
-        """Opens the log; on resume, lines after `restored_step` are cut, they will come again."""
-        self._path = workdir / "metrics.jsonl"
+    def __init__(self, workdir: Path, restored_step: int, evaluated: bool = True):
+        """Opens the log; on resume, lines after `restored_step` are cut, they will come again.
+
+        Args:
+            evaluated: whether the evaluation of that step stays, or comes again as well.
+
+        TensorBoard's files, which a kill leaves without their last minutes and which hold steps
+        after `restored_step`, are made anew from the lines that stay.
+        """
+        self._path, self._directory = workdir / "metrics.jsonl", workdir / "tensorboard"
+        self._kept: list[str] = []
         if self._path.exists():
             lines = self._path.read_text().splitlines()
-            kept = [line for line in lines if _step_of(line) <= restored_step]
-            self._path.write_text("".join(line + "\n" for line in kept))
-        self._directory, self._purge_step = str(workdir / "tensorboard"), restored_step + 1
+            self._kept = [
+                line for line in lines if _step_of(line) <= restored_step
+                and (evaluated or json.loads(line)["split"] == "train"
+                     or json.loads(line)["step"] < restored_step)
+            ]  # fmt: skip
+            _replace(self._path, "".join(line + "\n" for line in self._kept))
         self._board = None
 
     def write(self, step: int, epoch: float, split: str, scalars: dict[str, float | None]) -> None:
         """Writes one line; None marks an undefined metric and is left out of TensorBoard."""
+        if self._board is None:
+            # Not before the first step: it takes a second to import where PyTorch is installed.
+            self._open_board()
         line = {"step": step, "epoch": round(epoch, 4), "split": split} | scalars
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        if self._board is None:
-            # Not before the first step: it takes a second to import where PyTorch is installed.
-            from tensorboardX import SummaryWriter
-
-            self._board = SummaryWriter(self._directory, purge_step=self._purge_step)
-        for name, value in scalars.items():
-            if value is not None:
-                self._board.add_scalar(f"{split}/{name}", value, step)
+        self._show(line)
 
     def close(self) -> None:
         """Flushes TensorBoard's queue."""
+        if self._board is None and self._kept:
+            self._open_board()
         if self._board is not None:
             self._board.close()
+
+    def _open_board(self) -> None:
+        from tensorboardX import SummaryWriter
+
+        for path in self._directory.glob("events.out.tfevents.*"):
+            path.unlink()
+        self._board = SummaryWriter(str(self._directory))
+        for line in self._kept:
+            self._show(json.loads(line))
+
+    def _show(self, line: dict[str, Any]) -> None:
+        for name, value in line.items():
+            if name not in ("step", "epoch", "split") and value is not None:
+                self._board.add_scalar(f"{line['split']}/{name}", value, line["step"])
 
 
 def _step_of(line: str) -> float:

@@ -134,8 +134,23 @@ def gradient_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[PyTre
     return gradient, {"loss": loss, "target_sum": sums, "target_count": count}
 
 
-def update_step(state: TrainState, gradient: PyTree, *, task: Task) -> tuple[TrainState, Batch]:
-    """One update from a gradient: (new state, {grad_norm})."""
+def update_step(
+    state: TrainState, gradient: PyTree, loss: jax.Array, *, task: Task
+) -> tuple[TrainState, Batch]:  # fmt: skip
+    """One update from a gradient, or none where the loss or the gradient is not finite.
+
+    A skipped step returns the state as it was: parameters, averages, schedule and `step` wait for
+    the next batch. The choice is made on the device, so the host need not look at each step.
+
+    Args:
+        loss: [] of the batch.
+
+    Returns:
+        (new state, {grad_norm, skipped: 0 or 1}).
+    """
+    grad_norm = optax.tree.norm(gradient)
+    # A norm that overflows counts as not finite, too: clipping by it would erase the gradient.
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     updates, opt_state = task.tx.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     # Early averages would remember the random start, so the decay grows with the step.
@@ -143,17 +158,17 @@ def update_step(state: TrainState, gradient: PyTree, *, task: Task) -> tuple[Tra
     ema_params = jax.tree.map(
         lambda average, new: decay * average + (1 - decay) * new, state.ema_params, params
     )
-    metrics = {"grad_norm": optax.tree.norm(gradient)}
-    state = state.replace(
+    updated = state.replace(
         step=state.step + 1, params=params, ema_params=ema_params, opt_state=opt_state
     )
-    return state, metrics
+    state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
+    return state, {"grad_norm": grad_norm, "skipped": 1 - finite.astype(jnp.int32)}
 
 
 def train_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[TrainState, Batch]:
     """One update from a batch, see `gradient_step`: (new state, the metrics of both parts)."""
     gradient, metrics = gradient_step(state, batch, task=task)
-    state, more = update_step(state, gradient, task=task)
+    state, more = update_step(state, gradient, metrics["loss"], task=task)
     return state, metrics | more
 
 

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict, config_flags
 from densityjax.clustering import Clustering, Stability, cluster, measure_stability
 from densityjax.command_line import parse_flags, start_logging
 from densityjax.groups import DatasetIdentity, read_groups_file
-from densityjax.input_pipeline import load_records, open_dataset
+from densityjax.input_pipeline import load_records, open_from_config, resolve_targets
 from densityjax.similarity import (
     HALF_SAMPLED,
     LOW_OVERLAP,
@@ -42,7 +42,7 @@ from densityjax.similarity import (
     find_overlap,
     resample_systems,
 )
-from densityjax.targets import TargetSpec, get_specs, to_intensive
+from densityjax.targets import TargetSpec, dataset_targets, get_specs, to_intensive
 
 log = logging.getLogger("densityjax")
 
@@ -238,7 +238,8 @@ def group_targets(config: ConfigDict, builder: Any) -> dict[int, FoldGroups]:
         GroupingError, DatasetError, ValueError: the config or the labels do not do, naming the
         test fold.
     """
-    specs, settings = get_specs(config.targets), Settings.from_config(config.grouping)
+    specs = get_specs(config.targets, dataset_targets(builder))
+    settings = Settings.from_config(config.grouping)
     if config.data.held_out_elements:
         raise GroupingError(
             "config.data.held_out_elements replaces the test fold, and groups are those of a "
@@ -299,8 +300,10 @@ def write_groups(config: ConfigDict, out: str | Path, command: str) -> list[Path
         raise GroupingError(f"--out={out}: must end in .py, as config.groups names it")
     if not out.parent.is_dir():
         raise GroupingError(f"--out={out}: there is no folder {out.parent}; make it")
-    specs, settings = get_specs(config.targets), Settings.from_config(config.grouping)
-    builder = open_dataset(config.data.name, config.data.data_dir, config.data.build)
+    config = resolve_targets(config)
+    builder = open_from_config(config.data)
+    specs = get_specs(config.targets, dataset_targets(builder))
+    settings = Settings.from_config(config.grouping)
     folds = group_targets(config, builder)
     identity, date = DatasetIdentity.of(builder), time.strftime("%Y-%m-%d")
     facts = {

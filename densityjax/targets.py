@@ -2,8 +2,10 @@
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
-from typing import Literal
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -83,23 +85,69 @@ TARGETS: dict[str, TargetSpec] = {
 }  # fmt: skip
 
 
-def get_specs(names: Sequence[str]) -> tuple[TargetSpec, ...]:
+def get_specs(
+    names: Sequence[str], known: Mapping[str, TargetSpec] = TARGETS
+) -> tuple[TargetSpec, ...]:
     """Looks targets up by name.
+
+    Args:
+        known: table to look in; of a dataset with targets of its own, `dataset_targets` has it.
 
     Raises:
         ValueError: a name is unknown or given twice, or there is none; names close ones.
     """
     for name in names:
-        if name not in TARGETS:
+        if name not in known:
             if "," in name:
                 names = tuple(part.strip() for part in name.split(","))
                 raise ValueError(f'several targets are a tuple: --config.targets="{names}"')
-            close = difflib.get_close_matches(name, TARGETS, n=3)
-            hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(TARGETS)}"
+            close = difflib.get_close_matches(name, known, n=3)
+            hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(known)}"
             raise ValueError(f"unknown target '{name}' in config.targets: {hint}")
     if len(set(names)) != len(names) or not names:
         raise ValueError(f"config.targets must name each target once, got {list(names)}")
-    return tuple(TARGETS[name] for name in names)
+    return tuple(known[name] for name in names)
+
+
+def specs_to_json(specs: Iterable[TargetSpec]) -> list[dict[str, Any]]:
+    """Specifications as JSON has them: what a dataset's metadata and a run's targets.json hold."""
+    return [dataclasses.asdict(spec) | {"classes": list(spec.classes)} for spec in specs]
+
+
+def specs_from_json(content: Sequence[Mapping[str, Any]]) -> dict[str, TargetSpec]:
+    """Inverse of `specs_to_json`, by name."""
+    return {
+        fields["name"]: TargetSpec(**{**fields, "classes": tuple(fields["classes"])})
+        for fields in content
+    }
+
+
+def dataset_targets(builder: Any) -> Mapping[str, TargetSpec]:
+    """Targets by name that a dataset knows: those that its metadata state, else `TARGETS`.
+
+    Args:
+        builder: TFDS builder of a prepared dataset.
+    """
+    stated = (builder.info.metadata or {}).get("targets")
+    return TARGETS if stated is None else specs_from_json(stated)
+
+
+def read_specs(workdir: Path, names: Sequence[str]) -> tuple[TargetSpec, ...]:
+    """Specifications of a run's targets, from its targets.json.
+
+    A run that was made before there was such a file has targets of `TARGETS`.
+
+    Raises:
+        ValueError: as `get_specs`, or the file is damaged.
+    """
+    path = workdir / "targets.json"
+    if not path.exists():
+        return get_specs(names)
+    try:
+        known = specs_from_json(json.loads(path.read_text()))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}): run the training command again") from error
+    return get_specs(names, known)
 
 
 def to_intensive(

@@ -16,10 +16,10 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import tfds_builders
-from densityjax import parallel, run_log
+from densityjax import parallel, preemption, run_log
 from densityjax.applicability import fit_applicability
 from densityjax.baselines import Rows, baseline_metrics
-from densityjax.checkpoint import Checkpoints
+from densityjax.checkpoint import Checkpoints, differences
 from densityjax.evaluate import (
     Predictions,
     predict_records,
@@ -32,7 +32,8 @@ from densityjax.input_pipeline import (
     Records,
     iterate_batches,
     load_records,
-    open_dataset,
+    open_from_config,
+    resolve_targets,
     training_labels,
 )
 from densityjax.metrics import Metrics, average_r2
@@ -41,7 +42,7 @@ from densityjax.models.lattice_features import NUM_FEATURES
 from densityjax.optimizer import create_schedule
 from densityjax.statistics import Statistics, fit_statistics
 from densityjax.steps import Task
-from densityjax.targets import TargetSpec, get_specs
+from densityjax.targets import TargetSpec, dataset_targets, get_specs, specs_to_json
 from densityjax.task import create_task, field_size
 from densityjax.train_state import TrainState, create_train_state, train_state_shapes
 
@@ -49,8 +50,16 @@ log = logging.getLogger("densityjax")
 
 # Where a run finds its data and how it reports may change between its parts; its result may not.
 _FREE_KEYS = (
-    "data.data_dir", "data.build", "data.cache_in_memory", "train.log_every_steps",
-    "train.num_threads", "grouping.",
+    "data.data_dir", "data.build", "data.source", "data.strict", "data.cache_in_memory",
+    "train.log_every_steps", "train.num_threads", "grouping.",
+)  # fmt: skip
+# Settings under which a state stays usable, though the result is no longer that of one config:
+# the checkpoint has the same arrays, batches come in the same order, losses stay comparable.
+_CHANGEABLE_KEYS = (
+    "optimizer.", "train.epochs", "train.ema_decay", "train.evaluate_every_epochs",
+    "train.early_stop_evaluations", "train.checkpoint_every_steps", "train.max_skipped_steps",
+    "train.accumulation_steps", "view.evaluation_views", "model.dropout", "model.implementation",
+    "model.remat",
 )  # fmt: skip
 
 
@@ -75,8 +84,9 @@ class Run:
 
 
 def train_and_evaluate(
-    config: ConfigDict, workdir: str | Path, for_prediction: bool = True
-) -> dict[str, Any]:
+    config: ConfigDict, workdir: str | Path, for_prediction: bool = True,
+    allow_config_change: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Trains a model, evaluates its best state, and leaves everything in `workdir`.
 
     Running it again with the same config resumes after the latest checkpoint, or only evaluates.
@@ -84,16 +94,31 @@ def train_and_evaluate(
     Args:
         for_prediction: leave what `densityjax.predict` needs beside the model, which takes a
           prediction of every training material.
+        allow_config_change: go on although settings differ that leave the state usable.
 
     Returns:
         What metrics.json holds.
 
     Raises:
         RunError, DatasetError, ValueError: a setting, dataset or work directory does not fit, or
-        the loss is not finite; the last good checkpoint stays.
+          the loss is not finite time after time; the last good state is in the checkpoint.
+        CheckpointError: one cannot be written, or is of another run.
+        Preempted: by SIGTERM or SIGINT, after saving; the same call resumes.
     """
+    with preemption.watch() as watch:
+        return _train_and_evaluate(
+            config, Path(workdir), for_prediction, allow_config_change, watch
+        )
+
+
+def _train_and_evaluate(
+    config: ConfigDict, workdir: Path, for_prediction: bool, allow_config_change: bool,
+    watch: preemption.Never,
+) -> dict[str, Any]:  # fmt: skip
     started, seconds = time.time(), {"imports": round(run_log.seconds_since_start(), 2)}
-    run = prepare_run(config, Path(workdir), compile_ahead=True)
+    if not config.targets:
+        config = resolve_targets(config)
+    run = prepare_run(config, workdir, compile_ahead=True, allow_config_change=allow_config_change)
     initialising = time.time()
     state = jax.block_until_ready(
         create_train_state(
@@ -105,10 +130,13 @@ def train_and_evaluate(
     run.facts["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(state.params["model"]))
     # Claimed only now: a config that does not work must not block its directory.
     run_log.write_json(run.workdir / "config.json", json.loads(config.to_json_best_effort()))
+    run_log.write_json(run.workdir / "targets.json", specs_to_json(run.specs))
     run.statistics.save(run.workdir / "statistics.json")
-    checkpoints = Checkpoints(run.workdir)
+    checkpoints = Checkpoints(
+        run.workdir, identity=identity(run), may_differ=_may_differ(allow_config_change, "config.")
+    )
     try:
-        state = train(run, state, checkpoints)
+        state = train(run, state, checkpoints, watch)
         ready = time.time()
         result = evaluate_best(run, state, checkpoints, for_prediction)
     finally:
@@ -122,14 +150,29 @@ def train_and_evaluate(
     return result
 
 
-def prepare_run(config: ConfigDict, workdir: Path, compile_ahead: bool = False) -> Run:
+def identity(run: Run) -> dict[str, Any]:
+    """What a state of this run belongs to, under dotted keys: the config and the data."""
+    config = run_log.flatten(json.loads(run.config.to_json_best_effort()), "config.")
+    dataset = {key: run.facts["dataset"][key] for key in ("name", "fingerprint")}
+    return config | run_log.flatten(dataset, "dataset.")
+
+
+def _may_differ(allow_config_change: bool, prefix: str = "") -> tuple[str, ...]:
+    keys = _FREE_KEYS + (_CHANGEABLE_KEYS if allow_config_change else ())
+    return tuple(prefix + key for key in keys)
+
+
+def prepare_run(
+    config: ConfigDict, workdir: Path, compile_ahead: bool = False,
+    allow_config_change: bool = False,
+) -> Run:  # fmt: skip
     """Loads data, fits statistics on the training rows, builds the task; writes no file.
 
     Args:
+        allow_config_change: see `train_and_evaluate`.
         compile_ahead: compile the training step meanwhile, unless the run has finished.
     """
     started = time.time()
-    specs = get_specs(config.targets)
     train_config, data = config.train, config.data
     parallel.check_batch_size(train_config.batch_size, train_config.accumulation_steps)
     folds = {
@@ -140,8 +183,9 @@ def prepare_run(config: ConfigDict, workdir: Path, compile_ahead: bool = False) 
     used = [fold for group in folds.values() for fold in group]
     if len(set(used)) != len(used):
         raise RunError(f"config.data uses a fold in two roles: {folds}")
-    check_workdir(config, workdir)
-    builder = open_dataset(data.name, data.data_dir, data.build)
+    check_workdir(config, workdir, allow_config_change)
+    builder = open_from_config(data)
+    specs = get_specs(config.targets, dataset_targets(builder))
     fingerprint, before = tfds_builders.fingerprint(builder), read_facts(workdir)
     if before and before["dataset"]["fingerprint"] != fingerprint:
         raise RunError(
@@ -277,8 +321,11 @@ def read_facts(workdir: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def check_workdir(config: ConfigDict, workdir: Path) -> None:
+def check_workdir(config: ConfigDict, workdir: Path, allow_config_change: bool = False) -> None:
     """Refuses a work directory that holds a run of another config.
+
+    Args:
+        allow_config_change: accept other values of keys that leave a state usable.
 
     Raises:
         RunError: lists the differing keys with both values.
@@ -288,85 +335,135 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
         return
     old = run_log.flatten(json.loads(path.read_text()))
     new = run_log.flatten(json.loads(config.to_json_best_effort()))
-    differing = [
-        f"  {key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(_FREE_KEYS)
-    ]
+    differing = differences(old, new, _may_differ(allow_config_change))
     if differing:
+        safe = not differences(old, new, _may_differ(True))
         raise RunError(
             f"{workdir} holds a run of another config:\n" + "\n".join(differing)
             + "\nuse another --workdir, or remove this one to start over"
+            + (", or go on all the same with --allow-config-change" if safe else "")
         )  # fmt: skip
 
 
-def train(run: Run, state: TrainState, checkpoints: Checkpoints) -> TrainState:
-    """Runs the remaining steps; the latest and best states are in `checkpoints` afterwards."""
+def train(
+    run: Run, state: TrainState, checkpoints: Checkpoints,
+    watch: preemption.Never | None = None,
+) -> TrainState:  # fmt: skip
+    """Runs the remaining steps; the latest and best states are in `checkpoints` afterwards.
+
+    The loop counts batches: position `step` is the number of the last one, whether it made an
+    update or was skipped, so order of data, epochs and the end of the run do not depend on skipped
+    batches. `state.step`, which the schedule, the averages and the random views follow, counts
+    updates alone. Both are in the checkpoint, and all that a resumed run needs.
+
+    Args:
+        watch: asked after each batch whether to save and end.
+    """
+    watch = watch or preemption.Never()
     config, steps_per_epoch = run.config.train, run.source.steps_per_epoch
+    num_steps = run.source.num_steps
+    if config.checkpoint_every_steps < 0 or config.max_skipped_steps < 1:
+        raise RunError(
+            "config.train.checkpoint_every_steps must be at least 0, max_skipped_steps at least 1"
+        )
     state = parallel.replicate(state)
     restored = checkpoints.restore_latest(state)
     position = {"step": 0, "best_loss": float("inf"), "best_step": 0, "waited": 0}
     position |= {"seconds": 0.0, "evaluation_seconds": 0.0, "compile_seconds": 0.0}
+    position |= {"evaluated": True, "window": [], "skipped": 0, "skipped_in_a_row": 0}
     if restored is not None:
         state, position = restored
         log.info("Resuming %s after step %d", run.workdir, position["step"])
+    stop, started = _stops_early(config, position), time.time() - position["seconds"]
+    before = read_facts(run.workdir)
+    if "finished" in before and (stop or position["step"] == num_steps):
+        run.facts.clear()  # nothing is left to train: what there is describes the training
+        run.facts.update(before)
+        return state
     predict_step = parallel.mapped_predict_step(run.task, run.config.view.validation_views)
-    metric_log = run_log.MetricLog(run.workdir, position["step"])
-    progress = Progress(run.source.num_steps, position["step"], steps_per_epoch)
-    window = Window(run, metric_log, progress)
+    metric_log = run_log.MetricLog(run.workdir, position["step"], position["evaluated"])
+    progress = Progress(num_steps, position["step"], steps_per_epoch)
+    window = Window(run, metric_log, progress, position)
     batches = parallel.place_ahead(
         iterate_batches(run.source, position["step"], config.num_threads),
         config.accumulation_steps,
     )
-    stop, started = _stops_early(config, position), time.time() - position["seconds"]
-    before = read_facts(run.workdir)
-    if "finished" in before and (stop or position["step"] == run.source.num_steps):
-        run.facts.clear()  # nothing is left to train: what there is describes the training
-        run.facts.update(before)
-        metric_log.close()
-        return state
     part = {name: run.facts[name] for name in ("started", "commit", "hostname")}
     run.facts["parts"] = [*before.get("parts", []), part | {"after_step": position["step"]}]
     run_log.write_json(run.workdir / "run.json", run.facts)
     if run.compiling is not None:
         run.facts["seconds"]["compile_ahead"] = round(run.compiling.result(), 2)
-    first = position["step"] + 1
-    for step in range(first, run.source.num_steps + 1):
-        if stop:
-            break
-        state, metrics = run.train_step(state, next(batches))
-        window.add(step, metrics)
-        if step == first:
-            jax.block_until_ready(metrics)
-            run.facts["seconds"]["first_step"] = round(run_log.seconds_since_start(), 2)
-            run_log.write_json(run.workdir / "run.json", run.facts)
-        epoch, rest = divmod(step, steps_per_epoch)
-        last = step == run.source.num_steps
-        if last or (rest == 0 and epoch % config.evaluate_every_epochs == 0):
-            window.flush()  # so that no state after a non-finite loss is saved
-            paused = time.time()
-            predictions = predict_records(
-                predict_step, state, run.splits["validation"], run.specs, run.statistics,
-                config.batch_size, config.num_threads,
-            )  # fmt: skip
-            loss = selection_loss(predictions, run.specs, run.task.loss)
-            _log_validation(run, metric_log, progress, step, loss, predictions)
-            better = loss < position["best_loss"]
-            position = {
-                "step": step,
-                "best_loss": loss if better else position["best_loss"],
-                "best_step": step if better else position["best_step"],
-                "waited": 0 if better else position["waited"] + 1,
-                "seconds": time.time() - started,
-                "evaluation_seconds": position["evaluation_seconds"] + time.time() - paused,
-                "compile_seconds": position["compile_seconds"] + window.take_compile_seconds(),
-            }
-            checkpoints.save(state, step, position, best=better)
-            stop = _stops_early(config, position)
-    progress.close()
-    metric_log.close()
+
+    def save(best: bool = False, **changes: Any) -> None:
+        taken = {
+            "seconds": time.time() - started,
+            "compile_seconds": position["compile_seconds"] + window.take_compile_seconds(),
+        }
+        position.update(taken | window.position() | changes)
+        # A copy: it is written while the loop goes on.
+        checkpoints.save(state, position["step"], dict(position), best)
+
+    def evaluate() -> bool:
+        """Whether it was not left off; then it is saved."""
+        window.flush()
+        paused = time.time()
+        predictions = predict_records(
+            predict_step, state, run.splits["validation"], run.specs, run.statistics,
+            config.batch_size, config.num_threads, leave_off=watch.requested,
+        )  # fmt: skip
+        if predictions is None:
+            return False
+        loss = selection_loss(predictions, run.specs, run.task.loss)
+        _log_validation(run, metric_log, progress, position["step"], loss, predictions)
+        better = loss < position["best_loss"]
+        save(
+            best=better,
+            best_loss=loss if better else position["best_loss"],
+            best_step=position["step"] if better else position["best_step"],
+            waited=0 if better else position["waited"] + 1,
+            evaluation_seconds=position["evaluation_seconds"] + time.time() - paused,
+            evaluated=True,
+        )
+        return True
+
+    first, saved = position["step"] + 1, position["step"]
+    try:
+        with watch.saving():
+            while True:
+                if not position["evaluated"] and evaluate():
+                    saved, stop = position["step"], _stops_early(config, position)
+                step = position["step"]
+                ending = watch.reached(step)
+                every = config.checkpoint_every_steps
+                if step != saved and (ending or (every and step % every == 0)):
+                    save()
+                    saved = step
+                if ending:
+                    checkpoints.wait()
+                    log.warning("Saved after step %d; the same command goes on from there", step)
+                    raise preemption.Preempted
+                if stop or step == num_steps:
+                    break
+                state, metrics = run.train_step(state, next(batches))
+                position["step"] = step = step + 1
+                window.add(step, metrics)
+                if step == first:
+                    jax.block_until_ready(metrics)
+                    run.facts["seconds"]["first_step"] = round(run_log.seconds_since_start(), 2)
+                    run_log.write_json(run.workdir / "run.json", run.facts)
+                epoch, rest = divmod(step, steps_per_epoch)
+                due = rest == 0 and epoch % config.evaluate_every_epochs == 0
+                position["evaluated"] = not (due or step == num_steps)
+    except TooManySkipped as error:
+        # No skipped batch changed the state, so it is good; a restart may try as many again.
+        save(skipped_in_a_row=0)
+        checkpoints.wait()
+        raise RunError(str(error)) from None
+    finally:
+        progress.close()
+        metric_log.close()
     checkpoints.wait()
-    run.facts["steps"] = position["step"]
+    run.facts["steps"], run.facts["skipped_steps"] = position["step"], position["skipped"]
     seconds = {name: position[f"{name}seconds"] for name in ("", "evaluation_", "compile_")}
     run.facts["seconds"] |= {
         "train": round(seconds[""], 1),
@@ -382,18 +479,31 @@ def _stops_early(config: ConfigDict, position: dict[str, Any]) -> bool:
     return 0 < config.early_stop_evaluations <= position["waited"]
 
 
+class TooManySkipped(RunError):
+    """The loss or gradient of so many batches in a row was not finite."""
+
+
 class Window:
     """Collects step metrics on the device and writes their averages some steps later.
 
     Reading a value of the step just started would make the host wait for it; by the time a window
-    is written the next one has been queued.
+    is written the next one has been queued. Skipped batches are noticed then, too.
     """
 
-    def __init__(self, run: Run, metric_log: run_log.MetricLog, progress: "Progress"):
+    def __init__(
+        self, run: Run, metric_log: run_log.MetricLog, progress: "Progress",
+        position: dict[str, Any],
+    ):  # fmt: skip
+        """Goes on with what `position` gave at some step."""
         self._run, self._log, self._progress = run, metric_log, progress
         self._schedule = create_schedule(run.config.optimizer, run.source.num_steps)
-        self._current: list[tuple[int, dict]] = []
+        self._current: list[tuple[int, dict]] = [
+            (step, {name: np.asarray(value, kind) for name, (value, kind) in metrics.items()})
+            for step, metrics in position["window"]
+        ]
         self._previous: list[tuple[int, dict]] = []
+        self._skipped, self._in_a_row = position["skipped"], position["skipped_in_a_row"]
+        self._checked, self._stopping = position["step"], False
         self._compile_seconds: float | None = None
         self._created = time.time()
 
@@ -403,39 +513,84 @@ class Window:
         return seconds
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Notes one step."""
+        """Notes one step.
+
+        Raises:
+            TooManySkipped: of the steps up to now.
+        """
         if self._compile_seconds is None:  # the first call returns once it has been compiled
             self._compile_seconds = time.time() - self._created
         self._current.append((step, metrics))
         self._progress.advance()
         if len(self._current) == self._run.config.train.log_every_steps:
-            self._write(self._previous)
-            self._previous, self._current = self._current, []
+            previous, self._previous, self._current = self._previous, self._current, []
+            self._write(previous)
 
     def flush(self) -> None:
-        """Writes everything noted; waits for the device."""
-        self._write(self._previous)
-        self._write(self._current)
-        self._previous, self._current = [], []
+        """Writes everything noted; waits for the device. Raises as `add`."""
+        windows, self._previous, self._current = (self._previous, self._current), [], []
+        for window in windows:
+            self._write(window)
+
+    def position(self) -> dict[str, Any]:
+        """JSON values from which another window goes on with the same lines; waits for the device.
+
+        Raises as `add`.
+        """
+        previous, self._previous = self._previous, []
+        self._write(previous)
+        self._current = self._fetch(self._current)
+        window = [
+            (step, {k: (np.asarray(v).tolist(), str(np.asarray(v).dtype)) for k, v in m.items()})
+            for step, m in self._current
+        ]
+        skipped = {"skipped": self._skipped, "skipped_in_a_row": self._in_a_row}
+        return {"window": window} | skipped
+
+    def _fetch(self, window: list[tuple[int, dict]]) -> list[tuple[int, dict]]:
+        """The same on the host, with skipped batches reported."""
+        values = jax.device_get([metrics for _, metrics in window])
+        fetched = [(step, value) for (step, _), value in zip(window, values)]
+        for step, value in fetched:
+            if step <= self._checked:
+                continue
+            self._checked = step
+            self._in_a_row = self._in_a_row + 1 if value["skipped"] else 0
+            if value["skipped"]:
+                self._skipped += 1
+                self._report(step, value)
+        return fetched
+
+    def _report(self, step: int, value: dict[str, np.ndarray]) -> None:
+        what = f"(loss {value['loss']}, gradient norm {value['grad_norm']})"
+        batch, records = self._run.source[step - 1], self._run.splits["train"]
+        used = batch["index"][batch["mask"].any(1)]
+        ids = ", ".join(records.material_id[np.isin(records.index, used)])
+        log.warning("Not finite at step %d %s: update skipped; the batch: %s", step, what, ids)
+        limit = self._run.config.train.max_skipped_steps
+        if self._in_a_row >= limit and not self._stopping:
+            self._stopping = True  # what is noted until then is still to be saved
+            raise TooManySkipped(
+                f"the training loss is not finite at step {step} {what}, and {limit} batches in a "
+                f"row (config.train.max_skipped_steps) were skipped; the last good state stays in "
+                f"{self._run.workdir}: look for labels or densities out of range in the batches "
+                "named above, or lower config.optimizer.learning_rate, in another --workdir or "
+                "with --allow-config-change"
+            )
 
     def _write(self, window: list[tuple[int, dict]]) -> None:
         if not window:
             return
-        values = jax.device_get([metrics for _, metrics in window])
-        for (step, _), metrics in zip(window, values):
-            if not np.isfinite(metrics["loss"]) or not np.isfinite(metrics["grad_norm"]):
-                raise RunError(
-                    f"the training loss is not finite at step {step} (loss {metrics['loss']}, "
-                    f"gradient norm {metrics['grad_norm']}); the last good checkpoint stays in "
-                    f"{self._run.workdir}: lower config.optimizer.learning_rate or look for "
-                    "labels out of range, and start in another --workdir"
-                )
+        values = [value for _, value in self._fetch(window) if not value["skipped"]]
+        if not values:
+            return  # the log says so
         step = window[-1][0]
         sums, counts = (sum(v[k] for v in values) for k in ("target_sum", "target_count"))
         scalars = {
             "loss": float(np.mean([v["loss"] for v in values])),
-            "learning_rate": float(self._schedule(step - 1)),
+            "learning_rate": float(self._schedule(max(step - self._skipped - 1, 0))),
             "grad_norm": float(np.mean([v["grad_norm"] for v in values])),
+            "skipped_steps": self._skipped,
         }
         for spec, total, count in zip(self._run.specs, sums, counts):
             scalars[f"loss/{spec.name}"] = float(total / count) if count else None

@@ -16,7 +16,7 @@ class TrainState:
     """Everything that training changes, and the fitted constants that belong to it.
 
     Attributes:
-        step: [] int32, updates done.
+        step: [] int32, updates done; batches whose loss was not finite made none.
         params: {'model': variables, 'log_variance': [T]}.
         ema_params: exponential moving average of `params`, used in evaluation.
         opt_state: of the optimiser.

@@ -3,6 +3,10 @@
 import csv
 import importlib
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -36,6 +40,14 @@ def small(data_dir: Path | str) -> ConfigDict:
     config.seeds = (0, 1)
     config.tuning.candidates = (1e-3, 2e-3)
     config.replicates = 200
+    return config
+
+
+def two_models(data_dir: Path | str) -> ConfigDict:
+    """Two units, each with two candidates and one more seed."""
+    config = small(data_dir)
+    config.variants = ConfigDict({"all": {}, "flat": {"model": {"attention": ()}}})
+    config.reference = "all"
     return config
 
 
@@ -109,11 +121,37 @@ def test_bad_design(change: dict, message: str):
         make_plan(config)
 
 
+def _train_and_kill(data_dir: Path, folder: Path) -> Path:
+    """Ablation by the command line, SIGKILLed once a run has a checkpoint, and run to its end."""
+    file, workdir = folder / "killed.py", folder / "killed"
+    file.write_text(
+        f"from tests.test_ablation import two_models\n\n\n"
+        f"def get_config():\n    return two_models({str(data_dir)!r})\n"
+    )
+    command = [
+        sys.executable, "-m", "densityjax.ablation", f"--config={file}", f"--workdir={workdir}",
+    ]  # fmt: skip
+    log, environment = folder / "killed.log", os.environ | {"PYTHONPATH": str(ROOT)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        while not list(workdir.glob("runs/*/*/checkpoints/latest/[0-9]*")):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        assert not (workdir / "table").exists()
+        subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, check=True
+        )
+    assert (workdir / "table" / "table.md").exists()
+    return workdir
+
+
 @pytest.mark.slow
 def test_run_stop_fail_resume_and_table(small_dataset: Path, tmp_path: Path, monkeypatch):
-    config, workdir = small(small_dataset), tmp_path / "ablation"
-    config.variants = ConfigDict({"all": {}, "flat": {"model": {"attention": ()}}})
-    config.reference = "all"
+    config, workdir = two_models(small_dataset), tmp_path / "ablation"
     plan = make_plan(config)
     train, calls = ablation_run.train_and_evaluate, []
 
@@ -137,8 +175,13 @@ def test_run_stop_fail_resume_and_table(small_dataset: Path, tmp_path: Path, mon
     again = len(calls)
     run_ablation(config, plan, workdir)
     assert len(calls) == again  # nothing is trained twice
+    killed = _train_and_kill(small_dataset, tmp_path)
     for cell in plan.cells:
         folder = workdir / "cells" / cell.name
+        # The same ablation by the command line, killed on the way and started again.
+        for name in ("predictions.csv", "predictions_validation.csv", "metrics.json"):
+            other = killed / "cells" / cell.name / name
+            assert other.read_bytes() == (folder / name).read_bytes()
         written = json.loads((folder / "config.json").read_text())
         assert written["seed"] == cell.seed
         assert written["groups"] == cell.config.groups

@@ -1,5 +1,9 @@
 """States come back as they were saved, also when the buffers have been donated since."""
 
+import errno
+import json
+import pickle
+import shutil
 from pathlib import Path
 
 import jax
@@ -9,7 +13,7 @@ import optax
 import pytest
 
 from densityjax import parallel
-from densityjax.checkpoint import Checkpoints
+from densityjax.checkpoint import CheckpointError, Checkpoints
 from densityjax.models.msa3dcnn import MSA3DCNN
 from densityjax.train_state import TrainState, create_train_state
 
@@ -58,3 +62,87 @@ def test_saved_before_donation(state: TrainState, tmp_path: Path):
     checkpoints.close()
     for before, after in zip(jax.tree.leaves(expected), jax.tree.leaves(restored.params)):
         assert np.array_equal(before, after)
+
+
+def _two(state: TrainState, workdir: Path) -> None:
+    checkpoints = Checkpoints(workdir, identity={"config.model.widths": [4]})
+    for step in (3, 7):
+        checkpoints.save(state.replace(step=state.step + step), step, {"step": step}, best=False)
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("damage", ["array", "digest", "position", "half"])
+def test_a_damaged_latest_is_reported_and_passed_over(
+    state: TrainState, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+):
+    _two(state, tmp_path)
+    folder = tmp_path / "checkpoints" / "latest" / "7"
+    if damage == "array":
+        data = max((folder / "state").rglob("*"), key=lambda p: p.stat().st_size * p.is_file())
+        data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    elif damage == "digest":
+        path = folder / "manifest" / "metadata"
+        manifest = json.loads(path.read_text())
+        name = next(name for name in manifest["digests"] if "kernel" in name)
+        manifest["digests"][name] = "0" * 64
+        path.write_text(json.dumps(manifest))
+    elif damage == "position":
+        (folder / "position" / "metadata").write_text("{")
+    else:
+        shutil.rmtree(folder / "state")
+    checkpoints = Checkpoints(tmp_path)
+    restored, position = checkpoints.restore_latest(state)
+    assert position == {"step": 3}
+    assert int(restored.step) == 3
+    assert "latest/7 is passed over" in caplog.text
+    assert (tmp_path / "checkpoints" / "damaged" / "latest_7").is_dir()
+    checkpoints.save(state, 7, {"step": 7}, best=False)  # the step can be written again
+    assert checkpoints.restore_latest(state)[1] == {"step": 7}
+    checkpoints.close()
+
+
+def test_another_run_is_refused_with_the_difference(state: TrainState, tmp_path: Path):
+    _two(state, tmp_path)
+    checkpoints = Checkpoints(tmp_path, identity={"config.model.widths": [8]})
+    with pytest.raises(CheckpointError, match=r"config\.model\.widths: \[4\] there, \[8\] now"):
+        checkpoints.restore_latest(state)
+    checkpoints.close()
+    allowing = Checkpoints(
+        tmp_path, identity={"config.model.widths": [8]}, may_differ=("config.model.",)
+    )
+    assert allowing.restore_latest(state)[1] == {"step": 7}
+    allowing.close()
+
+
+def test_a_full_disk_ends_clearly_with_the_last_good_state(
+    state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _two(state, tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints._latest, "save", full)
+        with pytest.raises(CheckpointError, match=r"after step 7, stays.*No space left"):
+            checkpoints.save(state, 9, {"step": 9}, best=False)
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore_latest(state)[1] == {"step": 7}
+    checkpoints.close()
+
+
+def test_nothing_in_a_checkpoint_is_a_pickle(state: TrainState, tmp_path: Path):
+    """Arrays and JSON alone: restoring works where unpickling is forbidden."""
+    _two(state, tmp_path)
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("unpickled")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("load", "loads", "Unpickler"):
+            patch.setattr(pickle, name, forbidden)
+        checkpoints = Checkpoints(tmp_path)
+        assert checkpoints.restore_latest(state)[1] == {"step": 7}
+        checkpoints.close()

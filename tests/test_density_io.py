@@ -1,15 +1,25 @@
 import bz2
 import gzip
 import lzma
+import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
+import zstandard
 from ase.calculators.vasp import VaspChargeDensity
 
-from densityjax.density_io import DensityFormatError, read_density, read_density_bytes
+from benchmarks import fuzz_density
+from densityjax.density_io import (
+    DensityFormatError,
+    find_files,
+    read_density,
+    read_density_bytes,
+)
+from densityjax.formats import compression
 
 ARCHIVE = Path(__file__).parents[1] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 
@@ -91,7 +101,9 @@ def test_positions_are_wrapped_below_one():
     assert positions[0].tolist() == [0, 0, 0.75]
 
 
-@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize(
+    "compress", [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress]
+)
 def test_compressed_files_read_alike(compress, tmp_path):
     path = tmp_path / "density"  # the content decides, not the name
     path.write_bytes(compress(chgcar().encode()))
@@ -135,13 +147,14 @@ def test_spin_blocks(augmentation, moments):
         (chgcar().replace("\n1 2\n", "\n1 1\n"), "expected three grid dimensions, found '0.25"),
         (chgcar().split("2 3 4")[0], "0 grid blocks; expected 1 (charge)"),
         (chgcar().replace("2 3 4", "2 3 5"), "(2, 3, 5): expected 30 numbers, after 24 the file"),
-        (chgcar().replace("2 3 4", "2 3 3"), "after 1 grid blocks: expected nothing or another"),
+        (chgcar().replace("2 3 4", "2 3 3"), "expected 18 numbers, after 18 found '1.180000E+02'"),
         (chgcar().replace("2 3 4", "2000000 3000000 4000000"), "the limit of this reader"),
         (chgcar().replace("2 3 4", "200 300 400"), "expected 24000000 numbers, the file ends"),
         (chgcar().replace("1.100000E+02", "1.1x0000E+02"), "after 11 found 'x0000E+02"),
         (chgcar().replace("1.100000E+02", "************"), "after 10 found '****"),
         (chgcar().replace("1.100000E+02", "nan"), "holds NaN or infinity"),
-        (chgcar() + "7.0\n", "after 1 grid blocks: expected nothing or another grid block"),
+        (chgcar() + "7.0\n", "expected 24 numbers, after 24 found '7.0'"),
+        (chgcar() + "7 8\n", "after 1 grid blocks: expected nothing or another grid block"),
         (chgcar()[:-1] + " 7.0\n", "after 24 found '7.0'"),
         (chgcar(blocks=2)[:-40], "grid block 2 of (2, 3, 4): expected 24 numbers"),
         (chgcar() + block(np.arange(24)).replace("2 3 4", "4 3 2"), "block 2 is (4, 3, 2)"),
@@ -159,7 +172,13 @@ def test_a_bad_file_is_named_with_what_was_expected(text, message, tmp_path):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize(
+    "compress",
+    [
+        gzip.compress, bz2.compress, lzma.compress,
+        zstandard.ZstdCompressor(write_checksum=True).compress,
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("damage", ["cut", "flip"])
 def test_damaged_compressed_file(compress, damage, tmp_path):
     data = bytearray(compress(member("mp-13")))
@@ -173,6 +192,71 @@ def test_damaged_compressed_file(compress, damage, tmp_path):
         read_density(path)
 
 
+def test_noble_gases_have_a_formula_without_warnings(recwarn):
+    density = read_density_bytes(chgcar().replace("Fe O", "He Ne").encode(), "x")
+    assert (density.formula, density.chemical_system) == ("HeNe2", "He-Ne")
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstandard.compress])
+@pytest.mark.parametrize("kind", ["VASP", "cube", "JSON"])
+def test_memory_stays_below_four_times_the_arrays_and_the_text(compress, kind):
+    """Grids of 40^3, of which arrays are 0.5 MB each: what is constant does not count."""
+    values = np.random.default_rng(0).random((40, 40, 40))
+    lattice, atoms = np.diag([6.0, 6, 6]), np.array([26, 8])
+    given = fuzz_density.Density(values, values, lattice, atoms, np.zeros((2, 3)), "unknown", "x")
+    text = {
+        "VASP": lambda: fuzz_density._vasp(given, [values] * 4, augmented=True),
+        "cube": lambda: fuzz_density._cube(given, 3),
+        "JSON": lambda: fuzz_density._json(given, spin=True),
+    }[kind]().encode()
+    data = compress(text)
+    read_density_bytes(data, "x")  # what is imported and cached does not count
+    tracemalloc.start()
+    density = read_density_bytes(data, "x")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    blocks = {"VASP": 4, "cube": 3, "JSON": 2}[kind]  # of numbers in the file
+    # The parser reads 1 MB at once, compressors keep as much.
+    assert peak < 4 * blocks * density.values.nbytes + len(data) + 2**21
+    if compress is bytes:  # the text, which is the caller's, is not copied
+        assert peak < 2.5 * blocks * density.values.nbytes + 2**21
+
+
+def test_pipes_and_devices_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "CHGCAR")
+    for path in (tmp_path / "CHGCAR", "/dev/zero"):
+        with pytest.raises(DensityFormatError, match="not a file"):
+            read_density(path)
+
+
+def test_folders(tmp_path):
+    names = ["CHGCAR", "b.chgcar.gz", "CHG", "CHG.xz", "AECCAR0", "PARCHG.0001.ALLK", "x.cube.zst",
+             "y.xsf", "mp-1.json.gz"]  # fmt: skip
+    others = ["run.json", "POSCAR", "labels.csv", "CHGTXT.md", ".CHGCAR.swp", "x.json.txt"]
+    for name in names + others:
+        (tmp_path / name).touch()
+    (tmp_path / "CHGCAR.d").mkdir()
+    assert [path.name for path in find_files(tmp_path)] == sorted(names)
+
+
+def test_gzip_of_every_kind_reads_like_its_text():
+    text = chgcar(blocks=2).encode()
+    expected = read_density_bytes(text, "x")
+    tiny = text.replace(b"1.050000E+02", b"0.1050000-102")
+    for data in (
+        gzip.compress(text), gzip.compress(text[:500]) + gzip.compress(text[500:]),
+        gzip.compress(text) + bytes(100), gzip.compress(tiny),
+    ):  # fmt: skip
+        density = read_density_bytes(data, "x")
+        np.testing.assert_array_equal(density.magnetization, expected.magnetization)
+    assert density.values[1, 2, 0] == 0.0  # of the last
+    wrong = bytearray(gzip.compress(text))
+    wrong[-7] ^= 1
+    with pytest.raises(DensityFormatError, match="damaged or cut short"):
+        read_density_bytes(bytes(wrong), "x")
+
+
 def test_missing_and_binary_files(tmp_path):
     with pytest.raises(DensityFormatError, match=r"none\.CHGCAR: cannot be opened \(No such file"):
         read_density(tmp_path / "none.CHGCAR")
@@ -181,3 +265,12 @@ def test_missing_and_binary_files(tmp_path):
     (tmp_path / "x.npy").write_bytes(bytes(range(128, 256)) * 4)
     with pytest.raises(DensityFormatError, match="found bytes that are not text"):
         read_density(tmp_path / "x.npy")
+
+
+def test_numbers_that_are_written_out_lose_no_block(monkeypatch):
+    """A stream gives its text in pieces, of which all must be looked through."""
+    monkeypatch.setattr(compression, "_CHUNK", 100)
+    text = chgcar(blocks=2).encode().replace(b"1.050000E+02", b"0.1050000-102")
+    density = read_density_bytes(gzip.compress(text), "x")
+    assert density.values[1, 2, 0] == 0.0
+    assert density.magnetization is not None

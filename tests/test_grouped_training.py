@@ -2,12 +2,14 @@
 
 import csv
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
 from configs import smoke
+from densityjax import predict
 from densityjax.grouped_training import group_config, parse_shard, train_groups
 from densityjax.report import write_report
 from densityjax.train import train_and_evaluate
@@ -58,6 +60,18 @@ def test_groups_train_apart_and_join(small_dataset: Path, tmp_path: Path):
     mean = sum(result["test"][name]["r2"] for name in config.targets) / 3
     assert result["average"]["test"]["r2"] == pytest.approx(mean)
     assert "Fermi energy" in write_report(workdir).read_text()
+    # Predicting from a source file takes every group's model.
+    density, out = tmp_path / "CHGCAR.xz", tmp_path / "out.csv"
+    with tarfile.open(small_dataset / "sample.tar") as archive:
+        labels = csv.DictReader(archive.extractfile("labels.csv").read().decode().splitlines())
+        row = next(row for row in labels if row["fold"] == "0")
+        density.write_bytes(archive.extractfile(row["file"]).read())
+    assert predict.main([f"--workdir={workdir}", f"--out={out}", str(density)]) == 0
+    predicted = {name: float(found[0]["prediction"]) for name, found in rows(out).items()}
+    assert sorted(predicted) == sorted(config.targets)
+    for name, found in joined.items():
+        value = next(float(r["prediction"]) for r in found if r["id"] == row["material_id"])
+        assert predicted[name] == pytest.approx(value, rel=1e-3)
 
 
 def test_the_config_of_a_group_differs_in_its_targets_alone(tmp_path: Path):

@@ -124,7 +124,7 @@ def test_unreadable_file_is_reported_and_the_rest_predicted(smoke_run, folder, t
 
 def test_only_unreadable_files(restored, tmp_path):
     table = io.StringIO()
-    assert predict.predict_files(restored, [tmp_path / "no"], table) == 1
+    assert predict.predict_files([restored], [tmp_path / "no"], table) == 1
     assert len(table.getvalue().splitlines()) == 2
 
 
@@ -144,8 +144,8 @@ def test_batches_do_not_change_predictions(restored, folder):
 
     tables = [io.StringIO(), io.StringIO()]
     spied = dataclasses.replace(restored, config=config, mapped=spy)
-    predict.predict_files(spied, paths, tables[0])
-    predict.predict_files(restored, paths, tables[1])
+    predict.predict_files([spied], paths, tables[0])
+    predict.predict_files([restored], paths, tables[1])
     small, large = (list(csv.DictReader(t.getvalue().splitlines())) for t in tables)
     assert len(compiled) == 3
     assert all(shapes == compiled[0] for shapes in compiled)
@@ -158,7 +158,7 @@ def test_batches_do_not_change_predictions(restored, folder):
     ("arguments", "message"),
     [
         (["--workdir=nowhere", "x"], "nowhere is not the directory of a finished run"),
-        (["--workdir={run}", "{empty}"], "no file with CHGCAR in its name"),
+        (["--workdir={run}", "{empty}"], "no file with the name of a density"),
         (["--workdir={run}", "--out={empty}/no/out.csv", "x"], "cannot be written"),
         (["--workdir={started}", "x"], "has no checkpoint"),
     ],
@@ -197,7 +197,7 @@ def test_density_without_spin_for_a_model_with(restored, folder):
 
 def test_classes_are_written_by_name(restored, folder):
     table = io.StringIO()
-    assert predict.predict_files(restored, sorted((folder / "2").iterdir()), table) == 0
+    assert predict.predict_files([restored], sorted((folder / "2").iterdir()), table) == 0
     rows = list(csv.DictReader(table.getvalue().splitlines()))
     classes = [row for row in rows if row["target"] == "is_metal"]
     assert {row["unit"] for row in classes} == {"class"}

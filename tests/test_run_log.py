@@ -1,7 +1,11 @@
 """Logs are cut back to the restored step, JSON files are replaced whole."""
 
 import json
+import struct
 from pathlib import Path
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from densityjax import run_log
 
@@ -23,6 +27,29 @@ def test_resume_cuts_later_and_broken_lines(tmp_path: Path):
     log.close()
     assert [line["step"] for line in _lines(tmp_path)] == [10, 20, 30]
     assert _lines(tmp_path)[0]["undefined"] is None
+    assert _board(tmp_path) == [(10, 1 / 10), (20, 1 / 20), (30, 0.5)]
+
+
+def _board(workdir: Path) -> list[tuple[int, float]]:
+    """(Step, value) of each scalar in TensorBoard's files: length, checksum, event, checksum."""
+    found = []
+    for path in (workdir / "tensorboard").iterdir():
+        data = path.read_bytes()
+        while data:
+            size = struct.unpack_from("<Q", data)[0]
+            event = Event.FromString(data[12 : 12 + size])
+            found += [(event.step, pytest.approx(v.simple_value)) for v in event.summary.value]
+            data = data[16 + size :]
+    return found
+
+
+def test_an_evaluation_that_comes_again_is_cut(tmp_path: Path):
+    log = run_log.MetricLog(tmp_path, restored_step=0)
+    log.write(20, 2.0, "train", {"loss": 0.5})
+    log.write(20, 2.0, "validation", {"loss": 0.6})
+    log.close()
+    run_log.MetricLog(tmp_path, restored_step=20, evaluated=False)
+    assert [line["split"] for line in _lines(tmp_path)] == ["train"]
 
 
 def test_write_json_replaces(tmp_path: Path):

@@ -70,3 +70,17 @@ def test_the_average_forgets_the_random_start(setup, step, number, decay):
     assert after.step == number + 1
     assert largest_change(before.statistics, after.statistics) == 0
     np.testing.assert_array_equal(before.key, after.key)
+
+
+@pytest.mark.parametrize("bad", ["labels", "density"])
+def test_a_batch_that_is_not_finite_changes_nothing(setup, step, bad):
+    """Every bit of the state stays: parameters, averages, optimiser and step count."""
+    batch = dict(setup.batch)
+    batch[bad] = batch[bad] * np.float32(np.inf) if bad == "labels" else batch[bad] * np.nan
+    after, metrics = step(setup.state(), batch)
+    assert metrics["skipped"] == 1
+    jax.tree.map(np.testing.assert_array_equal, after, setup.state())
+    after, metrics = step(after, setup.batch)
+    expected, _ = step(setup.state(), setup.batch)
+    assert metrics["skipped"] == 0
+    jax.tree.map(np.testing.assert_array_equal, after, expected)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import smoke
-from densityjax import train
+from densityjax import preemption, train
 from densityjax.train import RunError, train_and_evaluate
 
 ROOT = Path(__file__).parents[1]
@@ -44,20 +45,21 @@ def _command(workdir: Path, data_dir: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _kill_half_way(workdir: Path, data_dir: Path) -> None:
-    """Runs the command in its own process and SIGKILLs it after its first checkpoint."""
+def _interrupt(
+    workdir: Path, data_dir: Path, number: signal.Signals, moment: Callable[[], bool]
+) -> int:
+    """Runs the command in its own process and signals it at a moment; returns its status."""
     process = subprocess.Popen(
         _command(workdir, data_dir), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    latest = workdir / "checkpoints" / "latest"
     deadline = time.time() + 240
-    while not (latest.is_dir() and any(p.name.isdigit() for p in latest.iterdir())):
+    while not moment():
         assert process.poll() is None, process.stdout.read().decode()
-        assert time.time() < deadline, "no checkpoint in time"
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+        assert time.time() < deadline, "the moment did not come"
+        time.sleep(0.002)
+    process.send_signal(number)
+    return process.wait(timeout=120)
 
 
 @pytest.mark.slow
@@ -66,7 +68,19 @@ def test_killed_run_equals_uninterrupted_run_and_beats_the_mean(
 ):
     """The same bytes of predictions and metrics on 8 devices; better than knowing nothing."""
     workdir = tmp_path / "killed"
-    _kill_half_way(workdir, data_dir)
+    facts, folder = workdir / "run.json", workdir / "checkpoints"
+
+    def stepping() -> bool:
+        return facts.exists() and "first_step" in json.loads(facts.read_text())["seconds"]
+
+    # In the middle of an epoch; while a checkpoint is being written.
+    assert _interrupt(workdir, data_dir, signal.SIGTERM, stepping) == preemption.EXIT_STATUS
+    (saved,) = [int(path.name) for path in (folder / "latest").iterdir()]
+    assert 0 < saved < 62
+    status = _interrupt(
+        workdir, data_dir, signal.SIGKILL, lambda: any(folder.glob("*/*orbax-checkpoint-tmp*"))
+    )
+    assert status == -signal.SIGKILL
     assert not (workdir / "metrics.json").exists()
     result = subprocess.run(
         _command(workdir, data_dir), cwd=ROOT, capture_output=True, text=True, timeout=300,
@@ -173,9 +187,12 @@ def test_bad_setting(change: dict, message: str, data_dir: Path, tmp_path: Path)
     assert not (tmp_path / "run" / "config.json").exists()  # the directory stays free
 
 
-def test_non_finite_loss_ends_and_keeps_the_checkpoint(data_dir: Path, tmp_path: Path):
-    """An exploding learning rate after a good first epoch: a clear end, the good state stays."""
+def test_non_finite_losses_are_skipped_then_end_with_the_last_good_state(
+    data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """One bad batch costs one update; batches that stay bad end the run with its state saved."""
     config = _tiny(data_dir)
+    config.train.max_skipped_steps = 3
     run = train.prepare_run(config, tmp_path)
     source = _PoisonedSource(**{f: getattr(run.source, f) for f in run.source.__dataclass_fields__})
     run = train.dataclasses.replace(run, source=source)
@@ -187,22 +204,26 @@ def test_non_finite_loss_ends_and_keeps_the_checkpoint(data_dir: Path, tmp_path:
         for _ in range(2)  # training donates the first
     )
     try:
-        with pytest.raises(RunError, match=r"not finite at step 1[2-9]"):
+        with pytest.raises(RunError, match=r"not finite at step 14 .* 3 batches in a row"):
             train.train(run, state, checkpoints)
-        checkpoints.wait()
         restored, position = checkpoints.restore_latest(train.parallel.replicate(template))
     finally:
         checkpoints.close()
-    assert position["step"] == run.source.steps_per_epoch == 11
+    assert int(restored.step) == 10  # 11 batches, one of them bad
+    assert position["step"] > 11
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restored.params))
+    bad = run.source[4]["index"]
+    ids = run.splits["train"].material_id[np.isin(run.splits["train"].index, bad)]
+    line = next(line for line in caplog.messages if "Not finite at step 5 " in line)
+    assert all(name in line for name in ids)
 
 
 class _PoisonedSource(train.BatchSource):
-    """Turns densities to NaN from the second epoch on."""
+    """Turns densities to NaN at the fifth batch and from the second epoch on."""
 
     def __getitem__(self, step: int):
         batch = super().__getitem__(step)
-        if step >= self.steps_per_epoch:
+        if step == 4 or step >= self.steps_per_epoch:
             batch["density"] = batch["density"] * np.nan
         return batch
 

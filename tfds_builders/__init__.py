@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,18 @@ if TYPE_CHECKING:
 
 
 def load_builder(
-    name_and_config: str, data_dir: str | Path, archive: str | Path | None = None
-) -> "tfds.core.GeneratorBasedBuilder":
+    name_and_config: str, data_dir: str | Path, archive: str | Path | None = None, *,
+    source: str | Path = "", split: str = "auto", strict: bool = False, workers: int = 0,
+) -> "tfds.core.GeneratorBasedBuilder":  # fmt: skip
     """Makes the builder of a dataset, built or not.
 
     Args:
         name_and_config: 'elastic_densities/grid32'.
         data_dir: where datasets lie or will be built, as data_dir/NAME/CONFIG/VERSION.
-        archive: builds from this archive instead of the one that ships with the builder.
+        archive: builds from this archive instead of the one that ships with the builder; of
+            materials_project and lemat_rho the same as `source`.
+        source: folder that density_folder, materials_project or lemat_rho is built from.
+        split, strict, workers: of density_folder, see its builder.
 
     Returns:
         A builder whose `download_and_prepare()` builds what is missing and whose
@@ -34,13 +39,25 @@ def load_builder(
         raise ValueError(f"unknown dataset '{name}'{_hint(name, sorted(known))}")
     module = importlib.import_module(f"tfds_builders.{name}.{known[name]}")
     configs = [config.name for config in module.Builder.BUILDER_CONFIGS]
-    if config not in configs:
+    takes_source = name == "density_folder"
+    pattern = r"({})(-[0-9a-f]{{12}})?" if takes_source else r"({})"
+    if not re.fullmatch(pattern.format("|".join(configs)), config):
         raise ValueError(f"dataset '{name}' has no config '{config}'{_hint(config, configs)}")
+    if takes_source:
+        return module.Builder(
+            config=config, data_dir=data_dir, source=source, split=split, strict=strict,
+            workers=workers,
+        )  # fmt: skip
+    if source and name == "elastic_densities":  # it ships with what it is built from
+        raise ValueError(f"'{name}' is not built from a folder: config.data.source must be empty")
+    archive = archive or source or None
     return module.Builder(config=config, data_dir=data_dir, archive=archive)
 
 
 def fingerprint(builder: "tfds.core.GeneratorBasedBuilder") -> str:
     """Says which data a built dataset holds: name, config, version, archive and features.
+
+    A folder that was copied has other file times, hence another config, and the same fingerprint.
 
     Raises:
         ValueError: the dataset has not been built.
@@ -54,6 +71,8 @@ def fingerprint(builder: "tfds.core.GeneratorBasedBuilder") -> str:
     features = json.dumps(builder.info.features.to_json(), sort_keys=True)
     features_hash = hashlib.sha256(features.encode()).hexdigest()
     archive_hash = builder.info.metadata["archive_sha256"]
+    grid = builder.builder_config.name.partition("-")[0]  # grid32-DIGEST of a folder
+    name = f"{builder.name}/{grid}:{builder.version}"
     return f"{name} archive {archive_hash[:16]} features {features_hash[:16]}"
 
 

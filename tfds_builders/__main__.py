@@ -2,8 +2,38 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import tfds_builders
+
+
+def beam_config(options: Sequence[str]) -> Any:
+    """TFDS's download config of a build with Apache Beam.
+
+    Args:
+        options: of the pipeline, 'runner=FlinkRunner' or 'streaming'.
+
+    Raises:
+        ValueError: Apache Beam is not installed, or does not know an option.
+    """
+    try:
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise ValueError(
+            f"--beam needs Apache Beam ({error}): install densityjax[beam], see docs/ingest.md"
+        ) from error
+    import tensorflow_datasets as tfds
+
+    parsed = PipelineOptions([f"--{option.removeprefix('--')}" for option in options])
+    unknown = [
+        option
+        for option in options
+        if option.partition("=")[0].removeprefix("--") not in parsed.get_all_options()
+    ]
+    if unknown:
+        raise ValueError(f"--beam: Apache Beam knows no option {', '.join(unknown)}")
+    return tfds.download.DownloadConfig(beam_options=parsed)
 
 
 def main() -> int:
@@ -12,10 +42,26 @@ def main() -> int:
     parser.add_argument("dataset", help="NAME/CONFIG, such as elastic_densities/grid32")
     parser.add_argument("--data_dir", default="data", help="where datasets lie (default: data)")
     parser.add_argument("--archive", help="build from this archive instead of the shipped one")
+    parser.add_argument("--source", default="", help="density_folder: the folder")
+    parser.add_argument("--split", default="auto", help="density_folder: auto, fold, system or id")
+    parser.add_argument("--strict", action="store_true", help="density_folder: stop at problems")
+    parser.add_argument(
+        "--workers", type=int, default=0,
+        help="density_folder: processes that read densities (default: one per core)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--beam", nargs="+", metavar="OPTION", default=(),
+        help="density_folder: build with Apache Beam, options of its pipeline without the leading "
+        "--, such as runner=DirectRunner direct_num_workers=2; see docs/ingest.md",
+    )
     args = parser.parse_args()
     try:
-        builder = tfds_builders.load_builder(args.dataset, args.data_dir, args.archive)
-        builder.download_and_prepare()
+        builder = tfds_builders.load_builder(
+            args.dataset, args.data_dir, args.archive, source=args.source, split=args.split,
+            strict=args.strict, workers=args.workers,
+        )  # fmt: skip
+        options = {"download_config": beam_config(args.beam)} if args.beam else {}
+        builder.download_and_prepare(**options)
         print(tfds_builders.fingerprint(builder))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

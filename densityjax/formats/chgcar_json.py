@@ -33,7 +33,7 @@ def is_json(head: bytes) -> bool:
     return head.lstrip()[:1] in (b"{", b"[")
 
 
-def read_chgcar_json(data: bytes | bytearray, source: str) -> Density:
+def read_chgcar_json(data: bytes, source: str) -> Density:
     """Reads `chgcars/<task_id>.json.gz` of the Materials Project: a Chgcar, or {"data": Chgcar}.
 
     Values are rho * V_cell, and m * V_cell under 'diff', or 'diff_x', 'diff_y', 'diff_z'. Grids are
@@ -89,7 +89,7 @@ def read_chgcar_json(data: bytes | bytearray, source: str) -> Density:
     )  # fmt: skip
 
 
-def _cut_grids(data: bytes | bytearray, source: str) -> tuple[bytes, list[tuple[int, int]]]:
+def _cut_grids(data: bytes, source: str) -> tuple[bytes, list[tuple[int, int]]]:
     """The text with a placeholder for each three-dimensional array, and where those stand."""
     pieces, spans, position, size = [], [], 0, 0
     while True:
@@ -101,7 +101,7 @@ def _cut_grids(data: bytes | bytearray, source: str) -> tuple[bytes, list[tuple[
                 f"{source}: expected at most {MAX_SKELETON} bytes of JSON beside the grids, the "
                 "limit of this reader"
             )
-        pieces.append(bytes(data[position:upto]))
+        pieces.append(data[position:upto])
         if not start:
             return b"".join(pieces), spans
         end = _GRID_END.search(data, start.end())
@@ -115,7 +115,7 @@ def _cut_grids(data: bytes | bytearray, source: str) -> tuple[bytes, list[tuple[
         position = end.end()
 
 
-def _read_grid(data: bytes | bytearray, span: tuple[int, int], where: str) -> np.ndarray:
+def _read_grid(data: bytes, span: tuple[int, int], where: str) -> np.ndarray:
     """Parses the array at `span` of the text. float64 [X, Y, Z]."""
     start, stop = span
     row = data.find(b"]", start, stop)

@@ -1,8 +1,10 @@
 """Compressed bytes in, plain bytes out, within a stated limit of memory."""
 
 import bz2
+import io
+import itertools
 import lzma
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import zstandard
@@ -44,12 +46,17 @@ class CompressionError(ValueError):
     """Compressed data that cannot be, or will not be, expanded."""
 
 
+def is_gzip(data: bytes) -> bool:
+    """Whether `data` starts like gzip."""
+    return data.startswith(b"\x1f\x8b")
+
+
 def is_compressed(data: bytes) -> bool:
     """Whether `data` starts like gzip, bzip2, xz or Zstandard."""
     return data.startswith(tuple(_FORMATS))
 
 
-def decompress(data: bytes) -> bytes | bytearray:
+def decompress(data: bytes) -> bytes:
     """The content of a file that may be compressed, of several streams one after another too.
 
     Raises:
@@ -58,9 +65,9 @@ def decompress(data: bytes) -> bytes | bytearray:
     create = next((f for magic, f in _FORMATS.items() if data.startswith(magic)), None)
     if create is None:
         return data
-    limit = min(max(ALWAYS_ALLOWED, MAX_RATIO * len(data)), MAX_BYTES)
+    limit = _limit(data)
     view = memoryview(data)
-    output = bytearray()
+    output = io.BytesIO()  # gives its bytes away without a copy
     start = 0
     try:
         while start < len(view):
@@ -74,11 +81,11 @@ def decompress(data: bytes) -> bytes | bytearray:
             f"compressed data are damaged or cut short ({error}); expected a complete file, fetch "
             "it again"
         ) from error
-    return output
+    return output.getvalue()
 
 
 def _expand_stream(
-    create: Callable[[], Any], view: memoryview, start: int, output: bytearray, limit: int
+    create: Callable[[], Any], view: memoryview, start: int, output: io.BytesIO, limit: int
 ) -> int:
     """Appends one stream to `output`; returns where the next one starts."""
     decompressor = create()
@@ -102,10 +109,96 @@ def _expand_stream(
     return start - len(decompressor.unused_data)
 
 
-def _append(output: bytearray, piece: bytes, limit: int) -> None:
-    if len(output) + len(piece) > limit:
+def _append(output: io.BytesIO, piece: bytes, limit: int) -> None:
+    if output.tell() + len(piece) > limit:
         raise CompressionError(
             f"compressed data expand to more than {limit} bytes, the limit of this reader; "
             f"expected at most {MAX_RATIO} times the compressed size (a damaged file, or a bomb)"
         )
-    output += piece
+    output.write(piece)
+
+
+def _limit(data: bytes) -> int:
+    return min(max(ALWAYS_ALLOWED, MAX_RATIO * len(data)), MAX_BYTES)
+
+
+class GzipStream:
+    """The text of one gzip stream, expanded while it is read: it never is in memory as a whole.
+
+    A file to read numbers from, forwards; `seek` reaches what was read last. Every method may raise
+    CompressionError, also where `decompress` would not: then that is the way to read the data.
+
+    Attributes:
+        size: bytes of the text, as the stream states at its end.
+    """
+
+    def __init__(self, data: bytes):
+        self.size = min(int.from_bytes(data[-4:], "little"), _limit(data))
+        self._pieces = self._expand(data)
+        self._last, self._piece = b"", b""  # the text before and around the position
+        self._start = 0  # position of _piece
+        self._offset = 0  # in _piece
+
+    def _expand(self, data: bytes) -> Iterator[bytes]:
+        decompressor, done = _gzip(), 0
+        try:
+            for start in range(0, len(data), _CHUNK):
+                rest = data[start : start + _CHUNK]
+                while rest and not decompressor.eof:
+                    piece = decompressor.decompress(rest, 2**20)  # the parser takes 1 MiB at once
+                    rest = decompressor.unconsumed_tail
+                    if done + len(piece) > self.size:
+                        raise CompressionError("more text than stated")
+                    done += len(piece)
+                    if piece:
+                        yield piece
+        except _ERRORS as error:
+            raise CompressionError(f"damaged ({error})") from error
+        if not decompressor.eof or decompressor.unused_data.strip(b"\0"):
+            raise CompressionError("cut short, or more than one stream")
+
+    def _next(self) -> bool:
+        """Goes to the next piece if this one is used up; whether there is text."""
+        if self._offset == len(self._piece):
+            piece = next(self._pieces, b"")
+            if not piece:
+                return False
+            self._start += len(self._piece)
+            self._last, self._piece, self._offset = self._piece, piece, 0
+        return True
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes, b'' only at the end (or for none)."""
+        if not size or not self._next():
+            return b""
+        found = self._piece[self._offset : self._offset + size]
+        self._offset += len(found)
+        return found
+
+    def readline(self, size: int) -> bytes:
+        """The next line with its end, or its first `size` bytes."""
+        line = b""
+        while len(line) < size and self._next():
+            stop = self._offset + size - len(line)
+            end = self._piece.find(b"\n", self._offset, stop)
+            stop = end + 1 if end >= 0 else min(stop, len(self._piece))
+            line += self._piece[self._offset : stop]
+            self._offset = stop
+            if end >= 0:
+                break
+        return line
+
+    def tell(self) -> int:
+        """Bytes before the position."""
+        return self._start + self._offset
+
+    def seek(self, position: int) -> int:
+        """Goes back to what was read last."""
+        if position < self._start:
+            self._pieces = itertools.chain([self._piece], self._pieces)
+            self._start -= len(self._last)
+            self._last, self._piece = b"", self._last
+        if not self._start <= position <= self._start + len(self._piece):
+            raise CompressionError("out of reach")
+        self._offset = position - self._start
+        return position

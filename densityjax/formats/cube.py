@@ -25,7 +25,7 @@ def is_cube(head: bytes) -> bool:
     return sum(likely) >= 3
 
 
-def read_cube(data: bytes | bytearray, source: str) -> Density:
+def read_cube(text: Text) -> Density:
     """Reads a periodic cube file: https://h5cube-spec.readthedocs.io/en/latest/cubeformat.html.
 
     Lengths are in Bohr (in Å where the numbers of voxels are negative). The density is in e/Bohr^3,
@@ -36,7 +36,7 @@ def read_cube(data: bytes | bytearray, source: str) -> Density:
     Raises:
         DensityFormatError: the text is damaged or no cube.
     """
-    text = Text(data, source)
+    source = text.source
     text.raw_line()
     comment = text.raw_line().upper()
     if b"OUTER LOOP" in comment and comment.split()[2::3] != [b"X,", b"Y,", b"Z"]:
@@ -72,9 +72,9 @@ def read_cube(data: bytes | bytearray, source: str) -> Density:
     atoms = np.zeros((abs(num_atoms), 5))  # [N, 5]
     for row in range(len(atoms)):
         atoms[row] = text.floats(5, expected)
+    if not np.isin(atoms[:, 0], range(119)).all():
+        raise text.error("atomic numbers from 1 to 118")
     species = atoms[:, 0].astype(np.int64)  # [N]
-    if (species != atoms[:, 0]).any():
-        raise text.error("atomic numbers")
     if num_atoms < 0:  # numbers of orbitals, a value for each of them
         words = text.words("the number of values for each voxel, and their names")
         num_values = _integer(text, words, "the number of values for each voxel, and their names")
@@ -89,7 +89,7 @@ def read_cube(data: bytes | bytearray, source: str) -> Density:
     keep = slice(None, -1 if repeated else None)
     values = values[keep, keep, keep]
     factor, note = choose_unit(values, volume, species)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         positions = (atoms[:, 2:] - origin) * length @ np.linalg.inv(lattice)  # [N, 3]
     return make_density(
         values, (), lattice, species, positions, source, factor=factor, notes=[*notes, *note]

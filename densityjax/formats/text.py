@@ -1,7 +1,9 @@
 """Lines and numbers of a text, with their position in every error."""
 
+import functools
 import io
 import re
+from typing import BinaryIO
 
 import numpy as np
 from pymatgen.optimization.fast_parser import parse_n_doubles
@@ -17,15 +19,17 @@ class Text:
     """A text that is read from its start, remembering where.
 
     Args:
-        data: the whole of it.
+        data: the whole of it, or a file at its start.
         source: name of the file, for messages.
+        size: bytes of the file.
     """
 
-    def __init__(self, data: bytes | bytearray, source: str):
+    def __init__(self, data: bytes | BinaryIO, source: str, size: int = 0):
         self.source = source
         self.line = 0  # of a header's, counted from 1
-        self._stream = io.BytesIO(data)
-        self._size = len(data)
+        plain = isinstance(data, bytes)
+        self._stream = io.BytesIO(data) if plain else data
+        self._size = len(data) if plain else size
 
     def error(self, expected: str, found: str = "") -> DensityFormatError:
         """What to raise when the last line read is not `expected`."""
@@ -60,11 +64,14 @@ class Text:
             raise self.error(expected)
         return row
 
-    def numbers(self, count: int, what: str, out: np.ndarray | None = None) -> np.ndarray:
+    def numbers(
+        self, count: int, what: str, out: np.ndarray | None = None, more: bool = False
+    ) -> np.ndarray:
         """Reads `count` numbers, in whatever lines, and the end of their last line.
 
         Args:
             out: float64 [count] to write them to; then more may follow in the same line.
+            more: fractional numbers may follow in the next line.
 
         Returns:
             float64 [count].
@@ -78,9 +85,9 @@ class Text:
             raise DensityFormatError(f"{where}: expected {count} numbers, the file ends before")
         start = self._stream.tell()
         values = np.empty(count) if out is None else out
-        found, rest = self._parse(values, count, out is not None)
+        found, rest = self._parse(values, count, out is not None, more)
         if (found < count or rest) and self._write_out_tiny(start):
-            found, rest = self._parse(values, count, out is not None)
+            found, rest = self._parse(values, count, out is not None, more)
         if found < count or rest:
             after = f"found '{rest}'" if rest else "the file ends"
             raise DensityFormatError(f"{where}: expected {count} numbers, after {found} {after}")
@@ -93,18 +100,27 @@ class Text:
                 return word[:40].decode(errors="replace").split()[0]
         return ""
 
-    def _parse(self, values: np.ndarray, count: int, partial: bool) -> tuple[int, str]:
+    def _parse(
+        self, values: np.ndarray, count: int, partial: bool, more: bool
+    ) -> tuple[int, str]:
         """Numbers found, and what stands where another or the end of the line was expected."""
         found = parse_n_doubles(self._stream, values, count)
         if found == count and partial:
             return found, ""
         rest = self._stream.readline(100) if found == count else self._stream.read(80)
+        if found == count and not more and not rest.strip():
+            end = self._stream.tell()
+            below = self._stream.readline(100)
+            if any(b"." in word for word in below.split()[:1]):
+                rest = below
+            self._stream.seek(end)
         return found, rest.decode(errors="replace").strip()[:40]
 
     def _write_out_tiny(self, start: int) -> bool:
         """Makes numbers like 0.1-102, which parse as two, zeros; whether there are any."""
         self._stream.seek(0)
-        data = self._stream.read()
+        # One read of a stream may be a part.
+        data = b"".join(iter(functools.partial(self._stream.read, 2**20), b""))
         zeros = _TINY.sub(lambda match: b"0." + b"0" * (len(match[0]) - 2), data)
         self._stream = io.BytesIO(zeros)
         self._stream.seek(start)

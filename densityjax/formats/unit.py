@@ -11,10 +11,10 @@ def choose_unit(
 ) -> tuple[float, tuple[str, ...]]:
     """Factor from a file's unit to e/Å^3, and a note unless the unit is e/Bohr^3.
 
-    Cube and XSF files mostly hold e/Bohr^3, but some writers leave e/Å^3 or rho * V_cell in them, in
-    which the same numbers are a seventh or a thousandth of the electrons. So where e/Bohr^3 gives
-    more electrons than the neutral atoms have (by more than 1 % and one electron), another unit is
-    taken if it gives a whole number of electrons that they can have.
+    Cube and XSF files mostly hold e/Bohr^3, but some writers leave e/Å^3 or rho * V_cell in them,
+    in which the same numbers are a seventh or a thousandth of the electrons. So where e/Bohr^3
+    gives more electrons than the neutral atoms have (by more than 1 % and one electron), another
+    unit is taken if it gives a whole number of electrons that they can have.
 
     Args:
         values: [X, Y, Z] in the file's unit.
@@ -23,12 +23,12 @@ def choose_unit(
     """
     default = BOHR**-3
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = values.mean()
-    most = 1.01 * species.sum() + 1
-    if not len(species) or not species.all() or not mean * volume * default > most:
+        total = values.mean() * volume
+        too_many = total * default > (most := 1.01 * species.sum() + 1)
+    if not len(species) or not species.all() or not too_many or not np.isfinite(total):
         return default, ()
     for factor, unit in ((1.0, "e/Å^3"), (1 / volume, "rho * V_cell")):
-        electrons = mean * volume * factor
+        electrons = total * factor
         if 0.5 < electrons <= most and abs(electrons - round(electrons)) < 0.01 + 1e-4 * electrons:
             return factor, (
                 f"taken as {unit}: {electrons:.6g} electrons, where e/Bohr^3 gives more than the "

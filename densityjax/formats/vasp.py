@@ -20,7 +20,7 @@ from densityjax.formats.text import Text, whole
 _BLOCKS = {1: "charge", 2: "charge, m", 4: "charge, mx, my, mz"}
 
 
-def read_vasp(data: bytes | bytearray, source: str) -> Density:
+def read_vasp(text: Text) -> Density:
     """Reads text as VASP writes densities: https://www.vasp.at/wiki/index.php/CHGCAR.
 
     A POSCAR (VASP 5 or later, or 4, which has no line of element names), then rho * V_cell with x
@@ -35,7 +35,7 @@ def read_vasp(data: bytes | bytearray, source: str) -> Density:
     Raises:
         DensityFormatError: the text is damaged or is none of these files.
     """
-    text = Text(data, source)
+    source = text.source
     lattice, species, positions, notes = _read_header(text)
     blocks, augmented = _read_blocks(text)
     if len(blocks) not in _BLOCKS:
@@ -95,7 +95,8 @@ def _read_header(text: Text) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[s
     row = f"the position of one of {len(species)} atoms: three numbers"
     positions = np.stack([text.floats(3, row) for _ in species])  # [N, 3]
     if style[0][0] not in "dD":
-        positions = positions * scale @ np.linalg.inv(lattice)
+        with np.errstate(over="ignore", invalid="ignore"):
+            positions = positions * scale @ np.linalg.inv(lattice)
     return lattice, species, positions, notes
 
 
@@ -127,7 +128,7 @@ def _read_blocks(text: Text) -> tuple[list[np.ndarray], int]:
         if words[0] == b"augmentation" and blocks:
             augmented += b"(imaginary" not in words
             if count := whole(words[-1]):  # ... of atom I, N numbers
-                text.numbers(count, "augmentation occupancies")
+                text.numbers(count, "augmentation occupancies", more=True)
         elif len(words) == 3 and all(whole(word) for word in words):
             shape = tuple(int(word) for word in words)
             if blocks and shape != blocks[0].shape:

@@ -30,7 +30,7 @@ def is_xsf(head: bytes) -> bool:
     return False
 
 
-def read_xsf(data: bytes | bytearray, source: str) -> Density:
+def read_xsf(text: Text) -> Density:
     """Reads the structure and the first 3D grid: http://www.xcrysden.org/doc/XSF.html.
 
     Grids of XSF are 'general': they repeat the first plane of each axis at its end, and their
@@ -42,7 +42,7 @@ def read_xsf(data: bytes | bytearray, source: str) -> Density:
     Raises:
         DensityFormatError: the text is damaged or no such file.
     """
-    text = Text(data, source)
+    source = text.source
     lattice = species = positions = None
     while True:
         words = _words(text, "PRIMVEC, PRIMCOORD or BEGIN_BLOCK_DATAGRID_3D")
@@ -65,7 +65,7 @@ def read_xsf(data: bytes | bytearray, source: str) -> Density:
         raise text.error("PRIMVEC and PRIMCOORD before the grid")
     values, origin, notes = _read_grid(text, lattice)
     factor, note = choose_unit(values, check_lattice(lattice, source), species)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         positions = (positions - origin) @ np.linalg.inv(lattice)  # [N, 3]
     return make_density(
         values, (), lattice, species, positions, source, factor=factor, notes=[*notes, *note]
@@ -134,13 +134,13 @@ def _read_grid(text: Text, lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     if _same(span, lattice * (size - 1) / size) or _same(span, lattice * (size + 1) / size):
         return values, origin, []
     raise DensityFormatError(
-        f"{text.source}: {what}: expected a grid that spans the cell {lattice.round(4).tolist()}, "
-        f"found {span.round(4).tolist()}"
+        f"{text.source}: {what}: expected a grid that spans the cell {lattice.tolist()}, "
+        f"found {span.tolist()}"
     )
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return bool(abs(a - b).max() <= _SAME_CELL * abs(b).max())
 
 

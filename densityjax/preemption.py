@@ -1,0 +1,116 @@
+"""Word that this machine is about to be taken away, and the status that a run ends with then."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import jax
+
+log = logging.getLogger("densityjax")
+
+# EX_TEMPFAIL of sysexits.h: the same command, run again, goes on. Job scripts requeue on it.
+EXIT_STATUS = 75
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Preempted(SystemExit):
+    """The run has saved what it had and ends; rerunning it resumes.
+
+    A SystemExit, so that no `except Exception` keeps the process and its status is right in every
+    command that trains.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_STATUS)
+
+
+class Never:
+    """Nothing is listened to: another thread than the main one, which alone gets signals."""
+
+    def reached(self, step: int) -> bool:
+        """Whether to save after batch `step` and end; every process gets the same answer."""
+        return False
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """While it lasts, `reached` and `requested` tell, and no exception comes by itself."""
+        yield
+
+    def requested(self) -> bool:
+        """Whether to leave off work that can be done again, such as an evaluation."""
+        return False
+
+
+class Signals(Never):
+    """SIGTERM and SIGINT of one process; the second signal ends it at once."""
+
+    def __init__(self) -> None:
+        self._requested, self._saving = False, False
+
+    def reached(self, step: int) -> bool:
+        """See `Never`."""
+        return self._requested
+
+    def requested(self) -> bool:
+        """See `Never`."""
+        return self._requested
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """See `Never`; outside of it there is nothing to save, and a signal raises `Preempted`."""
+        self._saving = True
+        try:
+            if self._requested:
+                raise Preempted
+            yield
+        finally:
+            self._saving = False
+
+    def handle(self, number: int, frame: object) -> None:
+        """The Python part of the handler, run by the main thread between two operations."""
+        if not self._requested:
+            name = signal.Signals(number).name
+            log.warning("%s: saving and ending; a second signal ends at once", name)
+        self._requested = True
+        if not self._saving:
+            raise Preempted
+
+
+@contextlib.contextmanager
+def watch() -> Iterator[Never]:
+    """Listens for preemption while it lasts and puts the handlers of before back.
+
+    In many processes JAX's own sync point is the only mechanism: it takes SIGTERM itself, and all
+    processes agree on the step to save at. An object with the methods of `Never` around
+    `jax.experimental.multihost_utils.reached_preemption_sync_point(step)` belongs here for them.
+    """
+    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
+        yield Never()
+        return
+    signals = Signals()
+    # Python runs handlers in the main thread, which a compiler may hold for a minute. The bytes
+    # that the interpreter's C handler writes reach this thread at once.
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def end_at_second() -> None:
+        seen = 0
+        while byte := os.read(reader, 1):
+            seen += byte[0] in _SIGNALS
+            if seen == 2:
+                os._exit(128 + byte[0])
+        os.close(reader)
+
+    threading.Thread(target=end_at_second, name="preemption", daemon=True).start()
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, signals.handle) for number in _SIGNALS}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        os.close(writer)

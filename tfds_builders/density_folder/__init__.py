@@ -1,0 +1,1 @@
+"""The density_folder dataset: any folder of densities with a table of labels."""

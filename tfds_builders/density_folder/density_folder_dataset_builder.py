@@ -1,0 +1,294 @@
+"""Packs a folder of densities and its labels.csv into sharded array_record files."""
+
+import functools
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tensorflow_datasets as tfds
+
+from densityjax.targets import TargetSpec, specs_from_json, specs_to_json
+from tfds_builders.density_builder import (
+    DatasetSourceError,
+    GridConfig,
+    exclusive,
+    record_features,
+)
+from tfds_builders.density_folder import problems as problem_table
+from tfds_builders.density_folder import staging
+from tfds_builders.density_folder.folds import assign_folds
+from tfds_builders.density_folder.inventory import Inventory, Row, take_inventory
+from tfds_builders.density_folder.problems import Problem
+
+MIN_SHARDS_PER_FOLD = 4  # readers in parallel
+SHARD_BYTES = 256 * 2**20
+_CONFIG = re.compile(r"grid(\d+)(?:-([0-9a-f]{12}))?")
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """Builder of a folder: `tfds_builders.load_builder` makes one.
+
+    The dataset lies in data_dir/density_folder/gridG-DIGEST/VERSION; the digest is of the folder's
+    content, so that a changed folder is built anew and never read stale. Beside it lies
+    problems.csv. Named with its digest, 'gridG-DIGEST', a built dataset opens without the folder.
+
+    Args:
+        config: 'grid32', or 'grid32-DIGEST'.
+        data_dir: where datasets lie.
+        source: the folder.
+        split: how materials are put into folds, see `inventory.SPLITS`.
+        strict: stop at problems of the folder instead of listing them.
+        workers: processes that read densities; 0: one per core, if there are many densities.
+
+    Raises:
+        DatasetSourceError: the folder, its table or targets.toml is missing or damaged.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar = {"1.0.0": "First version."}
+    BUILDER_CONFIGS: ClassVar = [
+        GridConfig(name=f"grid{size}", description=f"Densities on {size}^3 points.", grid=size)
+        for size in (32, 24, 48, 64)
+    ]
+
+    def __init__(
+        self, *, config: str, data_dir: str | Path, source: str | Path = "", split: str = "auto",
+        strict: bool = False, workers: int = 0,
+    ):  # fmt: skip
+        self._strict, self._workers = strict, workers
+        grid, digest = _CONFIG.fullmatch(config).groups()
+        if source or not digest:
+            self._inventory = take_inventory(source, split)
+            found = self._inventory.digest
+            if digest not in (None, found):
+                raise DatasetSourceError(
+                    f"{source} is not, or no longer, the folder of config '{config}': its content "
+                    f"and split give {found}; name the dataset without a digest to build it"
+                )
+            self._specs = tuple(column.spec for column in self._inventory.columns)
+            digest = found
+        else:
+            self._inventory = None
+            self._specs = self._stored_specs(Path(data_dir), config)
+        # The folder as a TFDS config: it decides where the dataset lies.
+        self._config = GridConfig(
+            name=f"grid{grid}-{digest}", description=f"Densities on {grid}^3 points.",
+            grid=int(grid),
+        )  # fmt: skip
+        super().__init__(file_format="array_record", config=self._config, data_dir=data_dir)
+        self._original_state = {  # what TFDS pickles a builder as
+            "config": config, "data_dir": data_dir, "source": source, "split": split,
+            "strict": strict, "workers": workers,
+        }  # fmt: skip
+
+    def _create_builder_config(self, builder_config: Any, version: Any) -> GridConfig:
+        """TFDS would warn of a config that is not in BUILDER_CONFIGS."""
+        del builder_config, version
+        return self._config
+
+    def _stored_specs(self, data_dir: Path, config: str) -> tuple[TargetSpec, ...]:
+        path = data_dir.expanduser() / "density_folder" / config / str(self.VERSION)
+        try:
+            stated = json.loads((path / "metadata.json").read_text())["targets"]
+        except (OSError, ValueError, KeyError) as error:
+            raise DatasetSourceError(
+                f"{path} is not a built dataset: name the folder to build it from, "
+                "--config.data.source=/my/folder"
+            ) from error
+        return tuple(specs_from_json(stated).values())
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Densities and labels of a folder.",
+            features=record_features(self._config.grid, self._specs),
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    @property
+    def problems_path(self) -> Path:
+        """The table of what is wrong with the folder."""
+        return Path(self.data_path).parent / "problems.csv"
+
+    def download_and_prepare(self, **kwargs) -> None:
+        """Builds the dataset unless it is there, and then says what is wrong with the folder.
+
+        A build that was killed leaves no dataset, and goes on from the densities that it has read.
+
+        Args:
+            **kwargs: of TFDS; a `download_config` with `beam_runner` or `beam_options` reads and
+              writes with Apache Beam.
+
+        Raises:
+            DatasetSourceError: no density is left, a fold is empty, or, with `strict`, there is
+              any problem.
+        """
+        with exclusive(self) as needed:
+            if needed:
+                self._build(**kwargs)
+        if needed or self._strict:
+            self._report(self.info.metadata["problems"], self.info.metadata["materials"])
+
+    def _report(self, counts: dict[str, int], materials: int) -> None:
+        """Says what is wrong, or stops at it."""
+        if not counts:
+            return
+        text = problem_table.describe_counts(counts)
+        if self._strict:
+            raise DatasetSourceError(
+                f"strict, and there are problems ({text}), listed in {self.problems_path}: mend "
+                "them, or go on without strict"
+            )
+        print(
+            f"{materials} materials in the dataset; problems, listed in {self.problems_path}: "
+            f"{text}", file=sys.stderr, flush=True,
+        )  # fmt: skip
+
+    def _build(self, download_config: Any = None, **kwargs) -> None:
+        inventory = self._inventory
+        if inventory is None:
+            raise DatasetSourceError(
+                f"{self.data_path} is not a complete dataset: name its folder, "
+                "--config.data.source=/my/folder"
+            )
+        print(
+            f"{inventory.source}: {len(inventory.rows)} densities, targets:\n{describe(inventory)}",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        download_config = download_config or tfds.download.DownloadConfig()
+        self._beam = bool(download_config.beam_options or download_config.beam_runner)
+        self._staging = Path(self.data_path).parent / "staging"
+        self._staging.mkdir(parents=True, exist_ok=True)
+        size = self._config.grid
+        if self._beam:
+            outcomes = staging.stage_with_beam(
+                inventory.rows, self._staging, size, download_config.beam_options,
+                download_config.beam_runner,
+            )  # fmt: skip
+        else:
+            many = len(inventory.rows) >= staging.MANY
+            workers = self._workers or (os.cpu_count() if many else 1)
+            outcomes = staging.stage_all(inventory.rows, self._staging, size, workers)
+        kept, wrong = select(inventory.rows, outcomes)
+        found = (*inventory.problems, *wrong)
+        problem_table.write_problems(self.problems_path, found)
+        if self._strict or not kept:
+            self._report(problem_table.count(found), len(kept))
+        if not kept:
+            raise DatasetSourceError(
+                f"{inventory.source}: no density is left, see {self.problems_path}"
+            )
+        rows, results = zip(*kept)
+        folds = assign_folds(
+            inventory.split, [row.material_id for row in rows],
+            [result.chemical_system for result in results], [row.fold for row in rows],
+        )  # fmt: skip
+        self._folds = {
+            fold: [row for row, own in zip(rows, folds) if own == fold]
+            for fold in sorted(set(folds))
+        }
+        content = hashlib.sha256(json.dumps(specs_to_json(self._specs)).encode())
+        for row, fold, result in zip(rows, folds, results):
+            content.update(f"{row.index} {row.material_id} {fold} {result.content}\n".encode())
+        for column in inventory.columns:
+            content.update(column.labels.tobytes())
+        self.info.metadata.update({
+            "archive_sha256": content.hexdigest(),  # of what the records hold
+            "targets": specs_to_json(self._specs),
+            "source": str(inventory.source.resolve()),
+            "split": inventory.split,
+            "materials": len(rows),
+            "problems": problem_table.count(found),
+        })  # fmt: skip
+        download_config.num_shards = num_shards(
+            [len(members) for members in self._folds.values()],
+            max(result.num_bytes for result in results),
+        )
+        super().download_and_prepare(download_config=download_config, **kwargs)
+        shutil.rmtree(self._staging)
+
+    def _split_generators(self, dl_manager) -> dict[str, Any]:
+        del dl_manager  # nothing is downloaded
+        if not self._beam:
+            return {
+                f"fold{fold}": map(self._maker(fold), rows) for fold, rows in self._folds.items()
+            }
+        import apache_beam as beam  # an extra
+
+        return {
+            f"fold{fold}": beam.Create(rows, reshuffle=True) | beam.Map(self._maker(fold))
+            for fold, rows in self._folds.items()
+        }
+
+    def _generate_examples(self) -> Iterator[Any]:
+        raise NotImplementedError("_split_generators returns the examples")
+
+    def _maker(self, fold: int) -> Any:
+        """(row) -> (key, example); holds labels and no builder, so that workers can unpickle it."""
+        labels = {c.spec.name: c.labels for c in self._inventory.columns}
+        return functools.partial(make_example, fold=fold, folder=str(self._staging), labels=labels)
+
+
+def make_example(
+    row: Row, *, fold: int, folder: str, labels: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Key and record of one material, from what `staging.stage` left of it.
+
+    Args:
+        labels: {target: [n] by row of labels.csv}.
+    """
+    return row.material_id, staging.load_staged(row.index, folder) | {
+        "functional": "unknown",
+        "material_id": row.material_id,
+        "fold": fold,
+        "index": row.index,
+        "targets": {name: values[row.index] for name, values in labels.items()},
+    }
+
+
+def select(
+    rows: Sequence[Row], outcomes: Sequence[staging.Outcome]
+) -> tuple[list[tuple[Row, staging.Outcome]], list[Problem]]:
+    """The materials of the dataset: files that could be read, each content once."""
+    kept, wrong = [], []
+    first: dict[str, Row] = {}
+    for row, outcome in zip(rows, outcomes, strict=True):
+        known = {"row": row.line, "file": row.file, "material_id": row.material_id}
+        if outcome.error:
+            wrong.append(Problem("unreadable file", "row left out", outcome.error, **known))
+            continue
+        same = first.setdefault(outcome.content, row)
+        if same is not row:
+            message = f"the same density as {same.file} of row {same.line}, which is kept"
+            wrong.append(Problem("duplicate content", "row left out", message, **known))
+            continue
+        kept.append((row, outcome))
+    return kept, wrong
+
+
+def num_shards(counts: Sequence[int], record_bytes: int) -> int:
+    """Shards of each fold: of about 256 MiB, at least four, none empty.
+
+    Args:
+        counts: materials of each fold.
+        record_bytes: size of the largest density.
+    """
+    wanted = -(-max(counts) * record_bytes // SHARD_BYTES)
+    return min(max(wanted, MIN_SHARDS_PER_FOLD), min(counts))
+
+
+def describe(inventory: Inventory) -> str:
+    """Targets as they were understood, one a line."""
+    lines = []
+    for column in inventory.columns:
+        spec = column.spec
+        what = f"classes {', '.join(spec.classes)}" if spec.classes else spec.unit or "no unit"
+        changed = "" if column.column == spec.name else f" (column '{column.column}')"
+        lines.append(f"  {spec.name}: {spec.kind}, {what}{changed}")
+    return "\n".join(lines)

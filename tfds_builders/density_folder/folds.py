@@ -1,0 +1,52 @@
+"""Which fold a material belongs to: a function of the folder's content alone."""
+
+import collections
+import hashlib
+from collections.abc import Sequence
+
+from tfds_builders.density_builder import DatasetSourceError
+
+NUM_FOLDS = 5
+
+
+def assign_folds(
+    split: str, ids: Sequence[str], systems: Sequence[str], given: Sequence[int | None]
+) -> list[int]:
+    """Fold of each material.
+
+    Args:
+        split: 'fold' takes those given; 'id' hashes the material id, so that a material keeps its
+          fold when others come and go; 'system' keeps every chemical system in one fold, largest
+          first into the smallest fold, so that folds are of nearly equal size.
+        ids, systems, given: [n] of each material.
+
+    Raises:
+        DatasetSourceError: a fold would be empty.
+    """
+    if split == "fold":
+        return list(given)
+    if split == "id":
+        folds = [_hash(name) % NUM_FOLDS for name in ids]
+    else:
+        sizes = [0] * NUM_FOLDS
+        fold_of: dict[str, int] = {}
+        counts = collections.Counter(systems)
+        for system in sorted(counts, key=lambda name: (-counts[name], _hash(name))):
+            fold_of[system] = sizes.index(min(sizes))
+            sizes[fold_of[system]] += counts[system]
+        folds = [fold_of[system] for system in systems]
+    if empty := sorted(set(range(NUM_FOLDS)) - set(folds)):
+        held = (
+            f"{len(ids)} materials of {len(set(systems))} chemical systems, split by "
+            f"{'hash of the id' if split == 'id' else 'chemical system'},"
+        )
+        other = "system" if split == "id" else "id"
+        raise DatasetSourceError(
+            f"{held} leave fold {', '.join(map(str, empty))} of {NUM_FOLDS} without one: add "
+            f"materials, give a column 'fold' in labels.csv, or try --config.data.split={other}"
+        )
+    return folds
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -1,0 +1,344 @@
+"""Columns of labels.csv -> target specifications and labels: targets.toml first, then inference."""
+
+import collections
+import dataclasses
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from densityjax.targets import TARGETS, TargetSpec
+from tfds_builders.density_builder import DatasetSourceError
+from tfds_builders.density_folder.problems import Problem
+
+# Columns with a meaning of their own; the last two are there for people: densities have their own.
+NOT_TARGETS = ("file", "material_id", "fold", "formula", "chemical_system")
+MISSING = frozenset(("", "nan", "na", "n/a", "none", "null", "-"))  # in lower case
+MAX_CLASSES = 20  # a column of text with more different values is not taken for classes
+# A label further beyond the 5th or 95th percentile than so many times their distance explodes.
+EXPLODING, EXPLODING_MINIMUM_LABELS = 10, 20
+
+_FIELDS = ("kind", "unit", "label", "transform", "per", "minimum", "classes", "keep_outliers")
+_CHOICES = {
+    "kind": ("regression", "classification"),
+    "transform": ("identity", "log"),
+    "per": ("none", "electron", "volume"),
+}
+_HEADER = re.compile(r"(?P<name>.*?)\s*[(\[](?P<unit>[^()\[\]]*)[)\]]\s*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What targets.toml says.
+
+    Attributes:
+        ignore: columns that are no targets.
+        targets: {column or name of the target: its fields}.
+    """
+
+    ignore: tuple[str, ...]
+    targets: dict[str, dict[str, Any]]
+
+
+def read_settings(folder: Path, columns: Sequence[str]) -> Settings:
+    """Reads targets.toml, if there is one.
+
+    Raises:
+        DatasetSourceError: it is damaged, or names a column, field or value that there is not.
+    """
+    path = folder / "targets.toml"
+    if not path.exists():
+        return Settings((), {})
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DatasetSourceError(f"{path}: cannot be read as TOML ({error}); mend it") from error
+    ignore = content.pop("ignore", [])
+    if not isinstance(ignore, list):
+        raise DatasetSourceError(f"{path}: 'ignore' must be a list of columns, found {ignore!r}")
+    known = [*columns, *(split_header(column)[0] for column in columns)]
+    for name in (*ignore, *content):
+        if name not in known:
+            raise DatasetSourceError(
+                f"{path}: labels.csv has no column '{name}'{_hint(name, known)}"
+            )
+    for name, fields in content.items():
+        if not isinstance(fields, dict):
+            raise DatasetSourceError(
+                f"{path}: {name} must be a section, [{name}], found {fields!r}"
+            )
+        for field, value in fields.items():
+            _check_field(path, name, field, value)
+    return Settings(tuple(ignore), content)
+
+
+def _check_field(path: Path, name: str, field: str, value: Any) -> None:
+    if field not in _FIELDS:
+        raise DatasetSourceError(f"{path}: [{name}] has '{field}'{_hint(field, _FIELDS)}")
+    if field in _CHOICES:
+        fits, expected = value in _CHOICES[field], f"one of {', '.join(_CHOICES[field])}"
+    elif field == "minimum":
+        fits = isinstance(value, int | float) and math.isfinite(value)
+        expected = "a finite number"
+    elif field == "keep_outliers":
+        fits, expected = isinstance(value, bool), "true or false"
+    elif field == "classes":
+        fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        fits, expected = fits and len(set(value)) == len(value) >= 2, "a list of two or more names"
+    else:
+        fits, expected = isinstance(value, str), "a text"
+    if not fits:
+        raise DatasetSourceError(f"{path}: [{name}] {field} = {value!r}; expected {expected}")
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3)
+    return f": did you mean {', '.join(close)}?" if close else f"; known: {', '.join(known)}"
+
+
+def split_header(column: str) -> tuple[str, str | None]:
+    """Name and unit of a column: 'Band gap (eV)' as ('band_gap', 'eV'), 'tau' as ('tau', None).
+
+    A name in `TARGETS` is found whatever its case; others keep theirs.
+    """
+    match = _HEADER.fullmatch(column)
+    text, unit = (match["name"], match["unit"].strip()) if match else (column, None)
+    name = re.sub(r"\W+", "_", text.strip(), flags=re.ASCII).strip("_")
+    if name.lower() in TARGETS:
+        name = name.lower()
+    return (f"target_{name}" if not name or name[0].isdigit() else name), unit
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell stands for a label that there is not."""
+    return text.strip().lower() in MISSING
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelColumn:
+    """A column that is a target.
+
+    Attributes:
+        labels: [n] float32 with NaN where missing, or int32 with -1, by row of labels.csv.
+    """
+
+    column: str
+    spec: TargetSpec
+    labels: np.ndarray
+
+
+def read_labels(
+    cells: Mapping[str, Sequence[str]], settings: Settings, ids: Sequence[str]
+) -> tuple[list[LabelColumn], list[Problem]]:
+    """Labels of all columns that are targets.
+
+    Args:
+        cells: {column: [n] text}, without the columns of `NOT_TARGETS`.
+        ids: [n] of the rows, for the table of problems.
+
+    Returns:
+        (columns; problems: labels that are none, and columns that are no targets).
+
+    Raises:
+        DatasetSourceError: two columns have the same name, or no column is a target.
+    """
+    found: list[LabelColumn] = []
+    problems: list[Problem] = []
+    for column, texts in cells.items():
+        name, _ = split_header(column)
+        if column in settings.ignore or name in settings.ignore:
+            continue
+        fields = settings.targets.get(column, settings.targets.get(name, {}))
+        spec = find_spec(column, texts, fields)
+        if isinstance(spec, str):
+            problems.append(Problem("column not a target", "column left out", spec, column=column))
+            continue
+        if spec.name in [other.spec.name for other in found]:
+            raise DatasetSourceError(
+                f"labels.csv has two columns for the target '{spec.name}': rename one, or name it "
+                "in 'ignore' of targets.toml"
+            )
+        labels, wrong = parse_column(column, spec, texts, ids, fields.get("keep_outliers", False))
+        problems += wrong
+        if len(np.unique(labels[labels >= 0] if spec.classes else labels[~np.isnan(labels)])) < 2:
+            message = "no two different labels are left: there is nothing to learn"
+            problems.append(
+                Problem("column not a target", "column left out", message, column=column)
+            )
+            continue
+        found.append(LabelColumn(column, spec, labels))
+    if not found:
+        reasons = "; ".join(f"{p.column}: {p.message}" for p in problems if p.column) or "none"
+        raise DatasetSourceError(
+            "labels.csv has no column that is a target: add one beside 'file' or 'material_id' "
+            f"({reasons})"
+        )
+    return found, problems
+
+
+def find_spec(column: str, texts: Sequence[str], fields: Mapping[str, Any]) -> TargetSpec | str:
+    """Specification of a column, or why it is not a target.
+
+    What targets.toml says comes first, then the header and the table of known targets, then what
+    the cells look like: numbers are a regression; 0 and 1 alone, and a few texts, are classes.
+
+    Args:
+        texts: [n] cells.
+        fields: of the column in targets.toml, {} for none.
+    """
+    name, unit = split_header(column)
+    present = [text.strip() for text in texts if not is_missing(text)]
+    if not present:
+        return "it is empty"
+    numbers = [number for number in map(_number, present) if number is not None]
+    different = collections.Counter(present)
+    binary = len(numbers) == len(present) and set(numbers) == {0.0, 1.0}
+    known = TARGETS.get(name)
+    kind = fields.get("kind") or ("classification" if "classes" in fields else None)
+    if kind is None and known is not None:
+        kind = known.kind
+    if kind is None:
+        kind = "regression" if 2 * len(numbers) > len(present) and not binary else "classification"
+        if kind == "classification" and not binary and (
+            len(different) > MAX_CLASSES or 2 * len(different) > len(present)
+        ):
+            return (
+                f"it has {len(different)} different texts in {len(present)} rows: give its classes "
+                "in targets.toml, or name it in 'ignore' there"
+            )
+    if kind == "classification":
+        classes = fields.get("classes")
+        if classes is None and known is not None and known.classes:
+            classes = known.classes
+        elif classes is None:
+            classes = ("0", "1") if binary else sorted(different, key=_class_order)
+        base = known if known is not None and known.classes else None
+        label = fields.get("label") or (base.label if base else _label(name))
+        return TargetSpec(name, "classification", "", label, classes=tuple(classes))
+    unit = fields.get("unit", unit)
+    if known is not None and not known.classes:
+        spec = known
+        if unit is not None and unit != known.unit:  # the identity holds in the known unit alone
+            spec = dataclasses.replace(known, unit=unit, identity=None)
+    else:
+        spec = TargetSpec(name, "regression", unit or "", _label(name))
+    changed = {key: fields[key] for key in ("label", "transform", "minimum") if key in fields}
+    if "per" in fields:
+        changed["per"] = None if fields["per"] == "none" else fields["per"]
+    return dataclasses.replace(spec, **changed)
+
+
+def _class_order(text: str) -> tuple[float, str]:
+    """Classes that are numbers in their order, then texts in alphabetical order."""
+    number = _number(text)
+    return (math.inf if number is None else number, text)
+
+
+def _label(name: str) -> str:
+    text = name.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def parse_column(
+    column: str, spec: TargetSpec, texts: Sequence[str], ids: Sequence[str], keep_outliers: bool
+) -> tuple[np.ndarray, list[Problem]]:
+    """Labels of a column, those that cannot be left out.
+
+    Returns:
+        ([n] float32, NaN = none, or int32, -1 = none; what is wrong with those left out).
+    """
+    dtype, none = (np.int32, -1) if spec.classes else (np.float64, np.nan)
+    labels, problems = np.full(len(texts), none, dtype), []
+
+    def wrong(row: int, kind: str, message: str) -> None:
+        labels[row] = none
+        problems.append(
+            Problem(
+                kind, "label left out", message, row=row + 2, material_id=ids[row], column=column,
+                value=texts[row],
+            )
+        )  # fmt: skip
+
+    for row, text in enumerate(texts):
+        if is_missing(text):
+            continue
+        value = _class_index(spec, text.strip()) if spec.classes else _number(text)
+        if value is None:
+            expected = f"one of {', '.join(spec.classes)}" if spec.classes else "a number"
+            wrong(row, "impossible label", f"expected {expected}: mend it or leave it empty")
+            continue
+        labels[row] = value
+        if spec.classes:
+            continue
+        if not abs(value) <= np.finfo(np.float32).max:
+            wrong(row, "impossible label", "expected a finite number: mend it or leave it empty")
+        elif spec.minimum is not None and value < spec.minimum:
+            wrong(
+                row, "impossible label",
+                f"{spec.label} is at least {spec.minimum:g} {spec.unit}".rstrip()
+                + f": mend it, or state another minimum under [{spec.name}] in targets.toml",
+            )  # fmt: skip
+        elif spec.transform == "log" and value <= 0:
+            wrong(
+                row, "impossible label",
+                f"the transform is log, expected a label > 0: mend it, or set transform = "
+                f"'identity' under [{spec.name}] in targets.toml",
+            )  # fmt: skip
+    if not spec.classes and not keep_outliers:
+        for row in np.flatnonzero(exploding(spec, labels)):
+            wrong(
+                int(row), "exploding label",
+                "far beyond all others: mend it or, if it is right, set keep_outliers = true or "
+                f"transform = 'log' under [{spec.name}] in targets.toml",
+            )  # fmt: skip
+    return labels.astype(np.int32 if spec.classes else np.float32), problems
+
+
+def exploding(spec: TargetSpec, labels: np.ndarray) -> np.ndarray:
+    """[n] bool, labels so far beyond the others that they would set the scale of the target.
+
+    Args:
+        labels: [n], NaN = missing.
+    """
+    if np.isfinite(labels).sum() < EXPLODING_MINIMUM_LABELS:
+        return np.zeros(len(labels), bool)
+    values = np.log(labels) if spec.transform == "log" else labels
+    low, high = np.nanpercentile(values, (5, 95))
+    margin = EXPLODING * (high - low)
+    if margin == 0:  # nearly all labels are equal
+        return np.zeros(len(labels), bool)
+    return (values < low - margin) | (values > high + margin)
+
+
+def _class_index(spec: TargetSpec, text: str) -> int | None:
+    if text in spec.classes:
+        return spec.classes.index(text)
+    lowered = [name.lower() for name in spec.classes]
+    if text.lower() in lowered:
+        return lowered.index(text.lower())
+    if len(spec.classes) == 2 and text.lower() in ("false", "true"):
+        return int(text.lower() == "true")
+    number = _number(text)
+    if number is not None:
+        for index, name in enumerate(spec.classes):
+            if _number(name) == number:
+                return index
+        if number in range(len(spec.classes)) and not any(map(_is_number, spec.classes)):
+            return int(number)
+    return None
+
+
+def _is_number(text: str) -> bool:
+    return _number(text) is not None

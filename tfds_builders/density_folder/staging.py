@@ -1,0 +1,148 @@
+"""One density at a time -> a record on disk: `process` serves one process, several, and Beam."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from densityjax.density_io import DensityFormatError, read_density
+from densityjax.record import make_record
+from tfds_builders.density_builder import DatasetSourceError
+from tfds_builders.density_folder.inventory import Row
+
+MANY = 200  # densities from which on several processes pay for their start
+_TEXTS = ("formula", "chemical_system", "code")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a density file.
+
+    Attributes:
+        error: why there is no record, '' if there is one.
+        content: hash of the record, whatever the file's format and compression.
+        num_bytes: of the density as stored.
+    """
+
+    error: str = ""
+    content: str = ""
+    chemical_system: str = ""
+    num_bytes: int = 0
+
+
+def process(path: str, size: int) -> dict[str, Any]:
+    """The fields of a record that a density file gives.
+
+    Args:
+        size: voxels along each axis of the stored density.
+
+    Raises:
+        DensityFormatError: the file cannot be read.
+    """
+    density = read_density(path)
+    return make_record(density, size) | {"code": density.code}
+
+
+def stage(row: Row, folder: str, size: int) -> Outcome:
+    """`process`, with the record left in `folder` for `load_staged`.
+
+    A row that was staged before is not read again. Memory: one density on its own grid.
+    """
+    note = Path(folder) / f"{row.index}.json"
+    if note.exists():
+        outcome = Outcome(**json.loads(note.read_text()))
+        if not outcome.error:
+            return outcome
+    try:
+        record = process(row.path, size)
+    except (DensityFormatError, OSError) as error:
+        outcome = Outcome(error=str(error))
+    else:
+        digest = hashlib.sha256()
+        for name in ("density", "lattice", "species"):
+            digest.update(np.ascontiguousarray(record[name]).tobytes())
+        outcome = Outcome(
+            "", digest.hexdigest(), record["chemical_system"], record["density"].nbytes
+        )
+        _replace(note.with_suffix(".npz"), lambda file: np.savez(file, **record))
+    text = json.dumps(dataclasses.asdict(outcome)).encode()
+    _replace(note, lambda file: file.write(text))
+    return outcome
+
+
+def _replace(path: Path, write: Any) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        write(file)
+    partial.replace(path)
+
+
+def load_staged(index: int, folder: str | Path) -> dict[str, Any]:
+    """The record that `stage` left."""
+    with np.load(Path(folder) / f"{index}.npz", allow_pickle=False) as content:
+        record = {name: content[name] for name in content.files}
+    for name in ("num_electrons", "negative_fraction"):
+        record[name] = np.float32(record[name])
+    return record | {name: str(record[name]) for name in _TEXTS}
+
+
+def stage_all(rows: Sequence[Row], folder: Path, size: int, workers: int) -> list[Outcome]:
+    """Stages rows in this process, or in several.
+
+    Args:
+        workers: processes.
+
+    Returns:
+        Outcomes in the order of the rows.
+
+    Raises:
+        DatasetSourceError: a process was killed.
+    """
+    bar = {"total": len(rows), "unit": "density", "disable": None, "desc": "Reading"}
+    if workers <= 1:
+        return [stage(row, str(folder), size) for row in tqdm(rows, **bar)]
+    context = multiprocessing.get_context("spawn")  # threads of JAX do not survive a fork
+    count = len(rows)
+    try:
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as executor:
+            found = executor.map(stage, rows, [str(folder)] * count, [size] * count, chunksize=4)
+            return list(tqdm(found, **bar))
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise DatasetSourceError(
+            f"one of {workers} processes that read densities was killed, perhaps for want of "
+            "memory: build with fewer, python -m tfds_builders ... --workers=1 (what was read so "
+            "far is kept)"
+        ) from error
+
+
+def stage_with_beam(
+    rows: Sequence[Row], folder: Path, size: int, options: Any, runner: Any = None
+) -> list[Outcome]:
+    """Stages rows with an Apache Beam pipeline; `folder` must be on a disk that all workers share.
+
+    Args:
+        options: `apache_beam.options.pipeline_options.PipelineOptions`.
+        runner: a Beam runner, None for the one that the options name.
+    """
+    import apache_beam as beam  # an extra
+
+    with beam.Pipeline(runner=runner, options=options) as pipeline:
+        _ = (
+            pipeline
+            | beam.Create(list(rows), reshuffle=True)
+            | beam.Map(stage, folder=str(folder), size=size)
+        )
+    missing = [row.file for row in rows if not (folder / f"{row.index}.json").exists()]
+    if missing:
+        raise DatasetSourceError(
+            f"{folder} on this machine lacks {len(missing)} records that Beam's workers wrote "
+            f"({missing[0]}): put --data_dir on a disk that all of them share"
+        )
+    return [Outcome(**json.loads((folder / f"{row.index}.json").read_text())) for row in rows]
