@@ -565,6 +565,27 @@ def test_records(folder, proxy, materials, moto, tmp_path):
     assert tfds_builders.fingerprint(whole) != fingerprint
 
 
+def test_beam_builds_the_same(folder, proxy, tmp_path):
+    """Two workers of Apache Beam's local runner; needs the extra `beam`."""
+    pytest.importorskip("apache_beam")
+    from tfds_builders.__main__ import beam_config
+
+    download(folder, Bucket(endpoint_url=proxy.url), threads=2)
+    options = ["runner=DirectRunner", "direct_running_mode=multi_processing"]
+    found = []
+    for place, config in enumerate((None, beam_config([*options, "direct_num_workers=2"]))):
+        builder = tfds_builders.load_builder(
+            "materials_project/nonmagnetic_grid32", tmp_path / str(place), folder
+        )
+        builder.download_and_prepare(**({"download_config": config} if config else {}))
+        sources = builder.as_data_source().values()
+        found.append({r["material_id"]: r for source in sources for r in source})
+    assert found[0].keys() == found[1].keys()
+    for name, record in found[0].items():
+        np.testing.assert_array_equal(found[1][name]["density"], record["density"])
+        assert found[1][name]["index"] == record["index"]
+
+
 def test_magnetic_records_have_two_channels_and_classes_are_numbers(client, proxy, tmp_path):
     for name, target in (("magnetic", "magnetic_moment"), ("stability", "is_stable")):
         manifest, _ = make_manifest(client, open_bucket(proxy), name, threads=4)

@@ -2,10 +2,11 @@
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -83,6 +84,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def download_and_prepare(self, **kwargs) -> None:
         """Builds the dataset unless it is there; entries without density are listed and counted.
 
+        Args:
+            **kwargs: of TFDS; a `download_config` with `beam_runner` or `beam_options` reads and
+              writes with Apache Beam.
+
         Raises:
             DatasetSourceError: there is no manifest, or of another dataset; a density was not
                 fetched yet, or is not the one that the manifest pins.
@@ -102,8 +107,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             folds = collections.Counter(entry.fold for entry in entries)
             size = max(folds.values()) * self.builder_config.grid**3 * 8  # two channels
             shards = max(SHARDS_PER_FOLD, math.ceil(size / SHARD_BYTES))
-            config = tfds.download.DownloadConfig(num_shards=min(shards, min(folds.values())))
-            super().download_and_prepare(**{"download_config": config, **kwargs})
+            config = kwargs.pop("download_config", None) or tfds.download.DownloadConfig()
+            config.num_shards = min(shards, min(folds.values()))
+            self._beam = bool(config.beam_options or config.beam_runner)
+            super().download_and_prepare(download_config=config, **kwargs)
             write_table(Path(self.data_path) / TABLE, left_out)
             if left_out:
                 print(
@@ -115,8 +122,24 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         del dl_manager  # what is downloaded has its own command, which can be restarted
         entries, _ = self._find_densities(self._read_manifest())
-        folds = sorted({entry.fold for entry in entries})
-        return {f"fold{fold}": self._generate_examples(fold) for fold in folds}
+        make = functools.partial(
+            make_example, folder=self._folder, size=self.builder_config.grid, specs=self._specs
+        )
+        index = {entry.key: place for place, entry in enumerate(self._read_manifest().entries)}
+        folds: dict[int, list[tuple[int, Entry]]] = {}
+        for entry in entries:
+            folds.setdefault(entry.fold, []).append((index[entry.key], entry))
+        if not self._beam:
+            return {f"fold{fold}": map(make, folds[fold]) for fold in sorted(folds)}
+        import apache_beam as beam  # an extra
+
+        return {
+            f"fold{fold}": beam.Create(folds[fold], reshuffle=True) | beam.Map(make)
+            for fold in sorted(folds)
+        }
+
+    def _generate_examples(self) -> Iterator[Any]:
+        raise NotImplementedError("_split_generators returns the examples")
 
     def _read_manifest(self) -> Manifest:
         dataset = self.builder_config.dataset
@@ -155,31 +178,36 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             )
         return here, left_out
 
-    def _generate_examples(self, fold: int) -> Iterator[tuple[str, dict[str, Any]]]:
-        entries = self._read_manifest().entries
-        for index, entry in enumerate(entries):
-            if entry.fold == fold and (self._folder / entry.key).exists():
-                yield entry.material_id, self._make_example(index, entry)
 
-    def _make_example(self, index: int, entry: Entry) -> dict[str, Any]:
-        path = self._folder / entry.key
-        try:
-            density = read_density(path)
-            entry.check(density)
-            record = make_record(density, self.builder_config.grid)
-        except DensityFormatError as error:
-            raise DatasetSourceError(
-                f"{error}; remove the file and run: python -m tfds_builders.{self.name}.download "
-                f"{self._folder}"
-            ) from error
-        return record | {
-            "code": "VASP",
-            "functional": RUN_TYPES[entry.run_type],
-            "material_id": entry.material_id,
-            "fold": entry.fold,
-            "index": index,
-            "targets": {spec.name: _label(spec, entry.labels) for spec in self._specs},
-        }
+def make_example(
+    numbered: tuple[int, Entry], *, folder: Path, size: int, specs: Sequence[TargetSpec]
+) -> tuple[str, dict[str, Any]]:
+    """Key and record of an entry, numbered by its place in the manifest.
+
+    Args:
+        size: voxels along each axis of the stored density.
+
+    Raises:
+        DatasetSourceError: its density is damaged, or not that of its task.
+    """
+    index, entry = numbered
+    try:
+        density = read_density(folder / entry.key)
+        entry.check(density)
+        record = make_record(density, size)
+    except DensityFormatError as error:
+        raise DatasetSourceError(
+            f"{error}; remove the file and run: python -m tfds_builders.materials_project.download "
+            f"{folder}"
+        ) from error
+    return entry.material_id, record | {
+        "code": "VASP",
+        "functional": RUN_TYPES[entry.run_type],
+        "material_id": entry.material_id,
+        "fold": entry.fold,
+        "index": index,
+        "targets": {spec.name: _label(spec, entry.labels) for spec in specs},
+    }
 
 
 def _label(spec: TargetSpec, labels: dict[str, float]) -> Any:
