@@ -2,7 +2,7 @@
 
 Reproduces: nothing; the model and the training of configs/elastic.py on any data. What the folder
 must hold, and how its targets are read: tfds_builders/density_folder/README.md.
-Cost: 840 densities of 24^3 to 60^3 take two CPU cores about as long as configs/elastic.py does.
+Cost: 10 epochs on 200 real densities took 2 min 25 s on two busy CPU cores.
 Command: python -m densityjax.main --config=configs/folder.py --config.data.source=/my/folder \\
     --workdir=runs/mine
 """
