@@ -270,7 +270,7 @@ def test_damaged_shipped_archive_is_refused_before_building(tmp_path, monkeypatc
     ("name", "message"),
     [
         ("elastic_densites/grid24", "unknown dataset 'elastic_densites': did you mean elastic"),
-        ("qm9/grid24", "unknown dataset 'qm9'; known: density_folder, elastic_densities"),
+        ("qm9/grid24", "unknown dataset 'qm9'; known: density_folder, elastic_densities, lemat"),
         ("elastic_densities/grid33", "has no config 'grid33': did you mean grid32"),
         ("elastic_densities", "has no config ''; known: grid32, grid24, grid48"),
     ],
