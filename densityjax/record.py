@@ -33,14 +33,15 @@ def make_record(density: Density, size: int) -> dict[str, Any]:
     stored = stored.astype(np.float32)  # [G, G, G, C] e/Å^3, μB/Å^3
     lattice = density.lattice.astype(np.float32)  # [3, 3] Å
     charge = stored[..., 0]  # [G, G, G] e/Å^3
-    electrons = charge.mean(dtype=np.float64) * abs(np.linalg.det(lattice.astype(np.float64)))
-    check_electrons(density.source, electrons, density.num_electrons, ELECTRON_TOLERANCE)
+    num_electrons = density.num_electrons  # a sum over the whole grid: once
+    integral = charge.mean(dtype=np.float64) * abs(np.linalg.det(lattice.astype(np.float64)))
+    check_electrons(density.source, integral, num_electrons, ELECTRON_TOLERANCE)
     return {
         "density": stored,
         "lattice": lattice,
         "species": density.species.astype(np.int32),
         "positions": density.positions.astype(np.float32),
-        "num_electrons": np.float32(density.num_electrons),
+        "num_electrons": np.float32(num_electrons),
         "native_grid": np.array(density.values.shape, np.int32),
         "negative_fraction": np.float32(grid.negative_fraction(charge)),
         "formula": density.formula,

@@ -50,7 +50,10 @@ def main() -> int:
         help="density_folder: processes that read densities (default: one per core)",
     )  # fmt: skip
     parser.add_argument(
-        "--beam", nargs="+", metavar="OPTION", default=(),
+        "--beam",
+        nargs="+",
+        metavar="OPTION",
+        default=(),
         help="density_folder: build with Apache Beam, options of its pipeline without the leading "
         "--, such as runner=DirectRunner direct_num_workers=2; see docs/ingest.md",
     )

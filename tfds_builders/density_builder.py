@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from densityjax.targets import TargetSpec
+
+MIN_SHARDS_PER_FOLD = 4  # readers in parallel
+SHARD_BYTES = 256 * 2**20
 
 
 class DatasetSourceError(ValueError):
@@ -78,6 +81,17 @@ def exclusive(builder: tfds.core.DatasetBuilder) -> Iterator[bool]:
         for stale in folder.glob(f"incomplete.*_{builder.version}"):
             shutil.rmtree(stale)
         yield True
+
+
+def num_shards(counts: Collection[int], record_bytes: int) -> int:
+    """Shards of each fold: of about 256 MiB, at least four, none empty.
+
+    Args:
+        counts: materials of each fold.
+        record_bytes: size of the largest density.
+    """
+    wanted = -(-max(counts) * record_bytes // SHARD_BYTES)
+    return min(max(wanted, MIN_SHARDS_PER_FOLD), min(counts))
 
 
 def missing_label(spec: TargetSpec) -> Any:

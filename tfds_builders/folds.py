@@ -10,4 +10,9 @@ def fold_of(chemical_system: str) -> int:
 
     All polymorphs and compositions of a system share a fold.
     """
-    return int.from_bytes(hashlib.sha256(chemical_system.encode()).digest()[:8]) % NUM_FOLDS
+    return hash_of(chemical_system) % NUM_FOLDS
+
+
+def hash_of(text: str) -> int:
+    """A number that is the same in every process and version, unlike `hash`."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])

@@ -1,10 +1,11 @@
-"""The table of what did not get into a dataset, and why."""
+"""What did not get into a dataset, and why."""
 
-import csv
 import dataclasses
-from collections.abc import Iterable
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from tfds_builders.table import write_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +24,12 @@ class LeftOut:
     reason: str
 
 
-def write_table(path: str | Path, rows: Iterable[Any], kind: type = LeftOut) -> None:
-    """Writes instances of a dataclass as CSV, whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.part")
-    with open(partial, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [field.name for field in dataclasses.fields(kind)])
-        table.writeheader()
-        table.writerows(dataclasses.asdict(row) for row in rows)
-    partial.replace(path)
+def report_left_out(path: Path, rows: Sequence[LeftOut], of: str) -> None:
+    """Writes the table and, if anything was left out, says how many.
+
+    Args:
+        of: '11 rows were', between the number and 'left out'.
+    """
+    write_table(path, rows, LeftOut)
+    if rows:
+        print(f"{len(rows)} of {of} left out; see {path}", file=sys.stderr)

@@ -18,6 +18,7 @@ from tfds_builders.density_builder import (
     DatasetSourceError,
     GridConfig,
     exclusive,
+    num_shards,
     record_features,
 )
 from tfds_builders.density_folder import problems as problem_table
@@ -26,8 +27,6 @@ from tfds_builders.density_folder.folds import assign_folds
 from tfds_builders.density_folder.inventory import Inventory, Row, take_inventory
 from tfds_builders.density_folder.problems import Problem
 
-MIN_SHARDS_PER_FOLD = 4  # readers in parallel
-SHARD_BYTES = 256 * 2**20
 _CONFIG = re.compile(r"grid(\d+)(?:-([0-9a-f]{12}))?")
 
 
@@ -270,17 +269,6 @@ def select(
             continue
         kept.append((row, outcome))
     return kept, wrong
-
-
-def num_shards(counts: Sequence[int], record_bytes: int) -> int:
-    """Shards of each fold: of about 256 MiB, at least four, none empty.
-
-    Args:
-        counts: materials of each fold.
-        record_bytes: size of the largest density.
-    """
-    wanted = -(-max(counts) * record_bytes // SHARD_BYTES)
-    return min(max(wanted, MIN_SHARDS_PER_FOLD), min(counts))
 
 
 def describe(inventory: Inventory) -> str:

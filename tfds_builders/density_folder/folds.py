@@ -1,12 +1,10 @@
 """Which fold a material belongs to: a function of the folder's content alone."""
 
 import collections
-import hashlib
 from collections.abc import Sequence
 
 from tfds_builders.density_builder import DatasetSourceError
-
-NUM_FOLDS = 5
+from tfds_builders.folds import NUM_FOLDS, hash_of
 
 
 def assign_folds(
@@ -26,12 +24,12 @@ def assign_folds(
     if split == "fold":
         return list(given)
     if split == "id":
-        folds = [_hash(name) % NUM_FOLDS for name in ids]
+        folds = [hash_of(name) % NUM_FOLDS for name in ids]
     else:
         sizes = [0] * NUM_FOLDS
         fold_of: dict[str, int] = {}
         counts = collections.Counter(systems)
-        for system in sorted(counts, key=lambda name: (-counts[name], _hash(name))):
+        for system in sorted(counts, key=lambda name: (-counts[name], hash_of(name))):
             fold_of[system] = sizes.index(min(sizes))
             sizes[fold_of[system]] += counts[system]
         folds = [fold_of[system] for system in systems]
@@ -46,7 +44,3 @@ def assign_folds(
             f"materials, give a column 'fold' in labels.csv, or try --config.data.split={other}"
         )
     return folds
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -210,8 +210,7 @@ def _keys(folder: Path, path: Path) -> Iterator[str]:
     yield _plain(path.name)
     stem = path.name.partition(".")[0]
     yield stem
-    kinds = r"(chgcar|chg|aeccar\d?|parchg)"
-    yield re.sub(rf"(?i)^{kinds}[_-]|[_-]{kinds}$", "", stem)
+    yield re.sub(rf"(?i)^{_KIND}[_-]|[_-]{_KIND}$", "", stem)
     if len(relative.parts) > 1:
         yield relative.parts[-2]
 

@@ -211,8 +211,10 @@ def find_spec(column: str, texts: Sequence[str], fields: Mapping[str, Any]) -> T
         kind = known.kind
     if kind is None:
         kind = "regression" if 2 * len(numbers) > len(present) and not binary else "classification"
-        if kind == "classification" and not binary and (
-            len(different) > MAX_CLASSES or 2 * len(different) > len(present)
+        if (
+            kind == "classification"
+            and not binary
+            and (len(different) > MAX_CLASSES or 2 * len(different) > len(present))
         ):
             return (
                 f"it has {len(different)} different texts in {len(present)} rows: give its classes "

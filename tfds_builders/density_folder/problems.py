@@ -1,10 +1,11 @@
 """What is wrong with a folder: listed in a table, counted, never dropped silently."""
 
 import collections
-import csv
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from tfds_builders.table import write_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,19 +33,10 @@ class Problem:
     value: str = ""
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(Problem))
-
-
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
-    """Writes the table, in order of kind and line, or only its header without problems."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        ordered = sorted(problems, key=lambda problem: (problem.kind, problem.row or 0))
-        table.writerows(dataclasses.asdict(problem) for problem in ordered)
-    partial.replace(path)
+    """Writes the table, in order of kind and line."""
+    ordered = sorted(problems, key=lambda problem: (problem.kind, problem.row or 0))
+    write_table(path, ordered, Problem)
 
 
 def count(problems: Sequence[Problem]) -> dict[str, int]:

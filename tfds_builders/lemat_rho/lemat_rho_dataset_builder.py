@@ -2,8 +2,6 @@
 
 import collections
 import hashlib
-import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,10 +18,11 @@ from tfds_builders.density_builder import (
     GridConfig,
     exclusive,
     missing_label,
+    num_shards,
     record_features,
 )
 from tfds_builders.folds import fold_of
-from tfds_builders.left_out import LeftOut, write_table
+from tfds_builders.left_out import LeftOut, report_left_out
 
 FUNCTIONAL = "r2SCAN"
 ID, DENSITY, SHAPE = "immutable_id", "charge_density", "charge_density_grid_shape"
@@ -35,8 +34,6 @@ LABELS = {
     "magnetic_moment": "total_magnetization",
 }
 TARGET_NAMES = ("volume", "density", *LABELS)
-SHARD_BYTES = 2**28  # of densities, at most
-SHARDS_PER_FOLD = 4  # at least, where there are as many records
 TABLE = "lemat_rho_left_out.csv"
 _ROWS = 4  # held at once
 _GRAMS = 1.66053906660  # g/cm^3 of 1 u/Å^3
@@ -89,27 +86,21 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 raise DatasetSourceError(f"{self._folder}: no row has a density ({DENSITY})")
             self.info.metadata["archive_sha256"] = digest.hexdigest()
             self.info.metadata["num_left_out"] = len(left_out)
-            folds = collections.Counter(places.values())
-            size = max(folds.values()) * self.builder_config.grid**3 * 4
-            shards = max(SHARDS_PER_FOLD, math.ceil(size / SHARD_BYTES))
-            config = tfds.download.DownloadConfig(num_shards=min(shards, min(folds.values())))
-            super().download_and_prepare(**{"download_config": config, **kwargs})
-            write_table(Path(self.data_path) / TABLE, left_out)
-            if left_out:
-                print(
-                    f"{len(left_out)} of {len(left_out) + len(places)} rows were left out; see "
-                    f"{Path(self.data_path) / TABLE}",
-                    file=sys.stderr,
-                )
+            self._places = places
+            config = kwargs.pop("download_config", None) or tfds.download.DownloadConfig()
+            counts = collections.Counter(places.values())
+            config.num_shards = num_shards(counts.values(), self.builder_config.grid**3 * 4)
+            super().download_and_prepare(download_config=config, **kwargs)
+            number = len(left_out) + len(places)
+            report_left_out(Path(self.data_path) / TABLE, left_out, f"{number} rows were")
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         del dl_manager  # nothing is downloaded
-        places, _ = self._find_rows()
         return {
             f"fold{fold}": self._generate_examples(
-                {index for index, found in places.items() if found == fold}, fold
+                {index for index, found in self._places.items() if found == fold}, fold
             )
-            for fold in sorted(set(places.values()))
+            for fold in sorted(set(self._places.values()))
         }
 
     def _shards(self) -> list[Path]:

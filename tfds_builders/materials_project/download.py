@@ -23,7 +23,6 @@ from tqdm import tqdm
 
 from densityjax.density_io import DensityFormatError, read_density_bytes
 from tfds_builders.density_builder import DatasetSourceError
-from tfds_builders.left_out import write_table
 from tfds_builders.materials_project.bucket import (
     ATTEMPTS,
     Bucket,
@@ -32,6 +31,7 @@ from tfds_builders.materials_project.bucket import (
     TemporaryError,
 )
 from tfds_builders.materials_project.manifest import Entry, read_manifest
+from tfds_builders.table import write_table
 
 TABLE = "downloads.csv"
 HERE = ("fetched", "kept")

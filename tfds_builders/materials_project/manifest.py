@@ -26,8 +26,9 @@ from pymatgen.core import Structure
 from densityjax.density_io import Density, DensityFormatError
 from tfds_builders.density_builder import DatasetSourceError
 from tfds_builders.folds import fold_of
-from tfds_builders.left_out import LeftOut, write_table
+from tfds_builders.left_out import LeftOut
 from tfds_builders.materials_project.bucket import Bucket, BucketError
+from tfds_builders.table import write_table
 
 FORMAT = 1
 FILE, TABLE = "manifest.jsonl", "left_out.csv"
@@ -651,7 +652,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             client, bucket, args.dataset, args.run_type, args.material_ids, args.threads
         )
         manifest = write_manifest(manifest, args.out)
-        write_table(Path(args.out) / TABLE, left_out)
+        write_table(Path(args.out) / TABLE, left_out, LeftOut)
     except (DatasetSourceError, BucketError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

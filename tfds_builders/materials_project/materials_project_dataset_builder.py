@@ -4,8 +4,6 @@ import collections
 import dataclasses
 import functools
 import hashlib
-import math
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,9 +19,10 @@ from tfds_builders.density_builder import (
     GridConfig,
     exclusive,
     missing_label,
+    num_shards,
     record_features,
 )
-from tfds_builders.left_out import LeftOut, write_table
+from tfds_builders.left_out import LeftOut, report_left_out
 from tfds_builders.materials_project.download import GONE, read_results
 from tfds_builders.materials_project.manifest import (
     DATASETS,
@@ -33,8 +32,6 @@ from tfds_builders.materials_project.manifest import (
     read_manifest,
 )
 
-SHARD_BYTES = 2**28  # of densities, at most
-SHARDS_PER_FOLD = 4  # at least, where there are as many records
 TABLE = "materials_project_left_out.csv"
 
 
@@ -104,31 +101,26 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             self.info.metadata["archive_sha256"] = digest
             self.info.metadata.update({k: v for k, v in manifest.header.items() if k != "rules"})
             self.info.metadata["num_left_out"] = len(left_out)
-            folds = collections.Counter(entry.fold for entry in entries)
-            size = max(folds.values()) * self.builder_config.grid**3 * 8  # two channels
-            shards = max(SHARDS_PER_FOLD, math.ceil(size / SHARD_BYTES))
+            kept = {entry.key for entry in entries}
+            # Numbered by their place in the manifest.
+            self._numbered = [n for n in enumerate(manifest.entries) if n[1].key in kept]
             config = kwargs.pop("download_config", None) or tfds.download.DownloadConfig()
-            config.num_shards = min(shards, min(folds.values()))
+            counts = collections.Counter(entry.fold for entry in entries)
+            two_channels = self.builder_config.grid**3 * 8
+            config.num_shards = num_shards(counts.values(), two_channels)
             self._beam = bool(config.beam_options or config.beam_runner)
             super().download_and_prepare(download_config=config, **kwargs)
-            write_table(Path(self.data_path) / TABLE, left_out)
-            if left_out:
-                print(
-                    f"{len(left_out)} of {len(manifest.entries)} entries have no density and were "
-                    f"left out; see {Path(self.data_path) / TABLE}",
-                    file=sys.stderr,
-                )
+            of = f"{len(manifest.entries)} entries have no density and were"
+            report_left_out(Path(self.data_path) / TABLE, left_out, of)
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         del dl_manager  # what is downloaded has its own command, which can be restarted
-        entries, _ = self._find_densities(self._read_manifest())
         make = functools.partial(
             make_example, folder=self._folder, size=self.builder_config.grid, specs=self._specs
         )
-        index = {entry.key: place for place, entry in enumerate(self._read_manifest().entries)}
         folds: dict[int, list[tuple[int, Entry]]] = {}
-        for entry in entries:
-            folds.setdefault(entry.fold, []).append((index[entry.key], entry))
+        for index, entry in self._numbered:
+            folds.setdefault(entry.fold, []).append((index, entry))
         if not self._beam:
             return {f"fold{fold}": map(make, folds[fold]) for fold in sorted(folds)}
         import apache_beam as beam  # an extra
