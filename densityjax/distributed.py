@@ -192,7 +192,7 @@ class Watchdog:
         Args:
             seconds: longest time between two beats, 0 for none; the first may take an hour.
         """
-        self._seconds, self._step, self._beaten = seconds, -1, False
+        self._seconds, self._step, self._beaten = seconds, -1.0, False
         self._time, self._closed = time.monotonic(), threading.Event()
         if seconds > 0:
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -203,6 +203,10 @@ class Watchdog:
             self._beaten = self._beaten or self._step >= 0
             self._step = step
         self._time = time.monotonic()
+
+    def has_read(self) -> None:
+        """Says that the batch after that of the last beat is there, and is now computed with."""
+        self._step = int(self._step) + 0.5
 
     def close(self) -> None:
         """Ends watching."""
@@ -225,19 +229,20 @@ def _behind(steps: Mapping[str, str], seconds: float) -> str:
     """What the watchdog says.
 
     Args:
-        steps: {'.../000001': '12 host'} of the processes.
+        steps: {'.../000001': '12 host'} of the processes; 12.5 has read its batch 13.
     """
     found = {int(key.rpartition("/")[2]): value.split(" ", 1) for key, value in steps.items()}
-    lowest = min(int(step) for step, _ in found.values())
+    lowest = min(float(step) for step, _ in found.values())
     late = [
         f"process {number} on {host}"
         for number, (step, host) in sorted(found.items())
-        if int(step) == lowest
+        if float(step) == lowest
     ]
     if len(late) == len(found):
-        which = f"all {len(found)} processes are after batch {lowest}"
+        which = f"all {len(found)} processes are after batch {int(lowest)}"
     else:
-        which = f"{', '.join(late)} stuck after batch {lowest}, which the others have passed"
+        doing = "computing" if lowest % 1 else "reading"
+        which = f"{', '.join(late)} stuck after batch {int(lowest)}, {doing} the next"
     return (
         f"no step for {seconds:.0f} s (config.train.watchdog_seconds): {which}; start again to "
         "resume from the last checkpoint"

@@ -34,6 +34,9 @@ class Never:
         """Whether to save after batch `step` and end; every process gets the same answer."""
         return False
 
+    def has_read(self) -> None:
+        """To be told that the next batch is there."""
+
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
         """While it lasts, `reached` and `requested` tell, and no exception comes by itself."""
@@ -94,6 +97,11 @@ class SyncPoint(Never):
         if self._watchdog is not None:
             self._watchdog.beat(step)
         return distributed.preemption_reached(step)
+
+    def has_read(self) -> None:
+        """See `Never`."""
+        if self._watchdog is not None:
+            self._watchdog.has_read()
 
     def requested(self) -> bool:
         """See `Never`; one process cannot leave off alone."""

@@ -462,7 +462,9 @@ def train(
                     raise preemption.Preempted
                 if stop or step == num_steps:
                     break
-                state, metrics = run.train_step(state, next(batches))
+                batch = next(batches)
+                watch.has_read()
+                state, metrics = run.train_step(state, batch)
                 position["step"] = step = step + 1
                 window.add(step, metrics)
                 if step == first:
