@@ -42,8 +42,8 @@ def read_density(path: str | os.PathLike) -> Density:
 
     Whatever the file holds, the result is a valid density or the error below. Reading takes less
     than four times the memory of the file's arrays, and for compressed files these (and, but for
-    gzip, their plain text). The limits are stated
-    in `density` (grid and atoms) and `formats.compression` (expansion).
+    gzipped text, their plain text). The limits are stated in `density` (grid and atoms) and
+    `formats.compression` (expansion).
 
     Raises:
         DensityFormatError: the file is missing, damaged, beyond a limit or not such a file.
