@@ -172,7 +172,7 @@ def replicate(state: TrainState, devices: Devices = None) -> TrainState:
 def to_global(state: TrainState) -> TrainState:
     """The state as arrays of all processes, as Orbax wants to have what each holds whole.
 
-    A copy, with one process too many to be worth it: there it is the state itself.
+    A copy; of one process alone, which needs none, the state itself.
     """
     if not distributed.several():
         return state
