@@ -1,8 +1,9 @@
 """configs/paper_nonmagnetic.py on a TPU slice of up to 512 chips, in bfloat16. Not run on one.
 
 Reproduces: the paper's setting, see there. Cost: not known; docs/scaling.md has a plan on paper.
-Command, which starts a process on every host (launch/gke_jobset.sh is the same for Kubernetes):
-launch/tpu_pod.sh start POD ZONE configs/tpu_pod.py /mnt/shared/tpu_pod
+Command: launch/tpu_pod.sh start POD ZONE configs/tpu_pod.py /mnt/shared/tpu_pod
+starts this on every host, as launch/gke_jobset.sh does on Kubernetes:
+python -m densityjax.main --config=configs/tpu_pod.py --workdir=/mnt/shared/tpu_pod
 """
 
 from ml_collections import ConfigDict
