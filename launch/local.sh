@@ -32,9 +32,13 @@ done
 # A signal reaches the processes, which save and end with status 75.
 trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' TERM INT
 status=0
-for _ in "${pids[@]}"; do
+for pid in "${pids[@]}"; do
   code=0
-  wait -n "${pids[@]}" || code=$?
+  wait "$pid" || code=$?
+  while (( code > 128 )) && kill -0 "$pid" 2>/dev/null; do  # a signal only ended the waiting
+    code=0
+    wait "$pid" || code=$?
+  done
   (( status == 0 )) && status=$code
 done
 exit "$status"
