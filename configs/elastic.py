@@ -103,6 +103,10 @@ def get_config() -> ConfigDict:
     # Batches in a row whose loss or gradient is not finite, after which the run stops.
     train.max_skipped_steps = 10
     train.log_every_steps = 10
+    # Of several processes: one that is silent for so long is dead, and the others end.
+    train.heartbeat_seconds = 60
+    # Of several processes: all end when no batch was finished for so long. 0: never.
+    train.watchdog_seconds = 1800
     train.num_threads = 2  # that read and decode records ahead of the step
 
     # Read by densityjax.target_grouping alone.

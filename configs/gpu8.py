@@ -1,6 +1,7 @@
-"""configs/paper_nonmagnetic.py on one host with eight GPUs, in bfloat16. Not run here.
+"""configs/paper_nonmagnetic.py on eight GPUs and more, in bfloat16. Not run here.
 
-Command: python -m densityjax.main --config=configs/gpu8.py --workdir=runs/gpu8
+Command, on one host: python -m densityjax.main --config=configs/gpu8.py --workdir=runs/gpu8
+On several: sbatch --nodes=2 launch/slurm.sbatch configs/gpu8.py /shared/runs/gpu8
 """
 
 from ml_collections import ConfigDict

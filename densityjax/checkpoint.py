@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from densityjax import distributed
 from densityjax.train_state import TrainState
 
 log = logging.getLogger("densityjax")
@@ -184,13 +185,16 @@ class Checkpoints:
     def _pass_over(self, manager: ocp.CheckpointManager, step: int, error: Exception) -> None:
         folder = Path(manager.directory) / str(step)
         log.warning("Damaged checkpoint %s is passed over: %s", folder, _last_line(error))
-        if self._read_only or not folder.exists():
+        if self._read_only:
             return
-        place = self._root / "damaged" / f"{folder.parent.name}_{step}"
-        while place.exists():
-            place = place.with_name(place.name + "_again")
-        place.parent.mkdir(exist_ok=True)
-        folder.rename(place)
+        distributed.barrier("read")  # no process reads it while it is moved
+        if distributed.is_writer() and folder.exists():
+            place = self._root / "damaged" / f"{folder.parent.name}_{step}"
+            while place.exists():
+                place = place.with_name(place.name + "_again")
+            place.parent.mkdir(exist_ok=True)
+            folder.rename(place)
+        distributed.barrier("moved")
         manager.reload()
 
 

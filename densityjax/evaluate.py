@@ -5,13 +5,14 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 from scipy.special import log_softmax, softmax
 
 from densityjax.input_pipeline import Records, evaluation_batches, training_labels
 from densityjax.losses import LossConfig
 from densityjax.metrics import Metrics, target_metrics
-from densityjax.parallel import predict_batch
+from densityjax.parallel import gather_rows, predict_batch
 from densityjax.statistics import Statistics
 from densityjax.targets import TargetSpec, from_intensive
 from densityjax.train_state import TrainState
@@ -66,19 +67,26 @@ def predict_records(
 ) -> Predictions | None:  # fmt: skip
     """Runs `parallel.mapped_predict_step` over all records, in order, decoded in threads.
 
+    Each process predicts its share of the records, and all get the predictions of all.
+
     Args:
+        batch_size: over all processes.
         leave_off: asked before each batch; None is returned once it says so.
     """
+    size = max(batch_size // jax.process_count(), 1)
+    rows = share_of_rows(len(records), jax.process_index(), jax.process_count())
     parts = []
-    for batch in evaluation_batches(records, batch_size, num_threads):
+    for batch in evaluation_batches(records, size, num_threads, rows):
         if leave_off():
             return None
-        parts.append(predict_batch(mapped, state, batch, batch_size))
-    embedding = np.concatenate([part[1] for part in parts])
+        parts.append(predict_batch(mapped, state, batch, size))
+    own = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    # The last records stand for those that a share lacks, and are dropped here.
+    outputs, embedding = jax.tree.map(lambda leaf: leaf[: len(records)], gather_rows(own))
     labels, mask = training_labels(records, specs, statistics.label_mean, statistics.label_std)
     values, spread, loss = {}, {}, {}
     for column, spec in enumerate(specs):
-        raw = np.concatenate([part[0][spec.name] for part in parts])  # [n, V, width]
+        raw = outputs[spec.name]  # [n, V, width]
         values[spec.name], spread[spec.name] = physical(
             spec, raw, statistics.label_mean[column], statistics.label_std[column],
             records.num_electrons, records.volume,
@@ -91,6 +99,16 @@ def predict_records(
             error = -np.take_along_axis(scores, label.astype(int)[:, None], axis=1)[:, 0]
         loss[spec.name] = np.where(mask[:, column] > 0, error, np.nan)
     return Predictions(values, spread, loss, embedding)
+
+
+def share_of_rows(num_records: int, host: int, num_hosts: int) -> np.ndarray:
+    """Rows that one of several hosts predicts, as many on each.
+
+    Returns:
+        [ceil(n / H)] int; those of all hosts in turn are 0 to n - 1 and then n - 1 again and again.
+    """
+    share = -(-num_records // num_hosts)
+    return np.minimum(np.arange(host * share, (host + 1) * share), num_records - 1)
 
 
 def selection_loss(

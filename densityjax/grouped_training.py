@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from densityjax import run_log
+from densityjax import distributed, run_log
 from densityjax.groups import DatasetIdentity, Groups, resolve_groups, spell
 from densityjax.input_pipeline import open_from_config, resolve_targets
 from densityjax.metrics import average_r2
@@ -102,6 +102,8 @@ def train_groups(
             log.info("Group %d of %d: %s", place + 1, len(groups), ", ".join(group))
             own = group_config(config, group)
             train_and_evaluate(own, folder, allow_config_change=allow_config_change)
+    if not distributed.is_writer():
+        return None  # process 0 joins the groups
     missing = [folder.name for _, folder in members if "finished" not in read_facts(folder)]
     if missing:
         log.info("%s: %s to be trained by other shards", workdir, ", ".join(missing))

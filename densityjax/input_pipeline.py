@@ -11,6 +11,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from ml_collections import ConfigDict
 
+from densityjax import distributed
 from densityjax.record_index import PartialSource, concatenate, read_index
 from densityjax.targets import TargetSpec, dataset_targets, get_specs, to_intensive
 
@@ -25,6 +26,9 @@ class DatasetError(ValueError):
 def open_dataset(name: str, data_dir: str, build: bool, **options: Any) -> Any:
     """TFDS builder of a prepared dataset, preparing it first if it is missing and `build` is set.
 
+    Of several processes the first prepares it while the others wait; those that do not find it
+    then, on a disk of their own, prepare it, too, one at a time on each machine.
+
     Args:
         name: 'elastic_densities/grid32'.
         data_dir: folder that holds prepared datasets.
@@ -37,6 +41,8 @@ def open_dataset(name: str, data_dir: str, build: bool, **options: Any) -> Any:
     import tfds_builders
     from tfds_builders.density_builder import DatasetSourceError
 
+    if not distributed.is_writer():
+        distributed.barrier("dataset")
     try:
         builder = tfds_builders.load_builder(name, data_dir, **options)
     except DatasetSourceError as error:
@@ -53,6 +59,8 @@ def open_dataset(name: str, data_dir: str, build: bool, **options: Any) -> Any:
         print(f"Building dataset {name} in {data_dir} (once)", file=sys.stderr, flush=True)
     if not builder.is_prepared() or options.get("source"):
         builder.download_and_prepare()  # of a folder it also says what is wrong with it
+    if distributed.is_writer():
+        distributed.barrier("dataset")
     return builder
 
 
@@ -351,16 +359,23 @@ def iterate_batches(source: BatchSource, start_step: int, num_threads: int) -> I
     return _decode_ahead(grain.MapDataset.source(source)[start_step:], num_threads)
 
 
-def evaluation_batches(records: Records, batch_size: int, num_threads: int = 2) -> Iterator[Batch]:
-    """Every record once, in order, decoded ahead of time; the last batch may be smaller."""
+def evaluation_batches(
+    records: Records, batch_size: int, num_threads: int = 2, rows: np.ndarray | None = None
+) -> Iterator[Batch]:
+    """Every record once, in order, decoded ahead of time; the last batch may be smaller.
+
+    Args:
+        rows: [n] the records to take, in their order; None for all.
+    """
+    chosen = np.arange(len(records)) if rows is None else rows
     none = np.zeros((len(records), 0), np.float32)
 
     def batch_from(start: int) -> Batch:
-        rows = np.arange(start, min(start + batch_size, len(records)))
+        rows = chosen[start : start + batch_size]
         batch = make_batch(records, rows, none, none, np.ones(len(rows), bool))
         return {name: batch[name] for name in ("density", "lattice", "num_electrons")}
 
-    starts = grain.MapDataset.range(0, len(records), batch_size)
+    starts = grain.MapDataset.range(0, len(chosen), batch_size)
     return _decode_ahead(starts.map(batch_from), num_threads)
 
 

@@ -30,26 +30,28 @@ def main(argv: list[str]) -> None:
     and to be started again; 128 + the signal's number after a second one, which ends at once.
     """
     # Imported late so that --help and mistakes in flags answer at once.
-    from densityjax import compile_cache
+    from densityjax import compile_cache, distributed
     from densityjax.checkpoint import CheckpointError
     from densityjax.grouped_training import parse_shard, train_groups
     from densityjax.train import RunError
 
     start_logging()
-    compile_cache.enable()
-    try:
-        result = train_groups(
-            flags.FLAGS.config, _WORKDIR.value, parse_shard(_SHARD.value),
-            _ALLOW_CONFIG_CHANGE.value,
-        )  # fmt: skip
-        if result is None:
-            return  # the shard that finishes last joins the groups
-        from densityjax.report import write_report  # its plotting library takes a while to import
+    config = flags.FLAGS.config
+    with distributed.ending_together():
+        # Errors of datasets, targets and reports are ValueErrors; a full disk is an OSError.
+        try:
+            distributed.initialize(config.train.heartbeat_seconds)
+            compile_cache.enable()
+            result = train_groups(
+                config, _WORKDIR.value, parse_shard(_SHARD.value), _ALLOW_CONFIG_CHANGE.value
+            )
+            if result is None or not distributed.is_writer():
+                return  # the shard that finishes last joins the groups
+            from densityjax.report import write_report  # its plotting library takes a while
 
-        print(f"Report: {write_report(_WORKDIR.value)}")
-    # Errors of datasets, targets and reports are ValueErrors; a full disk is an OSError.
-    except (RunError, CheckpointError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+            print(f"Report: {write_report(_WORKDIR.value)}")
+        except (RunError, CheckpointError, ValueError, OSError) as error:
+            sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

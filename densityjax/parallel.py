@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
-from densityjax import compile_cache, steps
+from densityjax import compile_cache, distributed, steps
 from densityjax.ops import onednn
 from densityjax.train_state import TrainState
 
@@ -166,6 +167,35 @@ def replicate(state: TrainState, devices: Devices = None) -> TrainState:
     A state placed otherwise, fresh or restored, would cost a second compilation.
     """
     return jax.device_put(state, _replicated(devices))
+
+
+def to_global(state: TrainState) -> TrainState:
+    """The state as arrays of all processes, as Orbax wants to have what each holds whole.
+
+    A copy; of one process alone, which needs none, the state itself.
+    """
+    if not distributed.several():
+        return state
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()), (steps.AXIS,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    def place(leaf: jax.Array) -> jax.Array:
+        value = np.array(leaf)  # the buffers of the state are donated to the next step
+        return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+    return jax.tree.map(place, state)
+
+
+def to_local(state: TrainState) -> TrainState:
+    """What `to_global` made, or Orbax restored like it, as `replicate` places it."""
+    return replicate(jax.tree.map(np.asarray, state)) if distributed.several() else state
+
+
+def gather_rows(tree: PyTree) -> PyTree:
+    """Host arrays [n, ...] of each process -> [P * n, ...] in every one, in their order."""
+    if not distributed.several():
+        return tree
+    return jax.tree.map(np.asarray, multihost_utils.process_allgather(tree, tiled=True))
 
 
 def _replicated(devices: Devices) -> jax.sharding.NamedSharding:

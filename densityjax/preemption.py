@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-import jax
+from densityjax import distributed
 
 log = logging.getLogger("densityjax")
 
@@ -33,6 +33,9 @@ class Never:
     def reached(self, step: int) -> bool:
         """Whether to save after batch `step` and end; every process gets the same answer."""
         return False
+
+    def has_read(self) -> None:
+        """To be told that the next batch is there."""
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
@@ -79,15 +82,54 @@ class Signals(Never):
             raise Preempted
 
 
+class SyncPoint(Never):
+    """One of several processes: JAX's own service takes SIGTERM and agrees on a step to save at.
+
+    Being asked is what the watchdog takes for progress.
+    """
+
+    def __init__(self, watchdog_seconds: float) -> None:
+        self._seconds = watchdog_seconds
+        self._watchdog: distributed.Watchdog | None = None
+
+    def reached(self, step: int) -> bool:
+        """See `Never`."""
+        if self._watchdog is not None:
+            self._watchdog.beat(step)
+        return distributed.preemption_reached(step)
+
+    def has_read(self) -> None:
+        """See `Never`."""
+        if self._watchdog is not None:
+            self._watchdog.has_read()
+
+    def requested(self) -> bool:
+        """See `Never`; one process cannot leave off alone."""
+        if self._watchdog is not None:
+            self._watchdog.beat()
+        return False
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """See `Never`; the watchdog watches while it lasts."""
+        self._watchdog = distributed.Watchdog(self._seconds)
+        try:
+            yield
+        finally:
+            self._watchdog.close()
+
+
 @contextlib.contextmanager
-def watch() -> Iterator[Never]:
+def watch(watchdog_seconds: float = 0.0) -> Iterator[Never]:
     """Listens for preemption while it lasts and puts the handlers of before back.
 
-    In many processes JAX's own sync point is the only mechanism: it takes SIGTERM itself, and all
-    processes agree on the step to save at. An object with the methods of `Never` around
-    `jax.experimental.multihost_utils.reached_preemption_sync_point(step)` belongs here for them.
+    Args:
+        watchdog_seconds: of several processes, see `distributed.Watchdog`.
     """
-    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
+    if distributed.several():
+        yield SyncPoint(watchdog_seconds)
+        return
+    if threading.current_thread() is not threading.main_thread():
         yield Never()
         return
     signals = Signals()

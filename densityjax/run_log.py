@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import psutil
 
+from densityjax import distributed
+
 _PACKAGES = (
     "densityjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain",
     "tensorflow-datasets",
@@ -23,8 +25,9 @@ _PACKAGES = (
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replaces a JSON file atomically."""
-    _replace(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    """Replaces a JSON file atomically; of several processes, one does."""
+    if distributed.is_writer():
+        _replace(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _replace(path: Path, text: str) -> None:
@@ -56,7 +59,8 @@ class MetricLog:
         """
         self._path, self._directory = workdir / "metrics.jsonl", workdir / "tensorboard"
         self._kept: list[str] = []
-        if self._path.exists():
+        self._writes = distributed.is_writer()
+        if self._writes and self._path.exists():
             lines = self._path.read_text().splitlines()
             self._kept = [
                 line for line in lines if _step_of(line) <= restored_step
@@ -68,6 +72,8 @@ class MetricLog:
 
     def write(self, step: int, epoch: float, split: str, scalars: dict[str, float | None]) -> None:
         """Writes one line; None marks an undefined metric and is left out of TensorBoard."""
+        if not self._writes:
+            return
         if self._board is None:
             # Not before the first step: it takes a second to import where PyTorch is installed.
             self._open_board()

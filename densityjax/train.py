@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import tfds_builders
-from densityjax import parallel, preemption, run_log
+from densityjax import distributed, parallel, preemption, run_log
 from densityjax.applicability import fit_applicability
 from densityjax.baselines import Rows, baseline_metrics
 from densityjax.checkpoint import Checkpoints, differences
@@ -51,7 +51,8 @@ log = logging.getLogger("densityjax")
 # Where a run finds its data and how it reports may change between its parts; its result may not.
 _FREE_KEYS = (
     "data.data_dir", "data.build", "data.source", "data.strict", "data.cache_in_memory",
-    "train.log_every_steps", "train.num_threads", "grouping.",
+    "train.log_every_steps", "train.num_threads", "train.heartbeat_seconds",
+    "train.watchdog_seconds", "grouping.",
 )  # fmt: skip
 # Settings under which a state stays usable, though the result is no longer that of one config:
 # the checkpoint has the same arrays, batches come in the same order, losses stay comparable.
@@ -105,7 +106,7 @@ def train_and_evaluate(
         CheckpointError: one cannot be written, or is of another run.
         Preempted: by SIGTERM or SIGINT, after saving; the same call resumes.
     """
-    with preemption.watch() as watch:
+    with preemption.watch(config.train.watchdog_seconds) as watch:
         return _train_and_evaluate(
             config, Path(workdir), for_prediction, allow_config_change, watch
         )
@@ -131,7 +132,9 @@ def _train_and_evaluate(
     # Claimed only now: a config that does not work must not block its directory.
     run_log.write_json(run.workdir / "config.json", json.loads(config.to_json_best_effort()))
     run_log.write_json(run.workdir / "targets.json", specs_to_json(run.specs))
-    run.statistics.save(run.workdir / "statistics.json")
+    if distributed.is_writer():
+        run.statistics.save(run.workdir / "statistics.json")
+    _check_hosts(run)
     checkpoints = Checkpoints(
         run.workdir, identity=identity(run), may_differ=_may_differ(allow_config_change, "config.")
     )
@@ -155,6 +158,21 @@ def identity(run: Run) -> dict[str, Any]:
     config = run_log.flatten(json.loads(run.config.to_json_best_effort()), "config.")
     dataset = {key: run.facts["dataset"][key] for key in ("name", "fingerprint")}
     return config | run_log.flatten(dataset, "dataset.")
+
+
+def _check_hosts(run: Run) -> None:
+    """Raises if the processes of a run do not share its settings, its data and its directory."""
+    known = {
+        key: value for key, value in identity(run).items()
+        if not key.startswith(_may_differ(False, "config."))
+    }  # fmt: skip
+    distributed.check_equal("config or dataset", json.dumps(known, indent=1, sort_keys=True))
+    distributed.barrier("claimed")
+    if not (run.workdir / "statistics.json").exists():
+        raise RunError(
+            f"{run.workdir} is not the directory that process 0 writes to: --workdir must be on "
+            "storage that all hosts mount"
+        )
 
 
 def _may_differ(allow_config_change: bool, prefix: str = "") -> tuple[str, ...]:
@@ -367,12 +385,12 @@ def train(
             "config.train.checkpoint_every_steps must be at least 0, max_skipped_steps at least 1"
         )
     state = parallel.replicate(state)
-    restored = checkpoints.restore_latest(state)
+    restored = checkpoints.restore_latest(parallel.to_global(state))
     position = {"step": 0, "best_loss": float("inf"), "best_step": 0, "waited": 0}
     position |= {"seconds": 0.0, "evaluation_seconds": 0.0, "compile_seconds": 0.0}
     position |= {"evaluated": True, "window": [], "skipped": 0, "skipped_in_a_row": 0}
     if restored is not None:
-        state, position = restored
+        state, position = parallel.to_local(restored.state), restored.position
         log.info("Resuming %s after step %d", run.workdir, position["step"])
     stop, started = _stops_early(config, position), time.time() - position["seconds"]
     before = read_facts(run.workdir)
@@ -401,7 +419,7 @@ def train(
         }
         position.update(taken | window.position() | changes)
         # A copy: it is written while the loop goes on.
-        checkpoints.save(state, position["step"], dict(position), best)
+        checkpoints.save(parallel.to_global(state), position["step"], dict(position), best)
 
     def evaluate() -> bool:
         """Whether it was not left off; then it is saved."""
@@ -444,7 +462,9 @@ def train(
                     raise preemption.Preempted
                 if stop or step == num_steps:
                     break
-                state, metrics = run.train_step(state, next(batches))
+                batch = next(batches)
+                watch.has_read()
+                state, metrics = run.train_step(state, batch)
                 position["step"] = step = step + 1
                 window.add(step, metrics)
                 if step == first:
@@ -605,7 +625,7 @@ class Progress:
     def __init__(self, num_steps: int, done: int, steps_per_epoch: int):
         self._bar = (
             tqdm(total=num_steps, initial=done, unit="step", dynamic_ncols=True)
-            if sys.stderr.isatty()
+            if sys.stderr.isatty() and distributed.is_writer()
             else None
         )
         self._num_steps, self._done, self._first = num_steps, done, done
@@ -625,8 +645,8 @@ class Progress:
             self._bar.set_postfix({name: f"{value:.3f}" for name, value in self._facts.items()})
 
     def line(self) -> None:
-        """Prints a plain line, without a terminal."""
-        if self._bar is not None:
+        """Prints a plain line, without a terminal; of several processes, one does."""
+        if self._bar is not None or not distributed.is_writer():
             return
         taken = time.time() - self._started
         left = taken / max(self._done - self._first, 1) * (self._num_steps - self._done)
@@ -674,10 +694,10 @@ def evaluate_best(
     Args:
         state: any state of the run, as a template.
     """
-    restored = checkpoints.restore_best(state)
+    restored = checkpoints.restore_best(parallel.to_global(state))
     if restored is None:
         raise RunError(f"{run.workdir} has no checkpoint to evaluate: config.train.epochs is 0?")
-    best, position = restored
+    best, position = parallel.to_local(restored.state), restored.position
     mapped = parallel.mapped_predict_step(run.task, run.config.view.evaluation_views)
     result: dict[str, Any] = {"average": {}, "baselines": {}}
     rows = {role: baseline_rows(records) for role, records in run.splits.items()}
@@ -695,7 +715,8 @@ def evaluate_best(
             "r2_without_identities": average_r2(metrics, run.specs, identities=False),
         }
         result["baselines"][role] = baseline_metrics(rows["train"], rows[role], run.specs)
-        write_predictions(run.workdir / name, predictions, records, run.specs)
+        if distributed.is_writer():
+            write_predictions(run.workdir / name, predictions, records, run.specs)
     result |= {
         "best_step": position["best_step"],
         "best_validation_loss": position["best_loss"],
@@ -711,8 +732,9 @@ def evaluate_best(
         mapped, best, run.splits["train"], run.specs, run.statistics, run.config.train.batch_size,
         run.config.train.num_threads,
     )  # fmt: skip
-    applicability = fit_applicability(run.splits["train"], known.embedding)
-    applicability.save(run.workdir / "applicability.npz")
+    if distributed.is_writer():
+        applicability = fit_applicability(run.splits["train"], known.embedding)
+        applicability.save(run.workdir / "applicability.npz")
     return result
 
 

@@ -14,6 +14,7 @@ ORDER = (
     "__init__",
     "command_line",
     "compile_cache",
+    "distributed",
     "density",
     "formats.compression",
     "formats.text",

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml  # comes with Flax
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 SCRIPTS = sorted(path.name for path in LAUNCH.iterdir() if path.suffix in (".sh", ".sbatch"))
@@ -46,6 +47,28 @@ def test_too_few_arguments(script: str):
     assert "usage:" in result.stderr
 
 
+def test_processes_of_one_machine_find_each_other():
+    lines = dry_run("local.sh", "configs/smoke.py", "runs/x", "3", "--config.seed=1", PORT="4000")
+    assert [re.search(r"JAX_PROCESS_ID=(\d)", line).group(1) for line in lines] == list("012")
+    for line in lines:
+        assert "JAX_COORDINATOR_ADDRESS=127.0.0.1:4000 JAX_NUM_PROCESSES=3" in line
+        assert line.endswith("--config=configs/smoke.py --workdir=runs/x --config.seed=1")
+
+
+def test_status_of_processes_of_one_machine(tmp_path: Path):
+    """The first status that is not 0, and the output of every process under its number."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/bash\necho "$@"; exit $(( JAX_PROCESS_ID == 1 ? 75 : 0 ))\n')
+    python.chmod(0o755)
+    result = subprocess.run(
+        ["bash", LAUNCH / "local.sh", "c.py", tmp_path / "run", "2"], capture_output=True,
+        text=True, timeout=30, env=os.environ | {"PYTHON": str(python)},
+    )  # fmt: skip
+    assert result.returncode == 75
+    lines = sorted(result.stdout.splitlines())
+    assert [line[:5] for line in lines] == ["[0] -", "[1] -"]
+
+
 @pytest.mark.parametrize(("status", "requeued"), [(75, True), (1, False)])
 def test_slurm_requeues_what_was_preempted(tmp_path: Path, status: int, requeued: bool):
     for name, body in {"srun": f"exit {status}", "scontrol": 'echo "scontrol $*"'}.items():
@@ -62,6 +85,38 @@ def test_slurm_requeues_what_was_preempted(tmp_path: Path, status: int, requeued
     assert result.returncode == status
     assert ("scontrol requeue 7" in result.stdout) == requeued
     assert "densityjax.main --config=configs/gpu8.py --workdir=/shared/run" in result.stdout
+
+
+def test_life_of_a_pod():
+    steps = {
+        "create": ["v5p-256"], "install": [], "start": ["configs/tpu_pod.py", "/mnt/run", "--x"],
+        "logs": [], "stop": [], "delete": [],
+    }  # fmt: skip
+    lines = {
+        name: dry_run("tpu_pod.sh", name, "pod", "zone", *rest) for name, rest in steps.items()
+    }
+    for name, found in lines.items():
+        assert all(" pod" in line for line in found if line.startswith("gcloud")), name
+    assert "--accelerator-type=v5p-256" in lines["create"][0]
+    assert "--worker=all" in lines["start"][0]
+    assert "densityjax.main --config=configs/tpu_pod.py --workdir=/mnt/run --x" in lines["start"][0]
+    assert sum("--worker=all" in line for line in lines["install"]) == 2
+
+
+def test_manifest_of_a_cluster():
+    arguments = ["run", "a/b:1", "configs/tpu_pod.py", "/mnt/shared/x", "tpu-v5p-slice", "4x4x8"]
+    (job,) = yaml.safe_load("\n".join(dry_run("gke_jobset.sh", *arguments, "32", "4")))["spec"][
+        "replicatedJobs"
+    ]
+    spec = job["template"]["spec"]
+    assert spec["parallelism"] == spec["completions"] == 32
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["image"] == "a/b:1"
+    assert container["args"] == ["--config=configs/tpu_pod.py", "--workdir=/mnt/shared/x"]
+    assert container["resources"]["limits"] == {"google.com/tpu": 4}
+    assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4x8"
+    assert not re.search(r"\b[A-Z]{4,}\b", yaml.safe_dump(job).replace("SIGTERM", ""))
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")

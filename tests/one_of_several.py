@@ -1,0 +1,50 @@
+"""densityjax.main as tests/test_distributed.py starts it: observed, and with faults after a batch.
+
+FAULT=die:PROCESS:BATCH ends a process without a word, stuck:... keeps it alive without a step,
+error:... raises there. The digests of its state after training go to digests/PROCESS.json of the
+work directory.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import jax
+from absl import app, flags
+
+from densityjax import main, train
+from densityjax.checkpoint import digests
+from densityjax.command_line import parse_flags
+from densityjax.preemption import SyncPoint
+
+_train, _reached = train.train, SyncPoint.reached
+
+
+def _observed(run, *args, **kwargs):
+    state = _train(run, *args, **kwargs)
+    path = run.workdir / "digests" / f"{run.source.host}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(digests(state)))
+    return state
+
+
+def _faulty(point: SyncPoint, step: int) -> bool:
+    answer = _reached(point, step)
+    kind, process, batch = os.environ["FAULT"].split(":")
+    if jax.process_index() == int(process) and step == int(batch):
+        if kind == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "error":
+            raise ValueError("a record cannot be read")
+        time.sleep(300)
+    return answer
+
+
+if __name__ == "__main__":
+    train.train = _observed
+    if os.environ.get("FAULT"):
+        SyncPoint.reached = _faulty
+    flags.mark_flags_as_required(["config", "workdir"])
+    sys.exit(app.run(main.main, flags_parser=parse_flags))
