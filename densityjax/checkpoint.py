@@ -141,36 +141,44 @@ class Checkpoints:
         steps = sorted(manager.all_steps(), reverse=True)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         for step in steps:
-            try:
-                about = manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        position=ocp.args.JsonRestore(), manifest=ocp.args.JsonRestore()
-                    ),
-                )
-                identity, expected = about["manifest"]["identity"], about["manifest"]["digests"]
-            except Exception as error:  # whatever half a file leads to
+            restored, error = self._read(manager, step, abstract)
+            if distributed.any_process(error is not None):
                 self._pass_over(manager, step, error)
-                continue
-            self._check_identity(identity, step)
-            try:
-                state = manager.restore(
-                    step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-                )["state"]
-                found = digests(state)
-                wrong = [name for name in expected if found.get(name) != expected[name]]
-                if wrong or found.keys() != expected.keys():
-                    raise ValueError(f"the digest of {', '.join(wrong) or 'the tree'} is another")
-            except Exception as error:  # as above
-                self._pass_over(manager, step, error)
-                continue
-            return Restored(state, about["position"])
+            else:
+                return restored
         if steps:
             raise CheckpointError(
                 f"no checkpoint in {manager.directory} can be read: use another --workdir, or "
                 "remove this one to start over"
             )
         return None
+
+    def _read(
+        self, manager: ocp.CheckpointManager, step: int, abstract: TrainState
+    ) -> tuple[Restored | None, Exception | None]:
+        """A verified state, or what is wrong with it; raises if it is of another run."""
+        try:
+            about = manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    position=ocp.args.JsonRestore(), manifest=ocp.args.JsonRestore()
+                ),
+            )
+            identity, expected = about["manifest"]["identity"], about["manifest"]["digests"]
+        except Exception as error:  # whatever half a file leads to
+            return None, error
+        self._check_identity(identity, step)
+        try:
+            state = manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            )["state"]
+            found = digests(state)
+            wrong = [name for name in expected if found.get(name) != expected[name]]
+            if wrong or found.keys() != expected.keys():
+                raise ValueError(f"the digest of {', '.join(wrong) or 'the tree'} is another")
+        except Exception as error:  # as above
+            return None, error
+        return Restored(state, about["position"]), None
 
     def _check_identity(self, stored: Mapping[str, Any], step: int) -> None:
         if self._identity is None:
@@ -182,12 +190,14 @@ class Checkpoints:
                 + "\n".join(lines) + "\nuse another --workdir"
             )  # fmt: skip
 
-    def _pass_over(self, manager: ocp.CheckpointManager, step: int, error: Exception) -> None:
+    def _pass_over(
+        self, manager: ocp.CheckpointManager, step: int, error: Exception | None
+    ) -> None:
         folder = Path(manager.directory) / str(step)
-        log.warning("Damaged checkpoint %s is passed over: %s", folder, _last_line(error))
+        reason = _last_line(error) if error is not None else "another process cannot read it"
+        log.warning("Damaged checkpoint %s is passed over: %s", folder, reason)
         if self._read_only:
             return
-        distributed.barrier("read")  # no process reads it while it is moved
         if distributed.is_writer() and folder.exists():
             place = self._root / "damaged" / f"{folder.parent.name}_{step}"
             while place.exists():

@@ -7,6 +7,7 @@ dead, a key-value store tells what ended it, and its preemption service agrees o
 import collections
 import contextlib
 import importlib.util
+import json
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax._src import distributed as jax_distributed  # the client has no public name
 from jax.experimental import multihost_utils
 
@@ -99,7 +101,11 @@ def initialize(heartbeat_seconds: int, environ: Mapping[str, str] = os.environ) 
     _heartbeat_seconds = heartbeat_seconds
     jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=heartbeat_seconds)
     threading.Thread(target=_end_with_the_others, name="others", daemon=True).start()
-    log.info("%s of %d", _who(), jax.process_count())
+    address = jax_distributed.global_state.coordinator_address
+    log.info(
+        "%s of %d; process 0, which JAX calls the leader, at %s", _who(), jax.process_count(),
+        address,
+    )  # fmt: skip
 
 
 def several() -> bool:
@@ -135,13 +141,21 @@ def check_equal(name: str, value: str) -> None:
         )
 
 
-def preemption_reached(step: int) -> bool:
-    """Whether to save after batch `step` and end: the same answer in every process.
+def any_process(flag: bool) -> bool:
+    """Whether it is so in any process; every one has to ask."""
+    if not several():
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
-    Once any process gets SIGTERM, JAX's preemption service agrees on a step that none has passed.
-    To be asked after every batch, in every process.
+
+def preemption_reached() -> bool:
+    """Whether to save and end now: True at the same call in every process, and only at that one.
+
+    Once any process gets SIGTERM, JAX's preemption service agrees on a call that none has made
+    yet. To be asked after every batch, in every process.
     """
-    return multihost_utils.reached_preemption_sync_point(step)
+    _calls["preemption"] += 1
+    return multihost_utils.reached_preemption_sync_point(_calls["preemption"])
 
 
 @contextlib.contextmanager
@@ -149,10 +163,11 @@ def ending_together() -> Iterator[None]:
     """Where this process ends by an error, the others are told why and end, too.
 
     A process that merely left would wait in JAX's shutdown for others, which wait for its share of
-    a sum over devices.
+    a sum over devices. One that has finished waits for those that still write.
     """
     try:
         yield
+        barrier("finished")
     except BaseException as error:
         if not several() or (isinstance(error, SystemExit) and _expected(error)):
             raise
@@ -161,9 +176,10 @@ def ending_together() -> Iterator[None]:
         else:
             traceback.print_exc()
         if _of_jax(error):
-            # A broken connection, most often: which process has gone the heartbeat knows, and the
-            # service then ends this one with its number.
-            log.warning("Waiting for word of a dead process, for %d s", _heartbeat_seconds + 5)
+            log.warning(
+                "Most likely a process has gone and the above follows from it; which one JAX says "
+                "within %d s", _heartbeat_seconds + 5,
+            )  # fmt: skip
             time.sleep(_heartbeat_seconds + 5)
         _end(f"{_who()} ended with an error: {str(error).strip() or type(error).__name__}")
 
@@ -181,7 +197,7 @@ def _expected(error: SystemExit) -> bool:
 
 
 class Watchdog:
-    """Ends all processes, with a word on which one is behind, when steps stop coming.
+    """Ends all processes, with a word on which one is behind, when batches stop coming.
 
     A stuck process still sends heartbeats; the others wait for its share of a sum without end.
     """
@@ -192,21 +208,19 @@ class Watchdog:
         Args:
             seconds: longest time between two beats, 0 for none; the first may take an hour.
         """
-        self._seconds, self._step, self._beaten = seconds, -1.0, False
+        self._seconds, self._beats, self._reading, self._place = seconds, 0, True, "the start"
         self._time, self._closed = time.monotonic(), threading.Event()
         if seconds > 0:
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
-    def beat(self, step: int | None = None) -> None:
-        """Says that this process is getting on, and with which step."""
-        if step is not None:
-            self._beaten = self._beaten or self._step >= 0
-            self._step = step
+    def beat(self, place: str) -> None:
+        """Says that this process is getting on, and how far it is; all processes say the same."""
+        self._beats, self._reading, self._place = self._beats + 1, True, place
         self._time = time.monotonic()
 
     def has_read(self) -> None:
         """Says that the batch after that of the last beat is there, and is now computed with."""
-        self._step = int(self._step) + 0.5
+        self._reading = False
 
     def close(self) -> None:
         """Ends watching."""
@@ -215,36 +229,43 @@ class Watchdog:
     def _watch(self) -> None:
         published = None
         while not self._closed.wait(min(1.0, self._seconds / 4)):
-            if published != self._step:
-                published = self._step
+            value = json.dumps(
+                [self._beats, self._reading, self._place, socket.gethostname()]
+            )
+            if published != value:
+                published = value
                 key = f"{_STEP}{jax.process_index():06}"
-                value = f"{published} {socket.gethostname()}"
                 _client().key_value_set(key, value, allow_overwrite=True)
-            limit = self._seconds if self._beaten else max(self._seconds, _FIRST_STEP_SECONDS)
+            limit = self._seconds if self._beats > 1 else max(self._seconds, _FIRST_STEP_SECONDS)
             if time.monotonic() - self._time > limit:
-                _end(_behind(dict(_client().key_value_dir_get(_STEP)), limit))
+                places = dict(_client().key_value_dir_get(_STEP))
+                _end(_behind(places, jax.process_count(), limit))
 
 
-def _behind(steps: Mapping[str, str], seconds: float) -> str:
+def _behind(places: Mapping[str, str], num_processes: int, seconds: float) -> str:
     """What the watchdog says.
 
     Args:
-        steps: {'.../000001': '12 host'} of the processes; 12.5 has read its batch 13.
+        places: {'.../000001': '[12, true, "batch 11", "host"]'} of the processes: beats, whether
+          the next batch is still to be read, the last beat's place. One that has none is missing.
     """
-    found = {int(key.rpartition("/")[2]): value.split(" ", 1) for key, value in steps.items()}
-    lowest = min(float(step) for step, _ in found.values())
-    late = [
-        f"process {number} on {host}"
-        for number, (step, host) in sorted(found.items())
-        if float(step) == lowest
-    ]
+    found = {number: [0, True, "nothing", "its host"] for number in range(num_processes)}
+    found |= {int(key.rpartition("/")[2]): json.loads(value) for key, value in places.items()}
+
+    def progress(number: int) -> tuple[int, bool]:
+        beats, reading, _, _ = found[number]
+        return beats, not reading
+
+    lowest = min(map(progress, found))
+    late = [number for number in sorted(found) if progress(number) == lowest]
+    _, reading, place, _ = found[late[0]]
     if len(late) == len(found):
-        which = f"all {len(found)} processes are after batch {int(lowest)}"
+        which = f"all {len(found)} processes are after {place}"
     else:
-        doing = "computing" if lowest % 1 else "reading"
-        which = f"{', '.join(late)} stuck after batch {int(lowest)}, {doing} the next"
+        names = ", ".join(f"process {number} on {found[number][3]}" for number in late)
+        which = f"{names} stuck after {place}, {'reading' if reading else 'computing'} the next"
     return (
-        f"no step for {seconds:.0f} s (config.train.watchdog_seconds): {which}; start again to "
+        f"no batch for {seconds:.0f} s (config.train.watchdog_seconds): {which}; start again to "
         "resume from the last checkpoint"
     )
 

@@ -83,31 +83,30 @@ class Signals(Never):
 
 
 class SyncPoint(Never):
-    """One of several processes: JAX's own service takes SIGTERM and agrees on a step to save at.
+    """One of several processes: JAX's own service takes SIGTERM, and all end after the same batch.
 
     Being asked is what the watchdog takes for progress.
     """
 
     def __init__(self, watchdog_seconds: float) -> None:
-        self._seconds = watchdog_seconds
+        self._seconds, self._ending = watchdog_seconds, False
+        self._step, self._evaluated = 0, 0
         self._watchdog: distributed.Watchdog | None = None
 
     def reached(self, step: int) -> bool:
         """See `Never`."""
-        if self._watchdog is not None:
-            self._watchdog.beat(step)
-        return distributed.preemption_reached(step)
+        self._step, self._evaluated = step, 0
+        return self._ask(f"batch {step}")
+
+    def requested(self) -> bool:
+        """See `Never`; all processes leave off at the same batch."""
+        self._evaluated += 1
+        return self._ask(f"batch {self._step} and {self._evaluated - 1} of an evaluation")
 
     def has_read(self) -> None:
         """See `Never`."""
         if self._watchdog is not None:
             self._watchdog.has_read()
-
-    def requested(self) -> bool:
-        """See `Never`; one process cannot leave off alone."""
-        if self._watchdog is not None:
-            self._watchdog.beat()
-        return False
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
@@ -117,6 +116,12 @@ class SyncPoint(Never):
             yield
         finally:
             self._watchdog.close()
+
+    def _ask(self, place: str) -> bool:
+        if self._watchdog is not None:
+            self._watchdog.beat(place)
+        self._ending = self._ending or distributed.preemption_reached()
+        return self._ending
 
 
 @contextlib.contextmanager

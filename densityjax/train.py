@@ -141,7 +141,7 @@ def _train_and_evaluate(
     try:
         state = train(run, state, checkpoints, watch)
         ready = time.time()
-        result = evaluate_best(run, state, checkpoints, for_prediction)
+        result = evaluate_best(run, state, checkpoints, for_prediction, watch)
     finally:
         checkpoints.close()
     if "finished" not in run.facts:
@@ -684,8 +684,9 @@ def _log_validation(
 
 
 def evaluate_best(
-    run: Run, state: TrainState, checkpoints: Checkpoints, for_prediction: bool = True
-) -> dict[str, Any]:
+    run: Run, state: TrainState, checkpoints: Checkpoints, for_prediction: bool = True,
+    watch: preemption.Never | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Evaluates the best state on the validation and test folds, beside the baselines.
 
     Writes metrics.json, predictions.csv (test), predictions_validation.csv, and, for
@@ -693,21 +694,34 @@ def evaluate_best(
 
     Args:
         state: any state of the run, as a template.
+        watch: asked before each batch whether to leave off.
+
+    Raises:
+        Preempted: it was left off; a rerun evaluates again.
     """
+    watch = watch or preemption.Never()
     restored = checkpoints.restore_best(parallel.to_global(state))
     if restored is None:
         raise RunError(f"{run.workdir} has no checkpoint to evaluate: config.train.epochs is 0?")
     best, position = parallel.to_local(restored.state), restored.position
     mapped = parallel.mapped_predict_step(run.task, run.config.view.evaluation_views)
+
+    def predict(records: Records) -> Predictions:
+        with watch.saving():
+            predictions = predict_records(
+                mapped, best, records, run.specs, run.statistics, run.config.train.batch_size,
+                run.config.train.num_threads, leave_off=watch.requested,
+            )  # fmt: skip
+        if predictions is None:
+            raise preemption.Preempted
+        return predictions
+
     result: dict[str, Any] = {"average": {}, "baselines": {}}
     rows = {role: baseline_rows(records) for role, records in run.splits.items()}
     for role, name in (("validation", "predictions_validation.csv"), ("test", "predictions.csv")):
         records = run.splits[role]
         log.info("Evaluating %d %s materials", len(records), role)
-        predictions = predict_records(
-            mapped, best, records, run.specs, run.statistics, run.config.train.batch_size,
-            run.config.train.num_threads,
-        )  # fmt: skip
+        predictions = predict(records)
         metrics: dict[str, Metrics] = split_metrics(predictions, records, run.specs)
         result[role] = metrics
         result["average"][role] = {
@@ -728,10 +742,7 @@ def evaluate_best(
     if not for_prediction:
         return result
     log.info("Summarising what the model was trained on")
-    known = predict_records(
-        mapped, best, run.splits["train"], run.specs, run.statistics, run.config.train.batch_size,
-        run.config.train.num_threads,
-    )  # fmt: skip
+    known = predict(run.splits["train"])
     if distributed.is_writer():
         applicability = fit_applicability(run.splits["train"], known.embedding)
         applicability.save(run.workdir / "applicability.npz")
