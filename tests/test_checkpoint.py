@@ -4,6 +4,8 @@ import errno
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -20,6 +22,11 @@ from densityjax.train_state import TrainState, create_train_state
 
 @pytest.fixture
 def state() -> TrainState:
+    return fresh_state()
+
+
+def fresh_state() -> TrainState:
+    """Of a small model, on all devices."""
     model = MSA3DCNN(targets=(("bulk_modulus", 1),), widths=(4,), blocks=(1,), head_width=4)
     statistics = {
         "field_mean": np.zeros(1), "field_std": np.ones(1), "feature_mean": np.zeros(1),
@@ -114,7 +121,7 @@ def test_another_run_is_refused_with_the_difference(state: TrainState, tmp_path:
     allowing.close()
 
 
-def test_a_full_disk_ends_clearly_with_the_last_good_state(
+def test_a_failing_write_ends_clearly_with_the_last_good_state(
     state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     _two(state, tmp_path)
@@ -131,6 +138,67 @@ def test_a_full_disk_ends_clearly_with_the_last_good_state(
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.restore_latest(state)[1] == {"step": 7}
     checkpoints.close()
+
+
+ON_A_SMALL_DISK = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec")
+FILLED = """
+import errno, sys
+from pathlib import Path
+from densityjax.checkpoint import CheckpointError, Checkpoints
+from tests.test_checkpoint import fresh_state
+state, folder = fresh_state(), Path(sys.argv[1])
+checkpoints = Checkpoints(folder)
+for step in (3, 7):
+    checkpoints.save(state.replace(step=state.step + step), step, {"step": step}, best=False)
+checkpoints.wait()
+with open(folder / "filler", "wb", buffering=0) as file:
+    try:
+        while file.write(bytes(4096)):
+            pass
+    except OSError as error:
+        assert error.errno == errno.ENOSPC, error
+try:
+    checkpoints.save(state, 9, {"step": 9}, best=False)
+    checkpoints.wait()
+    raise SystemExit("written to a full disk")
+except CheckpointError as error:
+    print(error)
+"""
+RESUMED = """
+import sys
+from pathlib import Path
+from densityjax.checkpoint import Checkpoints
+from tests.test_checkpoint import fresh_state
+state, folder = fresh_state(), Path(sys.argv[1])
+(folder / "filler").unlink()
+checkpoints = Checkpoints(folder)
+restored, position = checkpoints.restore_latest(state)
+print(position, int(restored.step))
+checkpoints.save(state, 9, {"step": 9}, best=False)
+checkpoints.close()
+print(Checkpoints(folder).restore_latest(state).position)
+"""
+
+
+@pytest.mark.skipif(
+    subprocess.run([*ON_A_SMALL_DISK, "mount -t tmpfs t /mnt"], capture_output=True).returncode != 0
+    if shutil.which("unshare") else True,
+    reason="this machine does not let a test mount a small disk",
+)  # fmt: skip
+def test_a_full_disk(tmp_path: Path):
+    """A disk with no block left: a clear error, the last good state stays, and then it goes on."""
+    result = subprocess.run(
+        [*ON_A_SMALL_DISK, 'mount -t tmpfs -o size=8m t "$1"; "$2" -c "$3" "$1"; "$2" -c "$4" "$1"',
+         "sh", tmp_path, sys.executable, FILLED, RESUMED],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    full, restored, after = result.stdout.splitlines()
+    assert "after step 7, stays" in full
+    assert "No space left" in full or "RESOURCE_EXHAUSTED" in full
+    assert "make room" in full
+    assert restored == "{'step': 7} 7"
+    assert after == "{'step': 9}"
 
 
 def test_nothing_in_a_checkpoint_is_a_pickle(state: TrainState, tmp_path: Path):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -54,3 +55,35 @@ def test_the_second_signal_ends_a_process_that_is_busy():
     """
     result = subprocess.run([sys.executable, "-c", code], timeout=50, check=False)
     assert result.returncode == 128 + signal.SIGINT
+
+
+COMPILING = """
+import jax, jax.numpy as jnp
+from densityjax import preemption
+def unrolled(x):
+    for i in range(400):
+        x = jnp.sin(x @ x) + jnp.sort(x, axis=i % 2)
+    return x
+lowered = jax.jit(unrolled).lower(jnp.ones((64, 64)))
+with preemption.watch() as watch, watch.saving():
+    print("compiling", flush=True)
+    lowered.compile()
+    print("compiled", watch.requested(), flush=True)
+"""
+
+
+def test_the_same_signal_twice_ends_a_process_that_compiles():
+    """The first alone waits for the compiler, which takes seconds; the second does not."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMPILING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "compiling\n"
+        for _ in range(2):
+            time.sleep(0.2)  # two that nobody has taken yet would be one
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 128 + signal.SIGTERM, process.stderr.read()
+        assert process.stdout.read() == ""  # before the end of the compilation
+    finally:
+        process.kill()
+        process.wait()

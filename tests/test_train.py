@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 
 from configs import smoke
 from densityjax import preemption, train
+from densityjax.checkpoint import digests
 from densityjax.train import RunError, train_and_evaluate
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +64,13 @@ def _interrupt(
     return process.wait(timeout=120)
 
 
+def _digests(workdir: Path, role: str) -> dict[str, str]:
+    """SHA-256 of every array of a run's last or best state."""
+    steps = (workdir / "checkpoints" / role).iterdir()
+    last = max((path for path in steps if path.name.isdigit()), key=lambda path: int(path.name))
+    return json.loads((last / "manifest" / "metadata").read_text())["digests"]
+
+
 @pytest.mark.slow
 def test_killed_run_equals_uninterrupted_run_and_beats_the_mean(
     smoke_run: Path, data_dir: Path, tmp_path: Path
@@ -91,6 +100,11 @@ def test_killed_run_equals_uninterrupted_run_and_beats_the_mean(
     assert (workdir / "report.html").exists()
     for name in ("predictions.csv", "predictions_validation.csv", "metrics.jsonl", "metrics.json"):
         assert (workdir / name).read_bytes() == (smoke_run / name).read_bytes(), name
+
+    for role in ("latest", "best"):  # SHA-256 of each array, as the restored ones had it
+        arrays, expected = _digests(workdir, role), _digests(smoke_run, role)
+        assert len(expected) > 50
+        assert arrays == expected
 
     metrics = json.loads((smoke_run / "metrics.json").read_text())
     for role in ("test", "validation"):
@@ -226,6 +240,63 @@ class _PoisonedSource(train.BatchSource):
         if step == 4 or step >= self.steps_per_epoch:
             batch["density"] = batch["density"] * np.nan
         return batch
+
+
+def test_a_checkpoint_is_the_state_when_it_was_saved(small_dataset: Path, tmp_path: Path):
+    """Although steps on its donated buffers run while it is written."""
+    config = _tiny(small_dataset)
+    config.update_from_flattened_dict({
+        "model.widths": (4,), "model.blocks": (0,), "model.attention": (), "model.dilations": (1,),
+        "train.batch_size": 8, "train.epochs": 9,
+    })  # fmt: skip
+    run = train.prepare_run(config, tmp_path)
+    state, template = (
+        train.create_train_state(
+            run.task.model, run.task.tx, run.statistics.arrays(), config.seed, config.view.size
+        )
+        for _ in range(2)
+    )
+    state, template = train.parallel.replicate(state), train.parallel.replicate(template)
+    batches = train.parallel.place_ahead(train.iterate_batches(run.source, 0, 1), 1)
+    checkpoints = train.Checkpoints(tmp_path)
+    for step in range(1, 7):
+        donated = state
+        state, _ = run.train_step(state, next(batches))
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(donated.params))
+        if step == 3:
+            expected = digests(state)
+            checkpoints.save(state, step, {"step": step}, best=True)
+    jax.block_until_ready(state)
+    restored, position = checkpoints.restore_latest(template)
+    best, _ = checkpoints.restore_best(template)
+    checkpoints.close()
+    assert position == {"step": 3}
+    assert digests(restored) == digests(best) == expected != digests(state)
+
+
+def test_changes_that_leave_the_state_usable_need_a_flag(
+    smoke_run: Path, data_dir: Path, tmp_path: Path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(smoke_run, workdir)
+    epochs = smoke.get_config().train.epochs
+    command = [*_command(workdir, data_dir), f"--config.train.epochs={epochs + 1}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert f"train.epochs: {epochs} there, {epochs + 1} now" in result.stderr
+    assert "go on all the same with --allow-config-change" in result.stderr
+
+    unusable = [*command, "--allow-config-change", "--config.model.head_width=5"]
+    result = subprocess.run(unusable, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert "model.head_width" in result.stderr
+
+    config = smoke.get_config()
+    config.data.data_dir, config.train.epochs = str(data_dir), epochs + 1
+    train_and_evaluate(config, workdir, allow_config_change=True)
+    before, after = (json.loads((path / "run.json").read_text()) for path in (smoke_run, workdir))
+    assert after["steps"] == before["steps"] * (epochs + 1) // epochs
+    assert after["parts"][-1]["after_step"] == before["steps"]
 
 
 def test_early_stop(data_dir: Path, tmp_path: Path):
