@@ -27,8 +27,10 @@ def get_config() -> ConfigDict:
     data.name = "elastic_densities/grid32"
     data.data_dir = "data"
     data.build = True  # build the dataset when it is not there
-    data.source = ""  # what density_folder is built from: a folder of densities and labels.csv
-    # Folds of such a folder: 'fold' (the column of that name), 'system' (no chemical system in two
+    # Folder that a dataset is built from: densities and labels.csv (density_folder), downloads
+    # (materials_project), parquet shards (lemat_rho).
+    data.source = ""
+    # Folds of density_folder: 'fold' (the column of that name), 'system' (no chemical system in two
     # folds), 'id' (hash of the material id), 'auto' (fold if there is such a column, else system).
     data.split = "auto"
     data.strict = False  # stop at what is wrong with such a folder, instead of listing it

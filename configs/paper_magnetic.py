@@ -2,6 +2,7 @@
 
 Reproduces: arXiv 2510.13207. Not run here, as configs/paper_nonmagnetic.py says.
 Command: python -m densityjax.main --config=configs/paper_magnetic.py --workdir=runs/magnetic
+--config.data.source=FOLDER
 """
 
 from ml_collections import ConfigDict

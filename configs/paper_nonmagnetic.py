@@ -3,6 +3,7 @@
 Reproduces: arXiv 2510.13207, 5,590 nonmagnetic Materials Project entries, R2 up to 0.94. Not run
 here: it needs the Materials Project dataset (tfds_builders/materials_project/README.md) and a GPU.
 Command: python -m densityjax.main --config=configs/paper_nonmagnetic.py --workdir=runs/nonmagnetic
+--config.data.source=FOLDER (that tfds_builders.materials_project.download has filled)
 """
 
 from ml_collections import ConfigDict

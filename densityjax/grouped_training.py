@@ -19,7 +19,7 @@ from densityjax import distributed, run_log
 from densityjax.groups import DatasetIdentity, Groups, resolve_groups, spell
 from densityjax.input_pipeline import open_from_config, resolve_targets
 from densityjax.metrics import average_r2
-from densityjax.targets import TargetSpec, get_specs, read_specs, specs_to_json
+from densityjax.targets import TargetSpec, read_specs, specs_to_json
 from densityjax.train import check_workdir, read_facts, train_and_evaluate
 
 log = logging.getLogger("densityjax")
@@ -40,15 +40,12 @@ def parse_shard(text: str) -> Shard:
 
 
 def resolve(config: ConfigDict) -> Groups:
-    """The groups that a training config asks for; its targets are spelled out.
+    """The groups that a training config asks for, once `resolve_targets` has checked its targets.
 
     Raises:
         GroupsError, DatasetError: they do not fit the config, or the dataset is not there.
     """
-    data = config.data
-    if not data.source:
-        get_specs(config.targets)
-    identity = None
+    data, identity = config.data, None
     if config.groups.endswith(".py"):
         identity = DatasetIdentity.of(open_from_config(data))
     return resolve_groups(

@@ -78,7 +78,8 @@ def resolve_targets(config: ConfigDict) -> ConfigDict:
     Raises:
         DatasetError, ValueError: a target is unknown, or the dataset is not there.
     """
-    if config.targets and not config.data.source:
+    # Targets of its own only a folder of densities has, which may be read without the folder.
+    if config.targets and config.data.name.partition("/")[0] != "density_folder":
         get_specs(config.targets)  # mistakes are answered before a dataset is built
         return config
     builder = open_from_config(config.data)

@@ -15,7 +15,7 @@ import pytest
 
 import tfds_builders
 from configs import folder as folder_config
-from densityjax import input_pipeline, predict
+from densityjax import grouped_training, input_pipeline, predict
 from densityjax.density_io import read_density
 from densityjax.grouped_training import train_groups
 from densityjax.report import read_run
@@ -419,7 +419,14 @@ def test_targets_of_a_folder_are_checked_before_training(built, real_folder):
         input_pipeline.resolve_targets(config)
     config.targets = ("heavy",)
     assert input_pipeline.resolve_targets(config).targets == ("heavy",)
-    config.data.name = "elastic_densities/grid32"
+    # Built, and read where the folder is not, as on the hosts of a pod.
+    config.data.source, config.data.build = "", False
+    config.data.name = f"density_folder/{built.builder_config.name}"
+    assert grouped_training.resolve(input_pipeline.resolve_targets(config)) == (("heavy",),)
+    config.targets = ("heavi",)
+    with pytest.raises(ValueError, match="did you mean heavy"):
+        input_pipeline.resolve_targets(config)
+    config.data.name, config.data.source = "elastic_densities/grid32", str(real_folder)
     with pytest.raises(input_pipeline.DatasetError, match=r"config\.data\.source must be empty"):
         input_pipeline.resolve_targets(config)
 
@@ -432,6 +439,9 @@ def test_command_builds(real_folder, built, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [*arguments, "--source=/nowhere"])
     assert command.main() == 1
     assert "/nowhere is not a folder" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["x", "lemat_rho/grid32", "--source=/nowhere", "--beam", "x"])
+    assert command.main() == 1
+    assert "'lemat_rho' is built without Apache Beam" in capsys.readouterr().err
 
 
 @pytest.mark.slow

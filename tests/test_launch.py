@@ -105,15 +105,18 @@ def test_life_of_a_pod():
 
 def test_manifest_of_a_cluster():
     arguments = ["run", "a/b:1", "configs/tpu_pod.py", "/mnt/shared/x", "tpu-v5p-slice", "4x4x8"]
-    (job,) = yaml.safe_load("\n".join(dry_run("gke_jobset.sh", *arguments, "32", "4")))["spec"][
-        "replicatedJobs"
-    ]
+    more = ("32", "4", "claim", "--config.targets=('volume',)")
+    manifest = "\n".join(dry_run("gke_jobset.sh", *arguments, *more))
+    (job,) = yaml.safe_load(manifest)["spec"]["replicatedJobs"]
     spec = job["template"]["spec"]
     assert spec["parallelism"] == spec["completions"] == 32
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
     assert container["image"] == "a/b:1"
-    assert container["args"] == ["--config=configs/tpu_pod.py", "--workdir=/mnt/shared/x"]
+    assert container["args"] == [
+        "--config=configs/tpu_pod.py", "--workdir=/mnt/shared/x", "--config.targets=('volume',)",
+    ]  # fmt: skip
+    assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "claim"}
     assert container["resources"]["limits"] == {"google.com/tpu": 4}
     assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4x8"
     assert not re.search(r"\b[A-Z]{4,}\b", yaml.safe_dump(job).replace("SIGTERM", ""))

@@ -41,8 +41,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tfds_builders", description=__doc__)
     parser.add_argument("dataset", help="NAME/CONFIG, such as elastic_densities/grid32")
     parser.add_argument("--data_dir", default="data", help="where datasets lie (default: data)")
-    parser.add_argument("--archive", help="build from this archive instead of the shipped one")
-    parser.add_argument("--source", default="", help="density_folder: the folder")
+    parser.add_argument("--archive", help="elastic_densities: not built from the shipped archive")
+    parser.add_argument("--source", default="", help="the folder that a dataset is built from")
     parser.add_argument("--split", default="auto", help="density_folder: auto, fold, system or id")
     parser.add_argument("--strict", action="store_true", help="density_folder: stop at problems")
     parser.add_argument(
@@ -54,8 +54,8 @@ def main() -> int:
         nargs="+",
         metavar="OPTION",
         default=(),
-        help="density_folder: build with Apache Beam, options of its pipeline without the leading "
-        "--, such as runner=DirectRunner direct_num_workers=2; see docs/ingest.md",
+        help="density_folder, materials_project: build with Apache Beam, options of its pipeline "
+        "without the leading --, such as runner=DirectRunner; see docs/ingest.md",
     )
     args = parser.parse_args()
     try:
@@ -63,6 +63,8 @@ def main() -> int:
             args.dataset, args.data_dir, args.archive, source=args.source, split=args.split,
             strict=args.strict, workers=args.workers,
         )  # fmt: skip
+        if args.beam and not builder.TAKES_BEAM:
+            raise ValueError(f"--beam: dataset '{builder.name}' is built without Apache Beam")
         options = {"download_config": beam_config(args.beam)} if args.beam else {}
         builder.download_and_prepare(**options)
         print(tfds_builders.fingerprint(builder))

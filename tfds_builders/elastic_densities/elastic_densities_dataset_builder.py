@@ -42,6 +42,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    TAKES_BEAM = False
     RELEASE_NOTES: ClassVar = {"1.0.0": "840 materials, five folds."}
     BUILDER_CONFIGS: ClassVar = [
         GridConfig(name=f"grid{size}", description=f"Densities on {size}^3 points.", grid=size)

@@ -49,6 +49,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    TAKES_BEAM = False
     RELEASE_NOTES: ClassVar = {"1.0.0": "Densities of the column charge_density."}
     BUILDER_CONFIGS: ClassVar = [
         GridConfig(name=f"grid{size}", description=f"Densities on {size}^3 points.", grid=size)
@@ -106,7 +107,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _shards(self) -> list[Path]:
         remedy = (
             "fetch the shards (hf download LeMaterial/LeMat-Rho --repo-type=dataset "
-            "--local-dir=FOLDER, no key needed), then give --archive=FOLDER"
+            "--local-dir=FOLDER, no key needed), then give --source=FOLDER, or "
+            "--config.data.source=FOLDER to a run"
         )
         if self._folder is None:
             raise DatasetSourceError(f"lemat_rho is built from parquet shards: {remedy}")

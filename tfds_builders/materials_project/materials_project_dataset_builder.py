@@ -51,6 +51,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    TAKES_BEAM = True
     RELEASE_NOTES: ClassVar = {"1.0.0": "The paper's three datasets from a pinned manifest."}
     BUILDER_CONFIGS: ClassVar = [
         MaterialsProjectConfig(
@@ -139,7 +140,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             raise DatasetSourceError(
                 f"{self.name}/{self.builder_config.name} is built from a folder that you fill: "
                 f"python -m tfds_builders.{self.name}.manifest {dataset} --out=FOLDER, "
-                f"python -m tfds_builders.{self.name}.download FOLDER, then give --archive=FOLDER"
+                f"python -m tfds_builders.{self.name}.download FOLDER, then give --source=FOLDER, "
+                "or --config.data.source=FOLDER to a run"
             )
         manifest = read_manifest(self._folder)
         if manifest.header["dataset"] != dataset:
