@@ -15,6 +15,8 @@ VENV := .venv
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])' 2>/dev/null)
 LOCK := requirements/lock-py$(VERSION).txt
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+# uv takes a fraction of pip's time; where it cannot install (another index is set up for pip), pip does.
+UV := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python
 # Stamps, written last: an interrupted install or another Python makes the environment anew.
 INSTALLED := $(VENV)/installed-py$(VERSION)
 TESTABLE := $(VENV)/testable-py$(VERSION)
@@ -42,16 +44,17 @@ $(INSTALLED): pyproject.toml $(wildcard $(LOCK))
 	  'environments: install its venv package (Debian, Ubuntu: apt install python3-venv)' >&2; exit 1; }
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -c $(LOCK) -e .
+	-$(PIP) install --quiet uv
+	$(UV) -c $(LOCK) -e . || $(PIP) install -c $(LOCK) -e .
 	@touch $@
 
 $(TESTABLE): $(INSTALLED)
-	$(PIP) install -c $(LOCK) -e '.[test]'
+	$(UV) -c $(LOCK) -e '.[test]' || $(PIP) install -c $(LOCK) -e '.[test]'
 	@touch $@
 
 # Each lock holds every package of one Python, resolved for Linux x86_64, and serves as constraints.
 lock: $(INSTALLED)  ## resolve requirements/lock-py*.txt again from pyproject.toml
-	$(PIP) install uv
+	$(PIP) install --quiet uv
 	for version in 3.11 3.12; do \
 	  UV_CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/bin/uv pip compile pyproject.toml --upgrade \
 	    --extra test --python-version $$version --python-platform x86_64-manylinux_2_28 \

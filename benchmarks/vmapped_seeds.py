@@ -18,12 +18,9 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
+from benchmarks.random_steps import make_batch, make_state, make_task
 from configs.ablations import paper_cpu
 from densityjax import run_log, steps
-from densityjax.targets import get_specs
-from densityjax.task import create_task, field_size
-from densityjax.train import step_shapes
-from densityjax.train_state import create_train_state
 
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds that train together.")
 _REPEATS = flags.DEFINE_integer("repeats", 9, "Rounds of A B A B.")
@@ -45,25 +42,12 @@ def measure(implementation: str) -> dict:
     """Seconds per step of all seeds, in turn and vmapped; the ratio of each round."""
     config, count = paper_cpu.get_config().base, _SEEDS.value
     config.model.implementation = implementation
-    task = create_task(config, get_specs(config.targets), 1000)
-    shapes, batch_shapes = step_shapes(config, task, 32)
-    key = jax.random.key(0)
-
-    def fill(leaf, place):
-        if leaf.dtype == jnp.int32:
-            return jnp.arange(leaf.shape[0], dtype=leaf.dtype)
-        return jax.random.uniform(jax.random.fold_in(key, place), leaf.shape, leaf.dtype, 0.1, 1)
-
-    leaves, tree = jax.tree.flatten(batch_shapes)
-    states, batches = [], []
-    for seed in range(count):
-        batch = tree.unflatten([fill(leaf, 100 * seed + i) for i, leaf in enumerate(leaves)])
-        batch["lattice"] = batch["lattice"] + 5 * jnp.eye(3)
-        batches.append(jax.tree.map(lambda leaf: leaf[None], batch))  # [A=1, B, ...]
-        ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes.statistics)
-        states.append(
-            create_train_state(task.model, task.tx, ones, seed, field_size(config, 32))
-        )
+    task = make_task(config)
+    states = [make_state(config, task, 32, seed) for seed in range(count)]
+    batches = [
+        jax.tree.map(lambda leaf: leaf[None], make_batch(config, task, 32, seed))  # [A=1, B, ...]
+        for seed in range(count)
+    ]
     step = functools.partial(steps.train_step, task=task)
     # The step names the axis over devices; here it has one element.
     alone = jax.jit(lambda state, batch: _on_axis(step, state, batch))

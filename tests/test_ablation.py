@@ -18,6 +18,7 @@ from densityjax import ablation_run
 from densityjax.ablation_plan import AblationError, describe, make_plan, own_units
 from densityjax.ablation_run import run_ablation
 from densityjax.ablation_table import chemical_system, write_table
+from tests.small_model import SMALL_MODEL
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs/ablations").glob("*.py") if p.stem != "__init__")
@@ -30,7 +31,7 @@ def small(data_dir: Path | str) -> ConfigDict:
     config.base.data.data_dir = str(data_dir)
     config.base.data.build = False
     config.base.targets = ("bulk_modulus", "fermi_energy")
-    config.base.view.evaluation_views = 2
+    config.base.update_from_flattened_dict(SMALL_MODEL)
     config.base.train.epochs = 1
     config.base.train.evaluate_every_epochs = 1
     config.variants = ConfigDict({"single": {"groups": "single"}, "all": {"groups": "all"}})
@@ -44,9 +45,9 @@ def small(data_dir: Path | str) -> ConfigDict:
 
 
 def two_models(data_dir: Path | str) -> ConfigDict:
-    """Two units, each with two candidates and one more seed."""
+    """Two units, each with two candidates and one more seed; one gradient to compile."""
     config = small(data_dir)
-    config.variants = ConfigDict({"all": {}, "flat": {"model": {"attention": ()}}})
+    config.variants = ConfigDict({"all": {}, "decayed": {"optimizer": {"weight_decay": 0.5}}})
     config.reference = "all"
     return config
 
@@ -187,7 +188,7 @@ def test_run_stop_fail_resume_and_table(small_dataset: Path, tmp_path: Path, mon
         assert written["groups"] == cell.config.groups
     files = {path.name: path for path in write_table(config, plan, workdir)}
     rows = list(csv.DictReader(files["table.csv"].open(newline="")))
-    assert {row["variant"] for row in rows} == {"all", "flat"}
+    assert {row["variant"] for row in rows} == {"all", "decayed"}
     text = files["table.md"].read_text()
     assert "commit" in text
     before = files["table.csv"].read_bytes()

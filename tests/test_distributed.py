@@ -18,17 +18,16 @@ from configs import smoke
 from densityjax import distributed
 from densityjax.evaluate import share_of_rows
 from densityjax.train import train_and_evaluate
+from tests.small_model import SMALL_MODEL
 
 ROOT = Path(__file__).parents[1]
 HEARTBEAT_SECONDS = 8
 # What a survivor may take: the heartbeat, JAX's own round of telling, and a busy machine.
 LIMIT_SECONDS = HEARTBEAT_SECONDS + 30
 # 6 batches of 8, of 18 materials: every third is padded. Small, since each process compiles.
-SETTINGS = {
+SETTINGS = SMALL_MODEL | {
     "targets": ("bulk_modulus", "is_metal"),
-    "data.build": False, "view.size": 8, "view.spacing": 0.9, "view.evaluation_views": 2,
-    "model.widths": (4,), "model.blocks": (0,), "model.attention": (), "model.dilations": (1,),
-    "model.head_width": 4, "train.batch_size": 8,
+    "data.build": False, "train.batch_size": 8,
     "train.epochs": 2, "train.evaluate_every_epochs": 1, "train.checkpoint_every_steps": 2,
     "train.log_every_steps": 1, "train.heartbeat_seconds": HEARTBEAT_SECONDS,
 }  # fmt: skip

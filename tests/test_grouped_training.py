@@ -13,6 +13,7 @@ from densityjax import predict
 from densityjax.grouped_training import group_config, parse_shard, train_groups
 from densityjax.report import write_report
 from densityjax.train import train_and_evaluate
+from tests.small_model import SMALL_MODEL
 
 GROUPS = "bulk_modulus+fermi_energy,volume"
 
@@ -25,7 +26,7 @@ def small_config(data_dir: Path) -> ConfigDict:
     config.loss.target_weights = ConfigDict({"volume": 0.5})
     config.train.epochs = 2
     config.train.evaluate_every_epochs = 1
-    config.view.evaluation_views = 2
+    config.update_from_flattened_dict(SMALL_MODEL)
     return config
 
 

@@ -12,6 +12,7 @@ from densityjax.model_similarity import fit_model_similarities
 from densityjax.predict import restore_run
 from densityjax.targets import get_specs
 from densityjax.train import train_and_evaluate
+from tests.small_model import SMALL_MODEL
 
 FOLDS = (2, 3, 4)
 TARGETS = ("bulk_modulus", "fermi_energy", "is_metal")
@@ -22,6 +23,7 @@ def small_config(data_dir: Path):
     config.data.data_dir = str(data_dir)
     config.data.build = False
     config.data.train_folds = FOLDS
+    config.update_from_flattened_dict(SMALL_MODEL)
     config.targets = TARGETS
     config.grouping.epochs = config.train.epochs = 2
     config.train.evaluate_every_epochs = 2  # once, at the end: best and latest are one state

@@ -19,6 +19,7 @@ from configs import smoke
 from densityjax import preemption, train
 from densityjax.checkpoint import digests
 from densityjax.train import RunError, train_and_evaluate
+from tests.small_model import SMALL_MODEL
 
 ROOT = Path(__file__).parents[1]
 
@@ -245,10 +246,7 @@ class _PoisonedSource(train.BatchSource):
 def test_a_checkpoint_is_the_state_when_it_was_saved(small_dataset: Path, tmp_path: Path):
     """Although steps on its donated buffers run while it is written."""
     config = _tiny(small_dataset)
-    config.update_from_flattened_dict({
-        "model.widths": (4,), "model.blocks": (0,), "model.attention": (), "model.dilations": (1,),
-        "train.batch_size": 8, "train.epochs": 9,
-    })  # fmt: skip
+    config.update_from_flattened_dict(SMALL_MODEL | {"train.batch_size": 8, "train.epochs": 9})
     run = train.prepare_run(config, tmp_path)
     state, template = (
         train.create_train_state(
