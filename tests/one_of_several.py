@@ -1,8 +1,8 @@
 """densityjax.main as tests/test_distributed.py starts it: observed, and with faults after a batch.
 
 FAULT=die:PROCESS:BATCH ends a process without a word, stuck:... keeps it alive without a step,
-error:... raises there. The digests of its state after training go to digests/PROCESS.json of the
-work directory.
+error:... raises there, preempt:... is a SIGTERM. The digests of its state after training go to
+digests/PROCESS.json of the work directory.
 """
 
 import json
@@ -31,15 +31,17 @@ def _observed(run, *args, **kwargs):
 
 
 def _faulty(point: SyncPoint, step: int) -> bool:
-    answer = _reached(point, step)
     kind, process, batch = os.environ["FAULT"].split(":")
     if jax.process_index() == int(process) and step == int(batch):
         if kind == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "error":
             raise ValueError("a record cannot be read")
-        time.sleep(300)
-    return answer
+        if kind == "stuck":
+            time.sleep(300)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(3)  # JAX's service asks every second for signals
+    return _reached(point, step)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from configs import smoke
-from densityjax import distributed
+from densityjax import distributed, preemption
 from densityjax.evaluate import share_of_rows
 from densityjax.train import train_and_evaluate
 from tests.small_model import SMALL_MODEL
@@ -69,14 +69,16 @@ def _log(workdir: Path, process: int) -> str:
     return _log_path(workdir, process).read_text()
 
 
-def _run(workdir: Path, data_dir: Path, processes: int, devices: int) -> None:
-    """A whole run, or the rest of one, which has to end well."""
-    started = _start(workdir, data_dir, processes, devices)
+def _run(
+    workdir: Path, data_dir: Path, processes: int, devices: int, fault: str = "", status: int = 0
+) -> None:
+    """A whole run, or the rest of one, which has to end with this status."""
+    started = _start(workdir, data_dir, processes, devices, fault)
     try:
         statuses = [process.wait(timeout=300) for process in started]
     finally:
         _end(started)
-    assert statuses == [0] * processes, [_log(workdir, i)[-3000:] for i in range(processes)]
+    assert statuses == [status] * processes, [_log(workdir, i)[-3000:] for i in range(processes)]
 
 
 def _end(processes: list[subprocess.Popen]) -> None:
@@ -110,12 +112,15 @@ def _predictions(workdir: Path) -> dict[tuple[str, str], list[float]]:
 
 
 @pytest.mark.slow
-def test_two_processes_of_which_one_is_killed_equal_one(small_dataset: Path, tmp_path: Path):
-    """A death ends both; started again they have the losses and files of 1 x 8 and 1 x 1.
+def test_two_interrupted_processes_equal_one(small_dataset: Path, tmp_path: Path):
+    """A preemption and a death end both; at last they have the losses and files of 1 x 8 and 1 x 1.
 
-    The last checkpoint is damaged in between: both pass it over.
+    The last checkpoint is damaged before the last start: both pass it over.
     """
     workdir = tmp_path / "2x4"
+    _run(workdir, small_dataset, 2, 4, fault="preempt:1:2", status=preemption.EXIT_STATUS)
+    (saved,) = {re.search(r"Saved after step (\d)", _log(workdir, i)).group(1) for i in range(2)}
+    assert saved in "234"
     started = _start(workdir, small_dataset, 2, 4, fault="die:1:5")
     try:
         assert started[1].wait(timeout=240) == -signal.SIGKILL, _log(workdir, 1)[-3000:]
@@ -134,8 +139,9 @@ def test_two_processes_of_which_one_is_killed_equal_one(small_dataset: Path, tmp
     )
     position = workdir / f"checkpoints/latest/{last}/position/metadata"
     position.write_text(position.read_text()[:-9])
-    _run(workdir, small_dataset, processes=2, devices=4)
+    _run(workdir, small_dataset, 2, 4)
     for process in range(2):
+        assert f"Resuming {workdir} after step {saved}\n" in _log(workdir, process)
         assert f"latest/{last} is passed over" in _log(workdir, process)
         assert f"Resuming {workdir} after step {before}\n" in _log(workdir, process)
     states = [json.loads((workdir / "digests" / f"{i}.json").read_text()) for i in range(2)]
@@ -150,7 +156,7 @@ def test_two_processes_of_which_one_is_killed_equal_one(small_dataset: Path, tmp
     config.data.data_dir = str(small_dataset)
     config.update_from_flattened_dict(SETTINGS)
     train_and_evaluate(config, tmp_path / "1x8")
-    _run(tmp_path / "1x1", small_dataset, processes=1, devices=1)
+    _run(tmp_path / "1x1", small_dataset, 1, 1)
     for name in ("1x8", "1x1"):
         expected, expected_predictions = _losses(tmp_path / name), _predictions(tmp_path / name)
         assert losses.keys() == expected.keys()
