@@ -4,7 +4,9 @@ Written by Orbax, asynchronously and atomically: a step's directory gets its nam
 in it. Restoring reads arrays (tensorstore) and JSON; nothing in a checkpoint is ever executed.
 """
 
+import contextlib
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,14 @@ log = logging.getLogger("densityjax")
 
 # With two, a damaged one leaves the one before, and a best state that came after it another.
 _KEPT = 2
+# The newest position of a step whose state was there before, as after an evaluation made again.
+_POSITION = "position.json"
+# Of several processes, the longest wait for the others' part of a write.
+_WRITE_SECONDS = 300
+# One process writes; by default each writes a slice, and all need the rights and the room.
+ocp.type_handlers.register_type_handler(
+    jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
+)
 
 
 class CheckpointError(RuntimeError):
@@ -32,6 +42,12 @@ class Restored(NamedTuple):
 
     state: TrainState
     position: dict[str, Any]
+
+
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        """No: Orbax would ask JAX's service with numbers of its own, see `distributed`."""
+        return False
 
 
 class Checkpoints:
@@ -51,13 +67,23 @@ class Checkpoints:
         self._root = (workdir / "checkpoints").absolute()
         self._identity, self._may_differ = identity, tuple(may_differ)
         self._failed = False
+        self._read_only = read_only
+        self._latest, self._best = self._manager("latest"), self._manager("best")
+
+    def _manager(self, role: str, alone: bool = False) -> ocp.CheckpointManager:
+        """For all processes together, or, to read, for this one alone, which waits for none."""
+        read_only, host = self._read_only or alone, jax.process_index()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else _KEPT, create=not read_only, read_only=read_only,
             cleanup_tmp_directories=not read_only,
+            async_options=ocp.AsyncOptions(timeout_secs=_WRITE_SECONDS),
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=host, active_processes={host}, barrier_sync_key_prefix=f"{role}{host}"
+            )
+            if alone
+            else ocp.options.MultiprocessingOptions(),
         )  # fmt: skip
-        self._read_only = read_only
-        self._latest = ocp.CheckpointManager(self._root / "latest", options=options)
-        self._best = ocp.CheckpointManager(self._root / "best", options=options)
+        return _Manager(self._root / role, options=options)
 
     def save(self, state: TrainState, step: int, position: dict[str, Any], best: bool) -> None:
         """Starts writing; the buffers may be donated once this returns.
@@ -76,15 +102,27 @@ class Checkpoints:
             position=ocp.args.JsonSave(position),
             manifest=ocp.args.JsonSave(manifest),
         )
-        if best:
-            self._checked(lambda: self._best.save(step, args=items))
+        # Orbax takes no step twice. A step that comes again has the same state.
+        if best and step not in self._best.all_steps():
+            self._checked(lambda: self._save(self._best, step, items))
             # On disk before a latest state that names it: a kill between the two loses nothing.
             self._checked(self._best.wait_until_finished)
-        # Orbax takes no step twice: where only the position has changed, the state is the same.
         if step in self._latest.all_steps():
             self._checked(self._latest.wait_until_finished)
-            self._latest.delete(step)
-        self._checked(lambda: self._latest.save(step, args=items))
+            self._checked(lambda: self._write_position(step, position))
+        else:
+            self._checked(lambda: self._save(self._latest, step, items))
+
+    def _save(self, manager: ocp.CheckpointManager, step: int, items: ocp.args.Composite) -> None:
+        if not manager.save(step, args=items):
+            raise OSError(f"Orbax does not take step {step} after {manager.latest_step()}")
+
+    def _write_position(self, step: int, position: dict[str, Any]) -> None:
+        """Of a state that is there already and stays as it is."""
+        if distributed.is_writer():
+            path = self._root / _POSITION
+            path.with_suffix(".tmp").write_text(json.dumps({"step": step, "position": position}))
+            path.with_suffix(".tmp").replace(path)
 
     def restore_latest(self, template: TrainState) -> Restored | None:
         """The latest whole state, or None if nothing was saved.
@@ -95,16 +133,27 @@ class Checkpoints:
         Raises:
             CheckpointError: it is of another run, or none can be read.
         """
-        restored = self._restore(self._latest, template)
-        if restored is not None and not self._read_only:
+        restored = self._restore("latest", template)
+        if restored is not None:
+            restored = Restored(restored.state, self._position_of(restored.position))
+        if not self._read_only:
+            reached = restored.position["step"] if restored is not None else -1
             for step in self._best.all_steps():
-                if step > restored.position["step"]:
+                if step > reached:
                     self._best.delete(step)
         return restored
 
+    def _position_of(self, position: dict[str, Any]) -> dict[str, Any]:
+        """What was last written for the step of a restored position."""
+        try:
+            found = json.loads((self._root / _POSITION).read_text())
+        except (FileNotFoundError, ValueError):
+            return position
+        return found["position"] if found["step"] == position["step"] else position
+
     def restore_best(self, template: TrainState) -> Restored | None:
         """The best state, or None if nothing was saved; otherwise as `restore_latest`."""
-        return self._restore(self._best, template)
+        return self._restore("best", template)
 
     def wait(self) -> None:
         """Returns once everything is on disk.
@@ -137,19 +186,37 @@ class Checkpoints:
                 "room or mend the disk, and run the same command again"
             ) from error
 
-    def _restore(self, manager: ocp.CheckpointManager, template: TrainState) -> Restored | None:
-        steps = sorted(manager.all_steps(), reverse=True)
+    def _restore(self, role: str, template: TrainState) -> Restored | None:
+        manager = {"latest": self._latest, "best": self._best}[role]
+        if not distributed.several():
+            return self._newest(role, manager, manager, template)
+        with contextlib.closing(self._manager(role, alone=True)) as reader:
+            return self._newest(role, manager, reader, template)
+
+    def _newest(
+        self, role: str, manager: ocp.CheckpointManager, reader: ocp.CheckpointManager,
+        template: TrainState,
+    ) -> Restored | None:  # fmt: skip
+        """The newest that all processes can read."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-        for step in steps:
-            restored, error = self._read(manager, step, abstract)
-            if distributed.any_process(error is not None):
-                self._pass_over(manager, step, error)
-            else:
+        damaged: dict[int, Exception | None] = {}
+        for step in sorted(manager.all_steps(), reverse=True):
+            restored, error = self._read(reader, step, abstract)
+            if not distributed.any_process(error is not None):
+                # Not before another one can be read: the fault may be of this machine.
+                for bad in damaged:
+                    self._put_aside(manager, bad)
                 return restored
-        if steps:
+            damaged[step] = error
+            log.warning(
+                "Damaged checkpoint %s is passed over: %s", self._root / role / str(step),
+                _last_line(error),
+            )  # fmt: skip
+        if damaged:
             raise CheckpointError(
-                f"no checkpoint in {manager.directory} can be read: use another --workdir, or "
-                "remove this one to start over"
+                f"no checkpoint in {self._root / role} can be read (the newest: "
+                f"{_last_line(damaged[max(damaged)])}): if they are damaged, use another "
+                "--workdir, or remove this one to start over"
             )
         return None
 
@@ -190,14 +257,10 @@ class Checkpoints:
                 + "\n".join(lines) + "\nuse another --workdir"
             )  # fmt: skip
 
-    def _pass_over(
-        self, manager: ocp.CheckpointManager, step: int, error: Exception | None
-    ) -> None:
-        folder = Path(manager.directory) / str(step)
-        reason = _last_line(error) if error is not None else "another process cannot read it"
-        log.warning("Damaged checkpoint %s is passed over: %s", folder, reason)
+    def _put_aside(self, manager: ocp.CheckpointManager, step: int) -> None:
         if self._read_only:
             return
+        folder = Path(manager.directory) / str(step)
         if distributed.is_writer() and folder.exists():
             place = self._root / "damaged" / f"{folder.parent.name}_{step}"
             while place.exists():
@@ -230,7 +293,9 @@ def differences(
     ]
 
 
-def _last_line(error: Exception) -> str:
+def _last_line(error: Exception | None) -> str:
     """The message without the traceback of another thread that Orbax puts into it."""
+    if error is None:
+        return "another process cannot read it"
     lines = str(error).strip().splitlines()
     return lines[-1].strip()[:500] if lines else type(error).__name__

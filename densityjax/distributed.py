@@ -6,7 +6,6 @@ dead, a key-value store tells what ended it, and its preemption service agrees o
 
 import collections
 import contextlib
-import importlib.util
 import json
 import logging
 import os
@@ -16,20 +15,21 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jax._src import distributed as jax_distributed  # the client has no public name
+from jax._src.clusters import GceTpuCluster, GkeTpuCluster
 from jax.experimental import multihost_utils
 
 log = logging.getLogger("densityjax")
 
 _FAILED, _STEP, _EQUAL = "densityjax/failed/", "densityjax/step/", "densityjax/equal/"
-_DAY_MS = 24 * 3600 * 1000
+# To wait where processes come at about the same time, and where one has work of its own.
+_HOUR, _DAY = 3600.0, 24 * 3600.0
 # The first step is compiled, which on a large machine may take long.
-_FIRST_STEP_SECONDS = 3600.0
+_FIRST_STEP_SECONDS = _HOUR
 _heartbeat_seconds = 60
 _calls: collections.Counter[str] = collections.Counter()  # the same in every process
 
@@ -77,10 +77,10 @@ def settings(environ: Mapping[str, str] = os.environ) -> dict[str, Any] | None:
 
 
 def _on_tpu(environ: Mapping[str, str]) -> bool:
+    """Whether JAX finds the hosts of a slice; a TPU of a notebook service names none."""
     if "tpu" not in (environ.get("JAX_PLATFORMS") or "tpu"):
         return False
-    chips = any(Path(name).exists() for name in ("/dev/accel0", "/dev/vfio/0"))
-    return chips and importlib.util.find_spec("libtpu") is not None
+    return GkeTpuCluster.is_env_present() or GceTpuCluster.is_env_present()
 
 
 def initialize(heartbeat_seconds: int, environ: Mapping[str, str] = os.environ) -> None:
@@ -118,11 +118,16 @@ def is_writer() -> bool:
     return not several() or jax.process_index() == 0
 
 
-def barrier(name: str) -> None:
-    """Returns once every process has called it; they may come hours apart."""
+def barrier(name: str, seconds: float = _HOUR) -> None:
+    """Returns once every process has called it; JAX raises if one has not come by then."""
     if several():
         _calls[name] += 1
-        _client().wait_at_barrier(f"densityjax/{name}/{_calls[name]}", _DAY_MS)
+        _client().wait_at_barrier(f"densityjax/{name}/{_calls[name]}", int(1000 * seconds))
+
+
+def wait_for_work(name: str) -> None:
+    """A barrier for processes of which one may have work for hours."""
+    barrier(name, _DAY)
 
 
 def check_equal(name: str, value: str) -> None:
@@ -133,7 +138,7 @@ def check_equal(name: str, value: str) -> None:
     key = f"{_EQUAL}{name}/{_calls[name]}"
     if jax.process_index() == 0:
         _client().key_value_set(key, value)
-    first = _client().blocking_key_value_get(key, _DAY_MS)
+    first = _client().blocking_key_value_get(key, int(1000 * _HOUR))
     if first != value:
         raise DisagreementError(
             f"{_who()} has another {name} than process 0:\n{value}\nhere,\n{first}\nthere; start "
@@ -167,7 +172,7 @@ def ending_together() -> Iterator[None]:
     """
     try:
         yield
-        barrier("finished")
+        wait_for_work("finished")
     except BaseException as error:
         if not several() or (isinstance(error, SystemExit) and _expected(error)):
             raise

@@ -42,7 +42,7 @@ def open_dataset(name: str, data_dir: str, build: bool, **options: Any) -> Any:
     from tfds_builders.density_builder import DatasetSourceError
 
     if not distributed.is_writer():
-        distributed.barrier("dataset")
+        distributed.wait_for_work("dataset")
     try:
         builder = tfds_builders.load_builder(name, data_dir, **options)
     except DatasetSourceError as error:
@@ -60,7 +60,7 @@ def open_dataset(name: str, data_dir: str, build: bool, **options: Any) -> Any:
     if not builder.is_prepared() or options.get("source"):
         builder.download_and_prepare()  # of a folder it also says what is wrong with it
     if distributed.is_writer():
-        distributed.barrier("dataset")
+        distributed.wait_for_work("dataset")
     return builder
 
 

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
     from densityjax import compile_cache, distributed
     from densityjax.checkpoint import CheckpointError
     from densityjax.grouped_training import parse_shard, train_groups
-    from densityjax.train import RunError
+    from densityjax.train import RunError, check_config
 
     start_logging()
     config = flags.FLAGS.config
@@ -42,6 +42,7 @@ def main(argv: list[str]) -> None:
         try:
             distributed.initialize(config.train.heartbeat_seconds)
             compile_cache.enable()
+            check_config(config)
             result = train_groups(
                 config, _WORKDIR.value, parse_shard(_SHARD.value), _ALLOW_CONFIG_CHANGE.value
             )

@@ -186,11 +186,6 @@ def to_global(state: TrainState) -> TrainState:
     return jax.tree.map(place, state)
 
 
-def to_local(state: TrainState) -> TrainState:
-    """What `to_global` made, or Orbax restored like it, as `replicate` places it."""
-    return replicate(jax.tree.map(np.asarray, state)) if distributed.several() else state
-
-
 def gather_rows(tree: PyTree) -> PyTree:
     """Host arrays [n, ...] of each process -> [P * n, ...] in every one, in their order."""
     if not distributed.several():

@@ -85,7 +85,7 @@ class Signals(Never):
 class SyncPoint(Never):
     """One of several processes: JAX's own service takes SIGTERM, and all end after the same batch.
 
-    Being asked is what the watchdog takes for progress.
+    A second SIGTERM changes nothing. Being asked is what the watchdog takes for progress.
     """
 
     def __init__(self, watchdog_seconds: float) -> None:
@@ -131,10 +131,16 @@ def watch(watchdog_seconds: float = 0.0) -> Iterator[Never]:
     Args:
         watchdog_seconds: of several processes, see `distributed.Watchdog`.
     """
+    in_main_thread = threading.current_thread() is threading.main_thread()
     if distributed.several():
-        yield SyncPoint(watchdog_seconds)
+        before = signal.signal(signal.SIGINT, _as_sigterm) if in_main_thread else None
+        try:
+            yield SyncPoint(watchdog_seconds)
+        finally:
+            if in_main_thread:
+                signal.signal(signal.SIGINT, before)
         return
-    if threading.current_thread() is not threading.main_thread():
+    if not in_main_thread:
         yield Never()
         return
     signals = Signals()
@@ -161,3 +167,9 @@ def watch(watchdog_seconds: float = 0.0) -> Iterator[Never]:
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
         os.close(writer)
+
+
+def _as_sigterm(number: int, frame: object) -> None:
+    """Passes the first on to JAX's service, which takes SIGTERM alone; the second ends at once."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)

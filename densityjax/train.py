@@ -19,7 +19,7 @@ import tfds_builders
 from densityjax import distributed, parallel, preemption, run_log
 from densityjax.applicability import fit_applicability
 from densityjax.baselines import Rows, baseline_metrics
-from densityjax.checkpoint import Checkpoints, differences
+from densityjax.checkpoint import Checkpoints, differences, digests
 from densityjax.evaluate import (
     Predictions,
     predict_records,
@@ -160,13 +160,22 @@ def identity(run: Run) -> dict[str, Any]:
     return config | run_log.flatten(dataset, "dataset.")
 
 
-def _check_hosts(run: Run) -> None:
-    """Raises if the processes of a run do not share its settings, its data and its directory."""
+def check_config(config: ConfigDict) -> None:
+    """Raises DisagreementError if another process was started with other settings.
+
+    Before anything else: with other targets, say, processes would wait for each other in vain.
+    """
     known = {
-        key: value for key, value in identity(run).items()
-        if not key.startswith(_may_differ(False, "config."))
-    }  # fmt: skip
-    distributed.check_equal("config or dataset", json.dumps(known, indent=1, sort_keys=True))
+        key: value
+        for key, value in run_log.flatten(json.loads(config.to_json_best_effort())).items()
+        if not key.startswith(_may_differ(False))
+    }
+    distributed.check_equal("config", json.dumps(known, indent=1, sort_keys=True))
+
+
+def _check_hosts(run: Run) -> None:
+    """Raises if the processes of a run do not share its data and its directory."""
+    distributed.check_equal("dataset", json.dumps(run.facts["dataset"], indent=1, sort_keys=True))
     distributed.barrier("claimed")
     if not (run.workdir / "statistics.json").exists():
         raise RunError(
@@ -385,13 +394,15 @@ def train(
             "config.train.checkpoint_every_steps must be at least 0, max_skipped_steps at least 1"
         )
     state = parallel.replicate(state)
-    restored = checkpoints.restore_latest(parallel.to_global(state))
+    restored = checkpoints.restore_latest(state)
     position = {"step": 0, "best_loss": float("inf"), "best_step": 0, "waited": 0}
     position |= {"seconds": 0.0, "evaluation_seconds": 0.0, "compile_seconds": 0.0}
     position |= {"evaluated": True, "window": [], "skipped": 0, "skipped_in_a_row": 0}
     if restored is not None:
-        state, position = parallel.to_local(restored.state), restored.position
+        state, position = restored
         log.info("Resuming %s after step %d", run.workdir, position["step"])
+    if distributed.several():  # storage may show one process an older checkpoint than another
+        distributed.check_equal("state", json.dumps([position["step"], digests(state)], indent=1))
     stop, started = _stops_early(config, position), time.time() - position["seconds"]
     before = read_facts(run.workdir)
     if "finished" in before and (stop or position["step"] == num_steps):
@@ -466,14 +477,14 @@ def train(
                 watch.has_read()
                 state, metrics = run.train_step(state, batch)
                 position["step"] = step = step + 1
+                epoch, rest = divmod(step, steps_per_epoch)
+                due = rest == 0 and epoch % config.evaluate_every_epochs == 0
+                position["evaluated"] = not (due or step == num_steps)
                 window.add(step, metrics)
                 if step == first:
                     jax.block_until_ready(metrics)
                     run.facts["seconds"]["first_step"] = round(run_log.seconds_since_start(), 2)
                     run_log.write_json(run.workdir / "run.json", run.facts)
-                epoch, rest = divmod(step, steps_per_epoch)
-                due = rest == 0 and epoch % config.evaluate_every_epochs == 0
-                position["evaluated"] = not (due or step == num_steps)
     except TooManySkipped as error:
         # No skipped batch changed the state, so it is good; a restart may try as many again.
         save(skipped_in_a_row=0)
@@ -700,10 +711,10 @@ def evaluate_best(
         Preempted: it was left off; a rerun evaluates again.
     """
     watch = watch or preemption.Never()
-    restored = checkpoints.restore_best(parallel.to_global(state))
+    restored = checkpoints.restore_best(state)
     if restored is None:
         raise RunError(f"{run.workdir} has no checkpoint to evaluate: config.train.epochs is 0?")
-    best, position = parallel.to_local(restored.state), restored.position
+    best, position = restored
     mapped = parallel.mapped_predict_step(run.task, run.config.view.evaluation_views)
 
     def predict(records: Records) -> Predictions:

@@ -43,11 +43,11 @@ case $action in
   install)
     run git bundle create densityjax.bundle HEAD
     run "${tpu[@]}" scp densityjax.bundle "$pod:" "--zone=$zone" --worker=all
-    # The Makefile makes CPU environments, so the extra is installed here. The hosts expand it:
-    # shellcheck disable=SC2016
+    # The Makefile makes CPU environments, so the extra is installed here, with a Python of uv's: the
+    # hosts' own may be older than 3.11.
     remote='rm -rf densityjax && git clone -q densityjax.bundle densityjax && cd densityjax &&
-      python3 -m venv .venv && .venv/bin/pip install -q -e ".[tpu]" \
-        -c requirements/lock-py$(python3 -c "import sys; print(3, sys.version_info[1], sep=\"\")").txt'
+      python3 -m pip install -q --user uv && python3 -m uv venv -q --python 3.12 .venv &&
+      python3 -m uv pip install -q --python .venv/bin/python -e ".[tpu]" -c requirements/lock-py312.txt'
     on_hosts all "$remote"
     run rm -f densityjax.bundle
     ;;

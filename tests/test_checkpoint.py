@@ -108,6 +108,55 @@ def test_a_damaged_latest_is_reported_and_passed_over(
     checkpoints.close()
 
 
+def test_where_none_can_be_read_all_stay(state: TrainState, tmp_path: Path):
+    """The fault may be the machine's, and the same command work again later."""
+    _two(state, tmp_path)
+    positions = [tmp_path / f"checkpoints/latest/{step}/position/metadata" for step in (3, 7)]
+    texts = [path.read_text() for path in positions]
+    for path in positions:
+        path.write_text("{")
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(CheckpointError, match=r"latest can be read \(the newest: "):
+        checkpoints.restore_latest(state)
+    checkpoints.close()
+    for path, text in zip(positions, texts):
+        path.write_text(text)
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore_latest(state).position == {"step": 7}
+    checkpoints.close()
+
+
+def test_a_step_that_is_saved_again_changes_its_position_alone(state: TrainState, tmp_path: Path):
+    """As after an evaluation that was left off: the state on disk is never taken away."""
+    _two(state, tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+    folder = tmp_path / "checkpoints" / "latest" / "7"
+    before = folder.stat().st_ino
+    checkpoints.save(state.replace(step=state.step + 7), 7, {"step": 7, "evaluated": 1}, best=True)
+    checkpoints.close()
+    assert folder.stat().st_ino == before
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore_latest(state).position == {"step": 7, "evaluated": 1}
+    assert int(checkpoints.restore_best(state).state.step) == 7
+    (tmp_path / "checkpoints" / "position.json").write_text("{")  # then it is evaluated again
+    assert checkpoints.restore_latest(state).position == {"step": 7}
+    checkpoints.close()
+
+
+def test_best_states_that_no_latest_state_knows_come_again(state: TrainState, tmp_path: Path):
+    _two(state, tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state, 9, {"step": 9}, best=True)
+    checkpoints.close()
+    shutil.rmtree(tmp_path / "checkpoints" / "latest")
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore_latest(state) is None
+    assert checkpoints.restore_best(state) is None
+    checkpoints.save(state, 5, {"step": 5}, best=True)
+    assert checkpoints.restore_best(state).position == {"step": 5}
+    checkpoints.close()
+
+
 def test_another_run_is_refused_with_the_difference(state: TrainState, tmp_path: Path):
     _two(state, tmp_path)
     checkpoints = Checkpoints(tmp_path, identity={"config.model.widths": [8]})
