@@ -27,10 +27,6 @@ _KEPT = 2
 _POSITION = "position.json"
 # Of several processes, the longest wait for the others' part of a write.
 _WRITE_SECONDS = 300
-# One process writes; by default each writes a slice, and all need the rights and the room.
-ocp.type_handlers.register_type_handler(
-    jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
-)
 
 
 class CheckpointError(RuntimeError):
@@ -68,14 +64,20 @@ class Checkpoints:
         self._identity, self._may_differ = identity, tuple(may_differ)
         self._failed = False
         self._read_only = read_only
+        if distributed.several():
+            # One process writes. Orbax would have each write a slice, so that one without the
+            # rights or the room fails all.
+            ocp.type_handlers.register_type_handler(
+                jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
+            )
         self._latest, self._best = self._manager("latest"), self._manager("best")
 
     def _manager(self, role: str, alone: bool = False) -> ocp.CheckpointManager:
         """For all processes together, or, to read, for this one alone, which waits for none."""
-        read_only, host = self._read_only or alone, jax.process_index()
+        writes, host = not (self._read_only or alone), jax.process_index()
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else _KEPT, create=not read_only, read_only=read_only,
-            cleanup_tmp_directories=not read_only,
+            max_to_keep=_KEPT if writes else None, create=writes, read_only=self._read_only,
+            cleanup_tmp_directories=writes,
             async_options=ocp.AsyncOptions(timeout_secs=_WRITE_SECONDS),
             multiprocessing_options=ocp.options.MultiprocessingOptions(
                 primary_host=host, active_processes={host}, barrier_sync_key_prefix=f"{role}{host}"

@@ -724,6 +724,7 @@ def evaluate_best(
                 run.config.train.num_threads, leave_off=watch.requested,
             )  # fmt: skip
         if predictions is None:
+            log.warning("Evaluation left off; the same command makes it again")
             raise preemption.Preempted
         return predictions
 
