@@ -78,8 +78,9 @@ def resolve_targets(config: ConfigDict) -> ConfigDict:
     Raises:
         DatasetError, ValueError: a target is unknown, or the dataset is not there.
     """
-    # Targets of its own only a folder of densities has, which may be read without the folder.
-    if config.targets and config.data.name.partition("/")[0] != "density_folder":
+    # Targets of its own only a folder of densities has; once built it is read without the folder.
+    may_have_own = config.data.source or config.data.name.startswith("density_folder/")
+    if config.targets and not may_have_own:
         get_specs(config.targets)  # mistakes are answered before a dataset is built
         return config
     builder = open_from_config(config.data)

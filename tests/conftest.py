@@ -30,20 +30,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one worker leaves here the others find."""
+    root = tmp_path_factory.getbasetemp()
+    return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+
+@pytest.fixture(scope="session")
+def data_dir(shared_root: Path) -> Path:
+    """Data directory with the `elastic_densities/grid24` that ships: read it only."""
+    from densityjax.input_pipeline import open_dataset
+
+    with open(shared_root / "data.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        open_dataset("elastic_densities/grid24", str(shared_root / "data"), build=True)
+    return shared_root / "data"
+
+
+@pytest.fixture(scope="session")
+def smoke_run(shared_root: Path, data_dir: Path) -> Path:
     """Directory of a finished run of configs/smoke.py, shared by all tests: read it only."""
     from configs import smoke
     from densityjax.train import train_and_evaluate
 
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent  # shared by the workers, of which the first trains
-    workdir = root / "smoke"
-    with open(root / "smoke.lock", "w") as lock:
+    workdir = shared_root / "smoke"
+    with open(shared_root / "smoke.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (workdir / "run.json").exists():
             config = smoke.get_config()
-            config.data.data_dir = str(root / "data")
+            config.data.data_dir = str(data_dir)
             train_and_evaluate(config, workdir)
     return workdir
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,20 +32,15 @@ def _tiny(data_dir: Path) -> ConfigDict:
     config.data.train_folds = (2,)
     config.train.epochs = 2
     config.train.evaluate_every_epochs = 1
-    config.view.evaluation_views = 2
+    config.update_from_flattened_dict(SMALL_MODEL)
     return config
-
-
-@pytest.fixture(scope="module")
-def data_dir(smoke_run: Path) -> Path:
-    """Where the smoke run built its dataset."""
-    return smoke_run.parent / "data"
 
 
 def _command(workdir: Path, data_dir: Path) -> list[str]:
     return [
         sys.executable, "-m", "densityjax.main", "--config=configs/smoke.py",
-        f"--workdir={workdir}", f"--config.data.data_dir={data_dir}",
+        f"--workdir={workdir}",
+        *(f"--config.{key}={value}" for key, value in _long(data_dir).items()),
     ]  # fmt: skip
 
 
@@ -72,12 +68,21 @@ def _digests(workdir: Path, role: str) -> dict[str, str]:
     return json.loads((last / "manifest" / "metadata").read_text())["digests"]
 
 
+def _long(data_dir: Path) -> dict[str, Any]:
+    """Flattened settings of a run of 310 steps, which take longer than its start."""
+    return SMALL_MODEL | {
+        "data.data_dir": str(data_dir), "train.epochs": 10, "train.evaluate_every_epochs": 5,
+        "train.checkpoint_every_steps": 20,
+    }  # fmt: skip
+
+
 @pytest.mark.slow
-def test_killed_run_equals_uninterrupted_run_and_beats_the_mean(
-    smoke_run: Path, data_dir: Path, tmp_path: Path
-):
-    """The same bytes of predictions and metrics on 8 devices; better than knowing nothing."""
-    workdir = tmp_path / "killed"
+def test_killed_run_equals_uninterrupted_run(data_dir: Path, tmp_path: Path):
+    """The same bytes of predictions, metrics and parameters on 8 devices."""
+    alone, workdir = tmp_path / "alone", tmp_path / "killed"
+    config = smoke.get_config()
+    config.update_from_flattened_dict(_long(data_dir))
+    train_and_evaluate(config, alone)
     facts, folder = workdir / "run.json", workdir / "checkpoints"
 
     def stepping() -> bool:
@@ -85,8 +90,8 @@ def test_killed_run_equals_uninterrupted_run_and_beats_the_mean(
 
     # In the middle of an epoch; while a checkpoint is being written.
     assert _interrupt(workdir, data_dir, signal.SIGTERM, stepping) == preemption.EXIT_STATUS
-    (saved,) = [int(path.name) for path in (folder / "latest").iterdir()]
-    assert 0 < saved < 62
+    saved = max(int(path.name) for path in (folder / "latest").iterdir())
+    assert 0 < saved < 310
     status = _interrupt(
         workdir, data_dir, signal.SIGKILL, lambda: any(folder.glob("*/*orbax-checkpoint-tmp*"))
     )
@@ -100,13 +105,16 @@ def test_killed_run_equals_uninterrupted_run_and_beats_the_mean(
     assert "Resuming" in result.stderr
     assert (workdir / "report.html").exists()
     for name in ("predictions.csv", "predictions_validation.csv", "metrics.jsonl", "metrics.json"):
-        assert (workdir / name).read_bytes() == (smoke_run / name).read_bytes(), name
-
+        assert (workdir / name).read_bytes() == (alone / name).read_bytes(), name
     for role in ("latest", "best"):  # SHA-256 of each array, as the restored ones had it
-        arrays, expected = _digests(workdir, role), _digests(smoke_run, role)
+        arrays, expected = _digests(workdir, role), _digests(alone, role)
         assert len(expected) > 50
         assert arrays == expected
+    assert len(list((workdir / "tensorboard").iterdir())) == 1  # written anew at each start
 
+
+def test_beats_the_mean(smoke_run: Path):
+    """Better than knowing nothing, on materials that it has not seen."""
     metrics = json.loads((smoke_run / "metrics.json").read_text())
     for role in ("test", "validation"):
         mean = metrics["baselines"][role]["mean"]
@@ -188,7 +196,7 @@ def test_missing_dataset(data_dir: Path, tmp_path: Path):
         ({"train.evaluate_every_epochs": 0}, "train.evaluate_every_epochs must be positive"),
         ({"train.accumulation_steps": 0}, "train.accumulation_steps must be at least 1"),
         ({"input.channels": 3}, "input.channels is 1"),
-        ({"view.padding": "valid"}, "too small for a 3.* kernel"),
+        ({"view.padding": "valid", "view.size": 2}, "too small for a 3.* kernel"),
         ({"targets": ("bulk_modulus,volume",)}, "several targets are a tuple"),
         ({"model.name": "resnet"}, "config.model.name='resnet'"),
         ({"data.name": "elastic_densities/grid99"}, "config.data.name.*grid99"),
@@ -246,7 +254,7 @@ class _PoisonedSource(train.BatchSource):
 def test_a_checkpoint_is_the_state_when_it_was_saved(small_dataset: Path, tmp_path: Path):
     """Although steps on its donated buffers run while it is written."""
     config = _tiny(small_dataset)
-    config.update_from_flattened_dict(SMALL_MODEL | {"train.batch_size": 8, "train.epochs": 9})
+    config.train.batch_size, config.train.epochs = 8, 9
     run = train.prepare_run(config, tmp_path)
     state, template = (
         train.create_train_state(
@@ -260,7 +268,8 @@ def test_a_checkpoint_is_the_state_when_it_was_saved(small_dataset: Path, tmp_pa
     for step in range(1, 7):
         donated = state
         state, _ = run.train_step(state, next(batches))
-        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(donated.params))
+        if step != 4:  # of which a writer may hold the buffers; then JAX takes others
+            assert all(leaf.is_deleted() for leaf in jax.tree.leaves(donated.params))
         if step == 3:
             expected = digests(state)
             checkpoints.save(state, step, {"step": step}, best=True)
@@ -278,19 +287,22 @@ def test_changes_that_leave_the_state_usable_need_a_flag(
     workdir = tmp_path / "run"
     shutil.copytree(smoke_run, workdir)
     epochs = smoke.get_config().train.epochs
-    command = [*_command(workdir, data_dir), f"--config.train.epochs={epochs + 1}"]
+    command = [
+        sys.executable, "-m", "densityjax.main", "--config=configs/smoke.py",
+        f"--workdir={workdir}", f"--config.data.data_dir={data_dir}",
+        f"--config.train.epochs={epochs + 1}",
+    ]  # fmt: skip
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
     assert f"train.epochs: {epochs} there, {epochs + 1} now" in result.stderr
     assert "go on all the same with --allow-config-change" in result.stderr
 
-    unusable = [*command, "--allow-config-change", "--config.model.head_width=5"]
-    result = subprocess.run(unusable, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 1
-    assert "model.head_width" in result.stderr
-
     config = smoke.get_config()
     config.data.data_dir, config.train.epochs = str(data_dir), epochs + 1
+    config.model.head_width = 5
+    with pytest.raises(RunError, match=r"model\.head_width"):
+        train_and_evaluate(config, workdir, allow_config_change=True)
+    config.model.head_width = smoke.get_config().model.head_width
     train_and_evaluate(config, workdir, allow_config_change=True)
     before, after = (json.loads((path / "run.json").read_text()) for path in (smoke_run, workdir))
     assert after["steps"] == before["steps"] * (epochs + 1) // epochs
