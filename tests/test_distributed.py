@@ -37,11 +37,8 @@ def _start(
     workdir: Path, data_dir: Path, processes: int, devices: int, fault: str = ""
 ) -> list[subprocess.Popen]:
     """The processes of a run; their output goes to files beside `workdir`."""
-    environ = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "FAULT": fault,
-        "PYTHONPATH": str(ROOT), "JAX_ENABLE_COMPILATION_CACHE": "true",  # of this test alone
-        "JAX_COMPILATION_CACHE_DIR": str(workdir.with_name("compiled")),
-    }  # fmt: skip
+    flags = re.sub(r"(device_count)=\d+", rf"\1={devices}", os.environ["XLA_FLAGS"])
+    environ = os.environ | {"XLA_FLAGS": flags, "FAULT": fault, "PYTHONPATH": str(ROOT)}
     command = [
         sys.executable, "tests/one_of_several.py", "--config=configs/smoke.py",
         f"--workdir={workdir}", f"--config.data.data_dir={data_dir}",
