@@ -186,7 +186,8 @@ def ending_together() -> Iterator[None]:
                 "within %d s", _heartbeat_seconds + 5,
             )  # fmt: skip
             time.sleep(_heartbeat_seconds + 5)
-        _end(f"{_who()} ended with an error: {str(error).strip() or type(error).__name__}")
+        reason = str(error).strip().removeprefix("error: ") or type(error).__name__
+        _end(f"{_who()} ended with an error: {reason}")
 
 
 def _of_jax(error: BaseException | None) -> bool:
@@ -215,6 +216,8 @@ class Watchdog:
         """
         self._seconds, self._beats, self._reading, self._place = seconds, 0, True, "the start"
         self._time, self._closed = time.monotonic(), threading.Event()
+        _calls["watchdog"] += 1  # each has a place of its own, without what one before has left
+        self._folder = f"{_STEP}{_calls['watchdog']}/"
         if seconds > 0:
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
@@ -239,11 +242,11 @@ class Watchdog:
             )
             if published != value:
                 published = value
-                key = f"{_STEP}{jax.process_index():06}"
+                key = f"{self._folder}{jax.process_index():06}"
                 _client().key_value_set(key, value, allow_overwrite=True)
             limit = self._seconds if self._beats > 1 else max(self._seconds, _FIRST_STEP_SECONDS)
             if time.monotonic() - self._time > limit:
-                places = dict(_client().key_value_dir_get(_STEP))
+                places = dict(_client().key_value_dir_get(self._folder))
                 _end(_behind(places, jax.process_count(), limit))
 
 
