@@ -135,7 +135,7 @@ class Checkpoints:
         Raises:
             CheckpointError: it is of another run, or none can be read.
         """
-        restored = self._restore("latest", template)
+        restored = self._restore(self._latest, template)
         if restored is not None:
             restored = Restored(restored.state, self._position_of(restored.position))
         if not self._read_only:
@@ -155,7 +155,7 @@ class Checkpoints:
 
     def restore_best(self, template: TrainState) -> Restored | None:
         """The best state, or None if nothing was saved; otherwise as `restore_latest`."""
-        return self._restore("best", template)
+        return self._restore(self._best, template)
 
     def wait(self) -> None:
         """Returns once everything is on disk.
@@ -188,17 +188,15 @@ class Checkpoints:
                 "room or mend the disk, and run the same command again"
             ) from error
 
-    def _restore(self, role: str, template: TrainState) -> Restored | None:
-        manager = {"latest": self._latest, "best": self._best}[role]
+    def _restore(self, manager: ocp.CheckpointManager, template: TrainState) -> Restored | None:
         if not distributed.several():
-            return self._newest(role, manager, manager, template)
-        with contextlib.closing(self._manager(role, alone=True)) as reader:
-            return self._newest(role, manager, reader, template)
+            return self._newest(manager, manager, template)
+        with contextlib.closing(self._manager(manager.directory.name, alone=True)) as reader:
+            return self._newest(manager, reader, template)
 
     def _newest(
-        self, role: str, manager: ocp.CheckpointManager, reader: ocp.CheckpointManager,
-        template: TrainState,
-    ) -> Restored | None:  # fmt: skip
+        self, manager: ocp.CheckpointManager, reader: ocp.CheckpointManager, template: TrainState
+    ) -> Restored | None:
         """The newest that all processes can read."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         damaged: dict[int, Exception | None] = {}
@@ -211,12 +209,12 @@ class Checkpoints:
                 return restored
             damaged[step] = error
             log.warning(
-                "Damaged checkpoint %s is passed over: %s", self._root / role / str(step),
+                "Damaged checkpoint %s is passed over: %s", manager.directory / str(step),
                 _last_line(error),
             )  # fmt: skip
         if damaged:
             raise CheckpointError(
-                f"no checkpoint in {self._root / role} can be read (the newest: "
+                f"no checkpoint in {manager.directory} can be read (the newest: "
                 f"{_last_line(damaged[max(damaged)])}): if they are damaged, use another "
                 "--workdir, or remove this one to start over"
             )

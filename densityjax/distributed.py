@@ -237,9 +237,7 @@ class Watchdog:
     def _watch(self) -> None:
         published = None
         while not self._closed.wait(min(1.0, self._seconds / 4)):
-            value = json.dumps(
-                [self._beats, self._reading, self._place, socket.gethostname()]
-            )
+            value = json.dumps([self._beats, self._reading, self._place, socket.gethostname()])
             if published != value:
                 published = value
                 key = f"{self._folder}{jax.process_index():06}"

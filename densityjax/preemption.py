@@ -100,8 +100,9 @@ class SyncPoint(Never):
 
     def requested(self) -> bool:
         """See `Never`; all processes leave off at the same batch."""
+        place = f"batch {self._step} and {self._evaluated} of an evaluation"
         self._evaluated += 1
-        return self._ask(f"batch {self._step} and {self._evaluated - 1} of an evaluation")
+        return self._ask(place)
 
     def has_read(self) -> None:
         """See `Never`."""

@@ -155,9 +155,14 @@ def _train_and_evaluate(
 
 def identity(run: Run) -> dict[str, Any]:
     """What a state of this run belongs to, under dotted keys: the config and the data."""
-    config = run_log.flatten(json.loads(run.config.to_json_best_effort()), "config.")
+    config = _flat(run.config, "config.")
     dataset = {key: run.facts["dataset"][key] for key in ("name", "fingerprint")}
     return config | run_log.flatten(dataset, "dataset.")
+
+
+def _flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """JSON values under dotted keys, as config.json would give them."""
+    return run_log.flatten(json.loads(config.to_json_best_effort()), prefix)
 
 
 def check_config(config: ConfigDict) -> None:
@@ -167,7 +172,7 @@ def check_config(config: ConfigDict) -> None:
     """
     known = {
         key: value
-        for key, value in run_log.flatten(json.loads(config.to_json_best_effort())).items()
+        for key, value in _flat(config).items()
         if not key.startswith(_may_differ(False))
     }
     distributed.check_equal("config", json.dumps(known, indent=1, sort_keys=True))
@@ -361,7 +366,7 @@ def check_workdir(config: ConfigDict, workdir: Path, allow_config_change: bool =
     if not path.exists():
         return
     old = run_log.flatten(json.loads(path.read_text()))
-    new = run_log.flatten(json.loads(config.to_json_best_effort()))
+    new = _flat(config)
     differing = differences(old, new, _may_differ(allow_config_change))
     if differing:
         safe = not differences(old, new, _may_differ(True))
