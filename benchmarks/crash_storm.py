@@ -22,7 +22,7 @@ from typing import Any
 
 from absl import app, flags
 
-from densityjax import run_log
+from densityjax.runtime import environment, files
 
 _KILLS = flags.DEFINE_integer("kills", 50, "SIGKILLs in all.")
 _MINUTES = flags.DEFINE_float("minutes", 30.0, "No further kill after so many.")
@@ -145,13 +145,13 @@ def main(_) -> None:
             "seconds_storm": round(time.time() - started, 1),
             "seed": _SEED.value,
             "settings": SETTINGS,
-            "environment": run_log.describe_environment(_SEED.value),
+            "environment": environment.describe_environment(_SEED.value),
             "moments": kills,
         }
     summary = {k: v for k, v in result.items() if k not in ("moments", "environment", "settings")}
     print(json.dumps(summary, indent=1))
     if _JSON.value:
-        run_log.write_json(Path(_JSON.value), result)
+        files.replace_json(Path(_JSON.value), result)
     if not all(equal.values()) or result["equal_arrays"] != len(expected):
         sys.exit("the killed run ended with something else")
 

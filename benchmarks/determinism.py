@@ -21,9 +21,10 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from densityjax import parallel, task, train
-from densityjax.input_pipeline import evaluation_batches
-from densityjax.train_state import create_train_state
+from densityjax.data.input_pipeline import evaluation_batches
+from densityjax.step import parallel, task
+from densityjax.step.train_state import create_train_state
+from densityjax.training import train
 
 config_flags.DEFINE_config_file("config", "configs/elastic.py")
 _REPEATS = flags.DEFINE_integer("repeats", 200, "Runs of the same step.")

@@ -26,9 +26,9 @@ import numpy as np
 import zstandard
 from pymatgen.core import Element
 
-from densityjax.density_io import Density, DensityFormatError, read_density_bytes
-from densityjax.formats.compression import decompress, is_compressed
-from densityjax.formats.unit import BOHR
+from densityjax.density.formats.compression import decompress, is_compressed
+from densityjax.density.formats.unit import BOHR
+from densityjax.density.reader import Density, DensityFormatError, read_density_bytes
 
 ARCHIVE = Path(__file__).parents[1] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 PIECE = (6, 5, 7)  # voxels cut from the grid of each real density

@@ -29,9 +29,9 @@ import numpy as np
 from ase.calculators.vasp import VaspChargeDensity
 from pymatgen.io.vasp.outputs import Chgcar
 
-from densityjax import grid
-from densityjax.density_io import read_density, read_density_bytes
-from densityjax.record import make_record
+from densityjax.density import grid
+from densityjax.density.reader import read_density, read_density_bytes
+from densityjax.density.record import make_record
 
 ARCHIVE = Path(__file__).parents[1] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 MATERIAL = "mp-10000"

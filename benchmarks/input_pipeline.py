@@ -36,10 +36,12 @@ from array_record.python import array_record_module
 from ml_collections import config_flags
 from tensorflow_datasets.core.example_parser import tf_example_pb2
 
-from densityjax import parallel, run_log, train
-from densityjax.input_pipeline import Records, iterate_batches, open_dataset
-from densityjax.task import field_size
-from densityjax.train_state import create_train_state
+from densityjax.data.input_pipeline import Records, iterate_batches, open_dataset
+from densityjax.runtime import environment, files
+from densityjax.step import parallel
+from densityjax.step.task import field_size
+from densityjax.step.train_state import create_train_state
+from densityjax.training import train
 
 config_flags.DEFINE_config_file("config", "configs/elastic.py")
 _PARTS = flags.DEFINE_list("parts", ["loop", "memory"], "What to measure.")
@@ -242,10 +244,10 @@ def main(_) -> None:
         for value in (True, False) if part == "loop" else map(int, _SIZES.value):
             cases.append(measure_loop(value) if part == "loop" else measure_memory(value))
             print(json.dumps(cases[-1]), flush=True)
-        environment = run_log.describe_environment(flags.FLAGS.config.seed)
-        content[part] = {"cases": cases, "environment": environment}
+        described = environment.describe_environment(flags.FLAGS.config.seed)
+        content[part] = {"cases": cases, "environment": described}
     if path:
-        run_log.write_json(path, content)
+        files.replace_json(path, content)
 
 
 if __name__ == "__main__":

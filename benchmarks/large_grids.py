@@ -22,13 +22,14 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from configs import elastic, paper_nonmagnetic
-from densityjax import parallel, run_log
-from densityjax.models.field import num_fields
-from densityjax.models.lattice_features import NUM_FEATURES
+from densityjax.configs import elastic, paper_nonmagnetic
+from densityjax.model.field import num_fields
+from densityjax.model.lattice_features import NUM_FEATURES
+from densityjax.runtime import environment
+from densityjax.step import parallel
+from densityjax.step.task import create_task
+from densityjax.step.train_state import create_train_state
 from densityjax.targets import get_specs
-from densityjax.task import create_task
-from densityjax.train_state import create_train_state
 
 MODELS = {"default": elastic, "paper": paper_nonmagnetic}
 _MODELS = flags.DEFINE_list("models", list(MODELS), "Configs: default (elastic.py), paper.")
@@ -156,7 +157,7 @@ def main(_) -> None:
         )
         if _JSON.value:
             with open(_JSON.value, "w") as file:
-                content = {"cases": results, "environment": run_log.describe_environment(0)}
+                content = {"cases": results, "environment": environment.describe_environment(0)}
                 json.dump(content, file, indent=1)
 
 

@@ -31,16 +31,16 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from configs import elastic
-from densityjax import run_log, views
-from densityjax.models import layers
-from densityjax.models.field import num_fields
-from densityjax.models.lattice_features import NUM_FEATURES
-from densityjax.ops import conv3d as conv_op
-from densityjax.ops import onednn
-from densityjax.ops.activation import silu
+from densityjax.configs import elastic
+from densityjax.model import layers, views
+from densityjax.model.field import num_fields
+from densityjax.model.lattice_features import NUM_FEATURES
+from densityjax.model.ops import conv3d as conv_op
+from densityjax.model.ops import onednn
+from densityjax.model.ops.activation import silu
+from densityjax.runtime import environment
+from densityjax.step.task import create_task
 from densityjax.targets import get_specs
-from densityjax.task import create_task
 
 _GRIDS = flags.DEFINE_list("grids", ["24", "32", "48"], "Edges of the field that enters the trunk.")
 _VIEW = flags.DEFINE_enum("view", "cartesian", ["cartesian", "fractional"], "Decides the padding.")
@@ -259,7 +259,7 @@ def main(_) -> None:
     if _JSON.value:
         content = {"layers": results, "product_gflops": product, "copies_gb_per_s": copies,
                    "auto": chosen, "dtype": dtype.name, "batch": _BATCH.value, "view": _VIEW.value,
-                   "environment": run_log.describe_environment(0)}  # fmt: skip
+                   "environment": environment.describe_environment(0)}  # fmt: skip
         with open(_JSON.value, "w") as file:
             json.dump(content, file, indent=1)
 

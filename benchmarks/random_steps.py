@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from densityjax.steps import Batch, Task
+from densityjax.step.steps import Batch, Task
+from densityjax.step.task import create_task, field_size
+from densityjax.step.train_state import TrainState, create_train_state
 from densityjax.targets import get_specs
-from densityjax.task import create_task, field_size
-from densityjax.train import step_shapes
-from densityjax.train_state import TrainState, create_train_state
+from densityjax.training.train import step_shapes
 
 
 def make_task(config: ConfigDict) -> Task:

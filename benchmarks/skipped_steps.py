@@ -20,8 +20,9 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from benchmarks.random_steps import make_batch, make_state, make_task
-from configs import elastic, smoke
-from densityjax import parallel, run_log, steps
+from densityjax.configs import elastic, smoke
+from densityjax.runtime import environment
+from densityjax.step import parallel, steps
 
 _REPEATS = flags.DEFINE_integer("repeats", 15, "Rounds of A B.")
 _SECONDS = flags.DEFINE_float("seconds", 1.0, "Of each timing, about.")
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> None:
     ]  # fmt: skip
     if _JSON.value:
         with open(_JSON.value, "w") as file:
-            json.dump(run_log.describe_environment(0) | {"cases": cases}, file, indent=1)
+            json.dump(environment.describe_environment(0) | {"cases": cases}, file, indent=1)
 
 
 def _always_finite(values: jax.Array) -> jax.Array:

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from densityjax.models.msa3dcnn import MSA3DCNN
-from densityjax.steps import Task
+from densityjax.model.msa3dcnn import MSA3DCNN
+from densityjax.step.steps import Task
 
 LAYOUTS = {
     "contiguous": torch.contiguous_format,

@@ -25,11 +25,13 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from benchmarks.torch_msa3dcnn import LAYOUTS, TorchStep
-from configs import elastic
-from densityjax import losses, parallel, run_log, steps
+from densityjax.configs import elastic
+from densityjax.model import losses
+from densityjax.runtime import environment
+from densityjax.step import parallel, steps
+from densityjax.step.task import create_task
+from densityjax.step.train_state import create_train_state
 from densityjax.targets import get_specs
-from densityjax.task import create_task
-from densityjax.train_state import create_train_state
 
 _GRIDS = flags.DEFINE_list("grids", ["24", "32", "48"], "Edges of the field that enters the trunk.")
 _VIEWS = flags.DEFINE_list("views", ["cartesian", "fractional"], "Views.")
@@ -256,7 +258,7 @@ def main(_) -> None:
 
 def _write(cases: list[dict[str, Any]]) -> None:
     if _JSON.value:
-        content = {"cases": cases, "environment": run_log.describe_environment(0)}
+        content = {"cases": cases, "environment": environment.describe_environment(0)}
         content["environment"]["torch"] = torch.__version__
         with open(_JSON.value, "w") as file:
             json.dump(content, file, indent=1)

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 from absl import app, flags
 
 from benchmarks.random_steps import make_batch, make_state, make_task
-from configs.ablations import paper_cpu
-from densityjax import run_log, steps
+from densityjax.configs.ablations import paper_cpu
+from densityjax.runtime import environment
+from densityjax.step import steps
 
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds that train together.")
 _REPEATS = flags.DEFINE_integer("repeats", 9, "Rounds of A B A B.")
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> None:
     """Times both for every implementation of convolutions and prints a line each."""
     del argv
     cases = [measure(name) for name in ("auto", "folded", "lax")]
-    content = run_log.describe_environment(0) | {"cases": cases}
+    content = environment.describe_environment(0) | {"cases": cases}
     if _JSON.value:
         with open(_JSON.value, "w") as file:
             json.dump(content, file, indent=1)

@@ -6,7 +6,7 @@ Command: python -m densityjax.main --config=configs/elastic_classes.py --workdir
 
 from ml_collections import ConfigDict
 
-from configs import elastic
+from densityjax.configs import elastic
 
 
 def get_config() -> ConfigDict:

@@ -6,7 +6,7 @@ Command: python -m densityjax.main --config=configs/elastic_magnetic.py --workdi
 
 from ml_collections import ConfigDict
 
-from configs import elastic
+from densityjax.configs import elastic
 
 
 def get_config() -> ConfigDict:

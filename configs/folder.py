@@ -9,7 +9,7 @@ Command: python -m densityjax.main --config=configs/folder.py --config.data.sour
 
 from ml_collections import ConfigDict
 
-from configs import elastic
+from densityjax.configs import elastic
 
 
 def get_config() -> ConfigDict:

@@ -6,7 +6,7 @@ On several: sbatch --nodes=2 launch/slurm.sbatch configs/gpu8.py /shared/runs/gp
 
 from ml_collections import ConfigDict
 
-from configs import paper_nonmagnetic
+from densityjax.configs import paper_nonmagnetic
 
 
 def get_config() -> ConfigDict:

@@ -7,7 +7,7 @@ Command: python -m densityjax.main --config=configs/paper_magnetic.py --workdir=
 
 from ml_collections import ConfigDict
 
-from configs import paper_nonmagnetic
+from densityjax.configs import paper_nonmagnetic
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ Command: python -m densityjax.main --config=configs/paper_nonmagnetic.py --workd
 
 from ml_collections import ConfigDict
 
-from configs import elastic
+from densityjax.configs import elastic
 
 
 def get_config() -> ConfigDict:

@@ -5,7 +5,7 @@ Command: python -m densityjax.main --config=configs/smoke.py --workdir=runs/smok
 
 from ml_collections import ConfigDict
 
-from configs import elastic
+from densityjax.configs import elastic
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ python -m densityjax.main --config=configs/tpu_pod.py --workdir=/mnt/shared/tpu_
 
 from ml_collections import ConfigDict
 
-from configs import gpu8
+from densityjax.configs import gpu8
 
 
 def get_config() -> ConfigDict:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from densityjax.density import Density, DensityFormatError
-from densityjax.density_io import find_files, read_density
-from densityjax.grid import negative_fraction
+from densityjax.density.density import Density, DensityFormatError
+from densityjax.density.grid import negative_fraction
+from densityjax.density.reader import find_files, read_density
 
 # What VASP writes with fractional numbers of electrons, by name: the format is the same.
 PARTIAL = {

@@ -9,7 +9,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from densityjax.command_line import parse_flags, start_logging
+from densityjax.runtime.command_line import parse_flags, start_logging
 
 config_flags.DEFINE_config_file("config", None, "File with get_config(), e.g. configs/elastic.py.")
 _SHARD = flags.DEFINE_string(
@@ -30,10 +30,10 @@ def main(argv: list[str]) -> None:
     and to be started again; 128 + the signal's number after a second one, which ends at once.
     """
     # Imported late so that --help and mistakes in flags answer at once.
-    from densityjax import compile_cache, distributed
-    from densityjax.checkpoint import CheckpointError
-    from densityjax.grouped_training import parse_shard, train_groups
-    from densityjax.train import RunError, check_config
+    from densityjax.runtime import compile_cache, distributed
+    from densityjax.training.checkpoint import CheckpointError
+    from densityjax.training.grouped_training import parse_shard, train_groups
+    from densityjax.training.train import RunError, check_config
 
     start_logging()
     config = flags.FLAGS.config
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
             )
             if result is None or not distributed.is_writer():
                 return  # the shard that finishes last joins the groups
-            from densityjax.report import write_report  # its plotting library takes a while
+            from densityjax.report.page import write_report  # its plotting library takes a while
 
             print(f"Report: {write_report(_WORKDIR.value)}")
         except (RunError, CheckpointError, ValueError, OSError) as error:

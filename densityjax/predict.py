@@ -14,16 +14,18 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from densityjax import compile_cache, grid, parallel
-from densityjax.applicability import Applicability
-from densityjax.checkpoint import CheckpointError, Checkpoints
-from densityjax.density_io import Density, DensityFormatError, read_density
-from densityjax.density_io import find_files as find_in_folder
-from densityjax.evaluate import Predictions, physical
-from densityjax.statistics import Statistics
+from densityjax.density import grid
+from densityjax.density.reader import Density, DensityFormatError, read_density
+from densityjax.density.reader import find_files as find_in_folder
+from densityjax.results.applicability import Applicability
+from densityjax.results.predictions import Predictions, physical
+from densityjax.runtime import compile_cache
+from densityjax.step import parallel
+from densityjax.step.scalers import Statistics
+from densityjax.step.task import create_task, field_size
+from densityjax.step.train_state import TrainState, create_train_state
 from densityjax.targets import TargetSpec, read_specs
-from densityjax.task import create_task, field_size
-from densityjax.train_state import TrainState, create_train_state
+from densityjax.training.checkpoint import CheckpointError, Checkpoints
 
 COLUMNS = ("file", "formula", "target", "prediction", "unit", "warnings", "spread", "probability")
 

@@ -14,10 +14,11 @@ import time
 import jax
 from absl import app, flags
 
-from densityjax import main, train
-from densityjax.checkpoint import digests
-from densityjax.command_line import parse_flags
-from densityjax.preemption import SyncPoint
+from densityjax import main
+from densityjax.runtime.command_line import parse_flags
+from densityjax.runtime.preemption import SyncPoint
+from densityjax.training import train
+from densityjax.training.checkpoint import digests
 
 _train, _reached = train.train, SyncPoint.reached
 

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from configs import elastic
-from densityjax import parallel
-from densityjax.models.field import num_fields
-from densityjax.models.lattice_features import NUM_FEATURES
+from densityjax.configs import elastic
+from densityjax.model.field import num_fields
+from densityjax.model.lattice_features import NUM_FEATURES
+from densityjax.step import parallel
+from densityjax.step.task import create_task, field_size
+from densityjax.step.train_state import train_state_shapes
 from densityjax.targets import get_specs
-from densityjax.task import create_task, field_size
-from densityjax.train_state import train_state_shapes
 
 ROOT = Path(__file__).parents[1]
 NOT_CONFIGS = ("__init__", "target_groups")
@@ -101,7 +101,7 @@ def test_header_gives_the_command(name: str):
 def test_every_key_is_read():
     """A key that no code names would be a setting without effect."""
     code = "\n".join(p.read_text() for p in sorted((ROOT / "densityjax").rglob("*.py")))
-    model_fields = importlib.import_module("densityjax.models.msa3dcnn").MSA3DCNN.__annotations__
+    model_fields = importlib.import_module("densityjax.model.msa3dcnn").MSA3DCNN.__annotations__
     unread = []
     for key in _keys(elastic.get_config()):
         section, _, name = key.rpartition(".")

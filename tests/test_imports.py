@@ -1,83 +1,36 @@
-"""The code flows one way: a file imports only from files that come before it."""
+"""The code flows one way, from machines to tables: a folder imports only from folders before it."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "densityjax"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "densityjax"
 
-# From data to command line: a new module gets its place here. A package's `__init__` (`ops`) comes
-# after its files; densityjax's own only sets the flags.
+# The folders and the files on top, in the order of the flow; those of one line do not see each
+# other. `tfds_builders` stands beside the package and has its place among them.
 ORDER = (
-    "xla_flags",
-    "__init__",
-    "command_line",
-    "compile_cache",
-    "distributed",
-    "density",
-    "formats.compression",
-    "formats.text",
-    "formats.unit",
-    "formats.vasp",
-    "formats.chgcar_json",
-    "formats.cube",
-    "formats.xsf",
-    "formats.table",
-    "formats",
-    "density_io",
-    "grid",
-    "inspect",
-    "record",
-    "targets",
-    "record_index",
-    "input_pipeline",
-    "views",
-    "ops.onednn",
-    "ops.conv3d",
-    "ops.activation",
-    "ops.reduction",
-    "ops",
-    "models.field",
-    "models.lattice_features",
-    "models.layers",
-    "models.msa3dcnn",
-    "models",
-    "statistics",
-    "losses",
-    "metrics",
-    "groups",
-    "similarity",
-    "clustering",
-    "comparison",
-    "optimizer",
-    "train_state",
-    "steps",
-    "affinity",
-    "task",
-    "parallel",
-    "checkpoint",
-    "evaluate",
-    "baselines",
-    "applicability",
-    "run_log",
-    "preemption",
-    "train",
-    "grouped_training",
-    "report",
-    "comparison_report",
-    "predict",
-    "model_similarity",
-    "grouping_plot",
-    "target_grouping",
-    "ablation_plan",
-    "ablation_run",
-    "ablation_table",
-    "ablation",
-    "main",
+    ("xla_flags", "configs"),
+    ("__init__",),
+    ("runtime",),
+    ("targets",),
+    ("density",),
+    ("inspect", "tfds_builders"),
+    ("data", "model"),
+    ("step",),
+    ("results",),
+    ("training",),
+    ("report",),
+    ("predict", "target_grouping", "ablation"),
+    ("main",),
 )
+PLACE = {name: place for place, names in enumerate(ORDER) for name in names}
+# What the builders may know of the package, and the only file of the package that knows them.
+SEEN_BY_BUILDERS = {"density", "targets", "runtime.files", "runtime.errors"}
+KNOWS_BUILDERS = "densityjax/data/dataset.py"
 # Code traced by JAX: no clocks, files, logs or configs.
-PURE = ("ops", "models", "losses", "steps", "affinity")
+PURE = ("densityjax/model/", "densityjax/step/steps.py", "densityjax/target_grouping/affinity.py")
 IMPURE_MODULES = {
     "absl", "array_record", "csv", "glob", "grain", "h5py", "io", "logging",
     "ml_collections", "orbax", "os", "pathlib", "pickle", "random", "shutil", "subprocess", "sys",
@@ -85,18 +38,16 @@ IMPURE_MODULES = {
 }  # fmt: skip
 IMPURE_CALLS = {"open", "print", "input"}
 DEVICE_MAPPING = {"pmap", "shard_map", "xmap", "device_put_replicated", "device_put_sharded"}
+FILES = sorted(
+    str(path.relative_to(ROOT))
+    for folder in ("densityjax", "tfds_builders")
+    for path in (ROOT / folder).rglob("*.py")
+    if not path.is_relative_to(PACKAGE / "configs") and "test" not in path.stem
+)
 
-# Module name ('density_io', 'ops.conv', 'models' for models/__init__.py) -> file.
-MODULES = {
-    ".".join(p for p in path.relative_to(PACKAGE).with_suffix("").parts): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-}
-MODULES = {name.removesuffix(".__init__"): path for name, path in MODULES.items()}
 
-
-def _tree(name: str) -> ast.Module:
-    path = MODULES[name]
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+def _tree(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"), filename=file)
 
 
 def _imports(tree: ast.AST) -> set[str]:
@@ -111,56 +62,68 @@ def _imports(tree: ast.AST) -> set[str]:
     return names
 
 
-def _violations(name: str, imported: set[str]) -> list[str]:
-    """What breaks the direction, in words, in a module that imports these dotted names."""
-    if name not in ORDER:
-        return [f"{name} has no place in ORDER"]
+def _violations(file: str, imported: set[str]) -> list[str]:
+    """What breaks the direction, in words, in a file that imports these dotted names."""
+    parts = Path(file).with_suffix("").parts
+    here = "tfds_builders" if parts[0] == "tfds_builders" else parts[1]
+    if here not in PLACE:
+        return [f"{here} has no place in ORDER"]
     found = []
-    for dotted in sorted(n.removeprefix("densityjax.") for n in imported if "densityjax." in n):
-        # The name is a module, or something (a function, a class) inside one.
-        other = dotted if dotted in ORDER or dotted in MODULES else dotted.rpartition(".")[0]
-        if other not in ORDER:
-            found.append(f"{name} imports {dotted}, which has no place in ORDER")
-        elif ORDER.index(other) >= ORDER.index(name):
-            found.append(f"{name} imports {other}, which comes later")
+    for dotted in sorted(imported):
+        root, _, rest = dotted.partition(".")
+        if root == "tfds_builders" and here != "tfds_builders" and file != KNOWS_BUILDERS:
+            found.append(f"{file} imports tfds_builders")
+        if root != "densityjax":
+            continue
+        other = rest.split(".")[0]
+        if here == "tfds_builders":
+            if not any(f"{rest}.".startswith(f"{seen}.") for seen in SEEN_BY_BUILDERS):
+                found.append(f"a builder imports {rest}")
+        elif other not in PLACE:
+            found.append(f"{other} has no place in ORDER")
+        elif other != here and PLACE[other] >= PLACE[here]:
+            found.append(f"{here} imports {other}, which does not come before it")
     return found
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_point_backwards(name):
-    assert _violations(name, _imports(_tree(name))) == []
+@pytest.mark.parametrize("file", FILES)
+def test_imports_point_backwards(file):
+    assert _violations(file, _imports(_tree(file))) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "found"),
+    ("file", "code", "found"),
     [
-        ("grid", "from densityjax import train", ["grid imports train, which comes later"]),
-        ("grid", "def f():\n  import densityjax.grid", ["grid imports grid, which comes later"]),
-        ("grid", "from densityjax.losses import mse", ["grid imports losses, which comes later"]),
-        ("helpers", "", ["helpers has no place in ORDER"]),
-        ("grid", "from densityjax.io import f", ["grid imports io.f, which has no place in ORDER"]),
-        ("losses", "import jax\nfrom densityjax.targets import TargetSpec", []),
-        ("train", "from densityjax import grid, models", []),
+        ("densityjax/density/grid.py", "from densityjax.training import loop",
+         ["density imports training, which does not come before it"]),
+        ("densityjax/data/batches.py", "def f():\n  import densityjax.model.views",
+         ["data imports model, which does not come before it"]),
+        ("densityjax/helpers/x.py", "", ["helpers has no place in ORDER"]),
+        ("densityjax/step/task.py", "from densityjax.io import f", ["io has no place in ORDER"]),
+        ("densityjax/training/loop.py", "import tfds_builders.folds",
+         ["densityjax/training/loop.py imports tfds_builders"]),
+        ("tfds_builders/lemat_rho/x.py", "from densityjax.data import records",
+         ["a builder imports data.records"]),
+        ("densityjax/model/losses.py", "import jax\nfrom densityjax.targets import TargetSpec", []),
+        ("densityjax/density/grid.py", "from densityjax.density.density import Density", []),
     ],
-)
-def test_the_check_finds_what_it_should(name, code, found):
-    assert _violations(name, _imports(ast.parse(code))) == found
+)  # fmt: skip
+def test_the_check_finds_what_it_should(file, code, found):
+    assert _violations(file, _imports(ast.parse(code))) == found
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_only_parallel_maps_over_devices(name):
-    if name == "parallel":
-        return
-    tree = _tree(name)
+@pytest.mark.parametrize("file", [f for f in FILES if not f.endswith("step/parallel.py")])
+def test_only_parallel_maps_over_devices(file):
+    tree = _tree(file)
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     used |= {part for imported in _imports(tree) for part in imported.split(".")}
-    assert not used & DEVICE_MAPPING, "only parallel.py maps over devices"
+    assert not used & DEVICE_MAPPING, "only step/parallel.py maps over devices"
 
 
-@pytest.mark.parametrize("name", [m for m in MODULES if m.split(".")[0] in PURE])
-def test_traced_code_does_no_input_or_output(name):
-    tree = _tree(name)
+@pytest.mark.parametrize("file", [f for f in FILES if f.startswith(PURE)])
+def test_traced_code_does_no_input_or_output(file):
+    tree = _tree(file)
     roots = {imported.split(".")[0] for imported in _imports(tree)}
     assert not roots & IMPURE_MODULES
     called = {

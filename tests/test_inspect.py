@@ -7,8 +7,8 @@ from PIL import Image
 
 from benchmarks.fuzz_density import ARCHIVE
 from densityjax import inspect
-from densityjax.density_io import read_density_bytes
-from tests.test_density_io import chgcar
+from densityjax.density.reader import read_density_bytes
+from tests.density.test_reader import chgcar
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densityjax import parallel, predict
-from densityjax.density_io import Density, read_density
+from densityjax import predict
+from densityjax.density.reader import Density, read_density
 from densityjax.predict import Restored, predict_densities, restore_run
-from densityjax.task import create_task, field_size
-from densityjax.train_state import create_train_state
+from densityjax.step import parallel
+from densityjax.step.task import create_task, field_size
+from densityjax.step.train_state import create_train_state
 
 SHIPPED = Path(__file__).parents[1] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 

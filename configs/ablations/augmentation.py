@@ -8,7 +8,7 @@ Command: python -m densityjax.ablation --config=configs/ablations/augmentation.p
 
 from ml_collections import ConfigDict
 
-from configs.ablations import paper
+from densityjax.configs.ablations import paper
 
 
 def get_config() -> ConfigDict:

@@ -7,7 +7,7 @@ Command: python -m densityjax.ablation --config=configs/ablations/multi_scale.py
 
 from ml_collections import ConfigDict
 
-from configs.ablations import paper
+from densityjax.configs.ablations import paper
 
 
 def get_config() -> ConfigDict:

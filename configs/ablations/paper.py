@@ -7,7 +7,7 @@ Command: python -m densityjax.ablation --config=configs/ablations/paper.py --wor
 
 from ml_collections import ConfigDict
 
-from configs import elastic
+from densityjax.configs import elastic
 
 
 def get_config() -> ConfigDict:

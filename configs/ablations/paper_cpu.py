@@ -9,7 +9,7 @@ Command: launch/ablation_local.sh configs/ablations/paper_cpu.py runs/paper_cpu 
 
 from ml_collections import ConfigDict
 
-from configs.ablations import paper
+from densityjax.configs.ablations import paper
 
 
 def get_config() -> ConfigDict:

@@ -6,7 +6,7 @@ Command: python -m densityjax.ablation --config=configs/ablations/view.py --work
 
 from ml_collections import ConfigDict
 
-from configs.ablations import paper
+from densityjax.configs.ablations import paper
 
 
 def get_config() -> ConfigDict:

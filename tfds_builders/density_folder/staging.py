@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from densityjax.density_io import DensityFormatError, read_density
-from densityjax.record import make_record
+from densityjax.density.reader import DensityFormatError, read_density
+from densityjax.density.record import make_record
 from tfds_builders.density_builder import DatasetSourceError
 from tfds_builders.density_folder.inventory import Row
 

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from densityjax import density_io
-from densityjax.record import check_electrons, make_record
+from densityjax.density import reader as density_io
+from densityjax.density.record import check_electrons, make_record
 from densityjax.targets import TargetSpec, get_specs
 from tfds_builders.density_builder import (
     DatasetSourceError,

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from pymatgen.core import Element
 
-from densityjax.density_io import Density, DensityFormatError, density_from_row
-from densityjax.record import make_record
+from densityjax.density.reader import Density, DensityFormatError, density_from_row
+from densityjax.density.record import make_record
 from densityjax.targets import TargetSpec, get_specs
 from tfds_builders.density_builder import (
     DatasetSourceError,

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from densityjax.density_io import DensityFormatError, read_density_bytes
+from densityjax.density.reader import DensityFormatError, read_density_bytes
 from tfds_builders.density_builder import DatasetSourceError
 from tfds_builders.materials_project.bucket import (
     ATTEMPTS,

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from pymatgen.core import Structure
 
-from densityjax.density_io import Density, DensityFormatError
+from densityjax.density.reader import Density, DensityFormatError
 from tfds_builders.density_builder import DatasetSourceError
 from tfds_builders.folds import fold_of
 from tfds_builders.left_out import LeftOut

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from densityjax.density_io import DensityFormatError, read_density
-from densityjax.record import make_record
+from densityjax.density.reader import DensityFormatError, read_density
+from densityjax.density.record import make_record
 from densityjax.targets import TargetSpec, get_specs
 from tfds_builders.density_builder import (
     DatasetSourceError,

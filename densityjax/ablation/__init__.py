@@ -1,0 +1,1 @@
+"""A plan of variants -> runs -> tables of paired differences."""

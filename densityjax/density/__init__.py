@@ -1,0 +1,1 @@
+"""A file of any format -> `Density` (e/Å³) -> record."""

@@ -1,0 +1,166 @@
+"""What a model was trained on, and in which respects a new density differs from it."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from densityjax.data.input_pipeline import Records
+from densityjax.density.density import Density, symbol
+
+if TYPE_CHECKING:
+    from sklearn.neighbors import NearestNeighbors
+
+_PERCENTILE = 99  # of the distances among training materials
+# Electron counts of one potential agree to 1e-4 of the count (rounding of the file, charge lost on
+# a coarse grid); another valence of an element changes them by 1 or more per atom.
+_ELECTRONS, _ELECTRONS_RELATIVE = 0.1, 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Applicability:
+    """What the training materials have in common.
+
+    Attributes:
+        grid: points along each axis of the stored densities.
+        codes: [K] str, what made the training densities, 'GPAW 22.8'.
+        elements: [Z] atomic numbers, ascending.
+        valence: [Z] electrons that an atom of each element brings, NaN = not determined.
+        max_spacing: Å per stored point along the longest cell vector, 99th percentile in training.
+        embedding_mean, embedding_std: [E].
+        embedding: [n, E] float32, standardised by the two above.
+        max_distance: 99th percentile of the Euclidean distance from a training material to the
+          nearest other one, in standardised embeddings.
+    """
+
+    grid: int
+    codes: np.ndarray
+    elements: np.ndarray
+    valence: np.ndarray
+    max_spacing: float
+    embedding_mean: np.ndarray
+    embedding_std: np.ndarray
+    embedding: np.ndarray
+    max_distance: float
+
+    def save(self, path: Path) -> None:
+        """Replaces a NumPy archive atomically."""
+        partial = path.with_name("partial-" + path.name)
+        np.savez_compressed(partial, **dataclasses.asdict(self))
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Applicability":
+        """Reads what `save` wrote."""
+        with np.load(path) as content:
+            return cls(**{k: v if v.ndim else v.item() for k, v in content.items()})
+
+    def distances(self, embedding: np.ndarray) -> np.ndarray:
+        """Distance [m] of embeddings [m, E] to the nearest training material."""
+        standardised = (embedding - self.embedding_mean) / self.embedding_std
+        return _neighbours(self.embedding).kneighbors(standardised.astype(np.float32))[0][:, 0]
+
+    def warnings_for(self, density: Density, distance: float) -> list[str]:
+        """Reasons to distrust predictions for one material, a sentence each; none is no promise.
+
+        Args:
+            density: as read, on any grid.
+            distance: of its embedding to the training data, see `distances`.
+        """
+        found = []
+        absent = np.setdiff1d(density.species, self.elements)
+        if len(absent):
+            names = ", ".join(symbol(z) for z in absent)
+            found.append(
+                f"elements absent from the training data, so the valence is not checked: {names}"
+            )
+        else:
+            valence = self.valence[np.searchsorted(self.elements, density.species)]  # [N]
+            expected, electrons = valence.sum(), density.num_electrons
+            # NaN compares as False: no statement where the training data determine no valence.
+            if abs(electrons - expected) > _ELECTRONS + _ELECTRONS_RELATIVE * expected:
+                found.append(
+                    f"{electrons:.6g} valence electrons where the potentials of the training data "
+                    f"give {expected:.6g}: other pseudopotentials or a charged cell"
+                )
+        # 'unknown' is no reason to warn: most codes leave no trace in such a file (the training
+        # files have none), and what matters to the model, the valence, has been compared above.
+        known = {code.split()[0] for code in self.codes}
+        if density.code != "unknown" and density.code not in known:
+            found.append(
+                f"density from {density.code}, training densities from {', '.join(self.codes)}"
+            )
+        edge = np.linalg.norm(density.lattice, axis=1).max()  # Å
+        if edge / self.grid > self.max_spacing:
+            limit = self.max_spacing * self.grid  # Å
+            found.append(
+                f"cell too large for the stored grid: {edge:.1f} Å on {self.grid} points, "
+                f"{_PERCENTILE} % of the training data are within {limit:.1f} Å"
+            )
+        if distance > self.max_distance:
+            found.append(
+                f"unlike the training materials: distance {distance:.3g}, {_PERCENTILE} % of them "
+                f"are within {self.max_distance:.3g} of another"
+            )
+        return found
+
+
+def fit_applicability(records: Records, embedding: np.ndarray) -> Applicability:
+    """Summarises the training records.
+
+    Args:
+        embedding: [n, E] of the trained model for these records.
+    """
+    elements, valence = fit_valence(records.species, records.num_electrons)
+    mean, std = embedding.mean(0), embedding.std(0) + 1e-6
+    standardised = ((embedding - mean) / std).astype(np.float32)
+    longest = np.linalg.norm(records.lattice, axis=2).max(1)  # [n] Å, longest edge of each cell
+    return Applicability(
+        grid=records.grid,
+        codes=np.unique(records.code),
+        elements=elements,
+        valence=valence,
+        max_spacing=float(np.percentile(longest, _PERCENTILE) / records.grid),
+        embedding_mean=mean,
+        embedding_std=std,
+        embedding=standardised,
+        max_distance=float(np.percentile(leave_one_out_distances(standardised), _PERCENTILE)),
+    )
+
+
+def fit_valence(
+    species: tuple[np.ndarray, ...], num_electrons: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Electrons that each element brings, from cells' compositions and electron counts.
+
+    Solves composition [n, Z] @ valence [Z] = num_electrons [n] by least squares. An element that
+    occurs only in fixed proportion to another has no valence of its own: NaN. So has one whose
+    solution is not a whole number: its counts contradict each other (several potentials).
+
+    Args:
+        species: n arrays of atomic numbers.
+        num_electrons: [n].
+
+    Returns:
+        (atomic numbers [Z], valence [Z]).
+    """
+    elements = np.unique(np.concatenate(species))
+    composition = np.stack([(atoms[:, None] == elements).sum(0) for atoms in species]).astype(float)
+    inverse = np.linalg.pinv(composition)  # [Z, n]
+    solution = inverse @ num_electrons
+    determined = np.abs(inverse @ composition - np.eye(len(elements))).max(1) < 1e-6
+    whole = np.abs(solution - np.round(solution)) < 0.05
+    return elements, np.where(determined & whole, np.round(solution), np.nan)
+
+
+def leave_one_out_distances(points: np.ndarray) -> np.ndarray:
+    """Distance [n] from each of the points [n, E] to the nearest other one."""
+    # Without an argument a point does not count as its own neighbour.
+    return _neighbours(points).kneighbors()[0][:, 0]
+
+
+def _neighbours(points: np.ndarray) -> "NearestNeighbors":
+    from sklearn.neighbors import NearestNeighbors  # a second, which training does not wait for
+
+    return NearestNeighbors(n_neighbors=1, algorithm="brute").fit(points)

@@ -1,0 +1,178 @@
+"""Predictions and accuracy for every example of a split, each exactly once."""
+
+import csv
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from scipy.special import log_softmax, softmax
+
+from densityjax.data.input_pipeline import Records, evaluation_batches, training_labels
+from densityjax.model.losses import LossConfig
+from densityjax.results.metrics import Metrics, target_metrics
+from densityjax.step.parallel import gather_rows, predict_batch
+from densityjax.step.scalers import Statistics
+from densityjax.step.train_state import TrainState
+from densityjax.targets import TargetSpec, from_intensive
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a model says of n materials.
+
+    Attributes:
+        values: {target: [n] in the target's unit, or class probabilities [n, K]}, view average.
+        spread: {target: [n]} standard deviation over views (classes: of the winning probability).
+        loss: {target: [n]} standardised squared error or cross-entropy, NaN = label missing.
+        embedding: [n, E] what the heads see, averaged over views.
+    """
+
+    values: dict[str, np.ndarray]
+    spread: dict[str, np.ndarray]
+    loss: dict[str, np.ndarray]
+    embedding: np.ndarray
+
+
+def physical(
+    spec: TargetSpec, raw: np.ndarray, mean: float, std: float, num_electrons: np.ndarray,
+    volume: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """View average and spread of one target in physical units.
+
+    Args:
+        raw: [n, V, width] standardised values or logits of each view.
+        mean, std: of the intensive training labels.
+        num_electrons, volume: [n] of the cell; Å^3.
+
+    Returns:
+        (values [n] or probabilities [n, K], standard deviation over views [n]).
+    """
+    if spec.kind == "classification":
+        probabilities = softmax(raw.astype(np.float64), axis=-1)  # [n, V, K]
+        average = probabilities.mean(1)
+        winner = average.argmax(-1)  # [n]
+        of_winner = np.take_along_axis(probabilities, winner[:, None, None], axis=2)[:, :, 0]
+        return average, of_winner.std(1)
+    intensive = raw[..., 0].astype(np.float64) * std + mean  # [n, V]
+    values = from_intensive(spec, intensive, num_electrons[:, None], volume[:, None])
+    return values.mean(1), values.std(1)
+
+
+def predict_records(
+    mapped: Callable, state: TrainState, records: Records, specs: Sequence[TargetSpec],
+    statistics: Statistics, batch_size: int, num_threads: int = 2,
+    leave_off: Callable[[], bool] = lambda: False,
+) -> Predictions | None:  # fmt: skip
+    """Runs `parallel.mapped_predict_step` over all records, in order, decoded in threads.
+
+    Each process predicts its share of the records, and all get the predictions of all.
+
+    Args:
+        batch_size: over all processes.
+        leave_off: asked before each batch; None is returned once it says so.
+    """
+    size = max(batch_size // jax.process_count(), 1)
+    rows = share_of_rows(len(records), jax.process_index(), jax.process_count())
+    parts = []
+    for batch in evaluation_batches(records, size, num_threads, rows):
+        if leave_off():
+            return None
+        parts.append(predict_batch(mapped, state, batch, size))
+    own = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    # The last records stand for those that a share lacks, and are dropped here.
+    outputs, embedding = jax.tree.map(lambda leaf: leaf[: len(records)], gather_rows(own))
+    labels, mask = training_labels(records, specs, statistics.label_mean, statistics.label_std)
+    values, spread, loss = {}, {}, {}
+    for column, spec in enumerate(specs):
+        raw = outputs[spec.name]  # [n, V, width]
+        values[spec.name], spread[spec.name] = physical(
+            spec, raw, statistics.label_mean[column], statistics.label_std[column],
+            records.num_electrons, records.volume,
+        )  # fmt: skip
+        average, label = raw.mean(1), labels[:, column]
+        if spec.kind == "regression":
+            error = np.square(average[:, 0] - label)
+        else:
+            scores = log_softmax(average.astype(np.float64), axis=-1)
+            error = -np.take_along_axis(scores, label.astype(int)[:, None], axis=1)[:, 0]
+        loss[spec.name] = np.where(mask[:, column] > 0, error, np.nan)
+    return Predictions(values, spread, loss, embedding)
+
+
+def share_of_rows(num_records: int, host: int, num_hosts: int) -> np.ndarray:
+    """Rows that one of several hosts predicts, as many on each.
+
+    Returns:
+        [ceil(n / H)] int; those of all hosts in turn are 0 to n - 1 and then n - 1 again and again.
+    """
+    share = -(-num_records // num_hosts)
+    return np.minimum(np.arange(host * share, (host + 1) * share), num_records - 1)
+
+
+def selection_loss(
+    predictions: Predictions, specs: Sequence[TargetSpec], config: LossConfig
+) -> float:
+    """What picks the best checkpoint: weighted mean, over targets with labels, of their loss.
+
+    Squared error and cross-entropy, whatever loss and learned weights training uses, so that runs
+    compare.
+    """
+    means, weights = [], []
+    for spec, weight in zip(specs, config.weights, strict=True):
+        known = np.isfinite(predictions.loss[spec.name])
+        if known.any():
+            means.append(predictions.loss[spec.name][known].mean())
+            weights.append(weight)
+    return float(np.average(means, weights=weights))
+
+
+def split_metrics(
+    predictions: Predictions, records: Records, specs: Sequence[TargetSpec]
+) -> dict[str, Metrics]:
+    """Metrics per target, with the spread over views.
+
+    `spread_over_views` is the mean over materials of the standard deviation over views, in the
+    target's unit; `relative_spread` divides it by the standard deviation of the labels.
+    """
+    result = {}
+    for spec in specs:
+        labels = records.labels[spec.name]
+        result[spec.name] = target_metrics(spec, labels, predictions.values[spec.name])
+        spread = float(predictions.spread[spec.name].mean())
+        result[spec.name]["spread_over_views"] = spread
+        if spec.kind == "regression":
+            scale = float(np.nanstd(labels)) if np.isfinite(labels).any() else 0.0
+            result[spec.name]["relative_spread"] = spread / scale if scale > 0 else None
+    return result
+
+
+def write_predictions(
+    path: Path, predictions: Predictions, records: Records, specs: Sequence[TargetSpec]
+) -> None:
+    """One row per material and target; empty truth = no label.
+
+    Columns id, formula, target, truth, prediction, spread, probabilities. Classes are written by
+    name, with their probabilities in class order joined by ';'. Floats are written in full, so
+    equal files mean equal predictions.
+    """
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["id", "formula", "target", "truth", "prediction", "spread", "probabilities"]
+        )
+        for spec in specs:
+            labels, values = records.labels[spec.name], predictions.values[spec.name]
+            for row in range(len(records)):
+                if spec.kind == "classification":
+                    truth = spec.classes[labels[row]] if labels[row] >= 0 else ""
+                    prediction = spec.classes[values[row].argmax()]
+                    probabilities = ";".join(repr(float(p)) for p in values[row])
+                else:
+                    truth = repr(float(labels[row])) if np.isfinite(labels[row]) else ""
+                    prediction, probabilities = repr(float(values[row])), ""
+                writer.writerow([
+                    records.material_id[row], records.formula[row], spec.name, truth, prediction,
+                    repr(float(predictions.spread[spec.name][row])), probabilities,
+                ])  # fmt: skip

@@ -1,0 +1,1 @@
+"""Machines, processes and files: what every stage stands on. Knows no density."""

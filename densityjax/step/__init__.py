@@ -1,0 +1,1 @@
+"""One training step over the devices: task, optimiser, state, and its mapping."""

@@ -1,0 +1,276 @@
+"""The only place that maps over devices and places arrays on them."""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from densityjax.model.ops import onednn
+from densityjax.runtime import compile_cache, distributed
+from densityjax.step import steps
+from densityjax.step.train_state import TrainState
+
+PyTree = Any
+Devices = tuple[jax.Device, ...] | None  # None: all of this host
+# XLA's CPU compiler drops the barriers of a checkpoint before its last search for equal values,
+# which then finds what should be computed again: nothing would be freed. Without this pass it does.
+_KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+
+
+class TrainStep:
+    """`steps.train_step` over devices: (state, batch [D, A, b, ...]) -> (state, metrics).
+
+    The state has no device axis: it is the same everywhere, and its buffers are donated.
+
+    Where convolutions are oneDNN's, the gradient and the update are two programs with the same
+    result: XLA cannot store a program with such a call, so only the update, half of the work of the
+    compiler, comes from the compilation cache.
+
+    Attributes:
+        programs: the mapped functions, one or two.
+    """
+
+    def __init__(self, task: steps.Task, devices: Devices = None, split: bool | None = None):
+        """Maps; `split` into two programs where oneDNN is available, unless given."""
+        self._split = onednn.available() if split is None else split
+        on_cpu = jax.default_backend() == "cpu"
+        self._options = _KEEP_BARRIERS if task.model.remat and on_cpu else None
+        self._compiled: dict[Any, jax.stages.Compiled] = {}  # of programs[0], with these options
+        if self._split:
+            update_step = functools.partial(steps.update_step, task=task)
+            self.programs = (
+                _gradient_program(_without_optimizer(task), devices),
+                # Every device makes the same update: nothing is mapped.
+                jax.jit(update_step, donate_argnums=(0,), out_shardings=_replicated(devices)),
+            )
+        else:
+            self.programs = (
+                jax.pmap(
+                    functools.partial(steps.train_step, task=task), axis_name=steps.AXIS,
+                    in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=(0,),
+                ),
+            )  # fmt: skip
+
+    def __call__(self, state: TrainState, batch: PyTree) -> tuple[TrainState, dict]:
+        if not self._split:
+            return self._first(state, batch)
+        with compile_cache.unwritten():
+            gradient, metrics = self._first(_read_by_gradient(state), batch)
+        state, more = self.programs[1](state, gradient, metrics["loss"])
+        return state, metrics | more
+
+    def compile(self, state: PyTree, batch: PyTree) -> list[jax.stages.Compiled]:
+        """Compiles for these shapes, so that the first call with them does not; in any thread.
+
+        Args:
+            state, batch: like those of a call, or `jax.ShapeDtypeStruct` leaves, see `shapes`.
+
+        Returns:
+            The compiled programs, which know the memory that they need.
+        """
+        if not self._split:
+            return [self._compile_first(state, batch)]
+        with compile_cache.unwritten():
+            gradient = self._compile_first(_read_by_gradient(state), batch)
+        loss = jax.ShapeDtypeStruct((), np.float32, sharding=state.step.sharding)
+        return [gradient, self.programs[1].lower(state, state.params, loss).compile()]
+
+    def _first(self, state: PyTree, batch: PyTree) -> Any:
+        if self._options is None:
+            return self.programs[0](state, batch)
+        return self._compile_first(state, batch)(state, batch)
+
+    def _compile_first(self, state: PyTree, batch: PyTree) -> jax.stages.Compiled:
+        """Of `programs[0]`. What is compiled with options is kept here: jax.pmap takes none."""
+        leaves, tree = jax.tree.flatten((state, batch))
+        key = (tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
+        if key in self._compiled:
+            return self._compiled[key]
+        compiled = self.programs[0].lower(state, batch).compile(self._options)
+        if self._options is not None:
+            self._compiled[key] = compiled
+        return compiled
+
+
+def _read_by_gradient(state: TrainState) -> TrainState:
+    return state.replace(opt_state=(), ema_params=())
+
+
+# Runs of one process that differ in data and seed alone share what has been compiled.
+_cached = functools.lru_cache(maxsize=64)
+
+
+@_cached
+def _gradient_program(task: steps.Task, devices: Devices) -> Callable:
+    return jax.pmap(
+        functools.partial(steps.gradient_step, task=task), axis_name=steps.AXIS,
+        in_axes=(None, 0), out_axes=(None, None), devices=devices,
+    )  # fmt: skip
+
+
+@_cached
+def mapped_train_step(task: steps.Task, devices: Devices = None) -> TrainStep:
+    """`steps.train_step` over devices, see `TrainStep`; the same object for equal arguments."""
+    return TrainStep(task, devices)
+
+
+def mapped_predict_step(task: steps.Task, num_views: int) -> Callable:
+    """`steps.predict_step` over all devices: (state, batch [D, b, ...]) -> leaves [D, b, ...]."""
+    return _predict_program(_without_optimizer(task), num_views)
+
+
+def _without_optimizer(task: steps.Task) -> steps.Task:
+    """The task as far as gradients and predictions go: equal for runs of other length or rate."""
+    return dataclasses.replace(task, tx=None, ema_decay=0.0)
+
+
+@_cached
+def _predict_program(task: steps.Task, num_views: int) -> Callable:
+    mapped = jax.pmap(
+        functools.partial(steps.predict_step, task=task, num_views=num_views),
+        axis_name=steps.AXIS,
+        in_axes=(None, 0),
+        out_axes=0,
+    )
+    if not onednn.available():
+        return mapped
+
+    def call(state: TrainState, batch: PyTree) -> PyTree:
+        with compile_cache.unwritten():  # see TrainStep
+            return mapped(state, batch)
+
+    return call
+
+
+def check_batch_size(batch_size: int, accumulation_steps: int) -> None:
+    """Raises ValueError if the global batch does not divide over devices and micro-batches."""
+    devices = jax.device_count()
+    if batch_size < 1 or accumulation_steps < 1:
+        raise ValueError(
+            "config.train.batch_size and config.train.accumulation_steps must be at least 1"
+        )
+    if batch_size % (devices * accumulation_steps):
+        raise ValueError(
+            f"config.train.batch_size={batch_size} does not divide over {devices} devices x "
+            f"{accumulation_steps} accumulation steps: make it a multiple of "
+            f"{devices * accumulation_steps}"
+        )
+
+
+def replicate(state: TrainState, devices: Devices = None) -> TrainState:
+    """Places a state on every device the way the mapped step returns it.
+
+    A state placed otherwise, fresh or restored, would cost a second compilation.
+    """
+    return jax.device_put(state, _replicated(devices))
+
+
+def to_global(state: TrainState) -> TrainState:
+    """The state as arrays of all processes, as Orbax wants to have what each holds whole.
+
+    A copy; of one process alone, which needs none, the state itself.
+    """
+    if not distributed.several():
+        return state
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()), (steps.AXIS,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    def place(leaf: jax.Array) -> jax.Array:
+        value = np.array(leaf)  # the buffers of the state are donated to the next step
+        return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+    return jax.tree.map(place, state)
+
+
+def gather_rows(tree: PyTree) -> PyTree:
+    """Host arrays [n, ...] of each process -> [P * n, ...] in every one, in their order."""
+    if not distributed.several():
+        return tree
+    return jax.tree.map(np.asarray, multihost_utils.process_allgather(tree, tiled=True))
+
+
+def _replicated(devices: Devices) -> jax.sharding.NamedSharding:
+    mesh = jax.sharding.Mesh(np.asarray(devices or jax.local_devices()), (steps.AXIS,))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+
+def shapes(state: PyTree, batch: PyTree, accumulation_steps: int) -> tuple[PyTree, PyTree]:
+    """Shapes as a training step meets them: of a replicated state and of a split batch, placed.
+
+    Args:
+        state: leaves with shape and dtype.
+        batch: leaves [B, ...] with shape and dtype.
+    """
+    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), (steps.AXIS,))
+
+    def placed(leaf, shape, *axes):
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
+
+    def split(leaf):
+        lead = (mesh.size, accumulation_steps)
+        share = leaf.shape[0] // (mesh.size * accumulation_steps)
+        return placed(leaf, (*lead, share, *leaf.shape[1:]), steps.AXIS)
+
+    return jax.tree.map(lambda leaf: placed(leaf, leaf.shape), state), jax.tree.map(split, batch)
+
+
+def split_batch(
+    batch: dict[str, np.ndarray], accumulation_steps: int, devices: Devices = None
+) -> dict[str, np.ndarray]:
+    """[B, ...] -> [D, A, b, ...], B being this host's share of the global batch."""
+    num_devices = len(devices or jax.local_devices())
+    return {
+        name: leaf.reshape(num_devices, accumulation_steps, -1, *leaf.shape[1:])
+        for name, leaf in batch.items()
+    }
+
+
+def place_ahead(
+    batches: Iterable[dict[str, np.ndarray]], accumulation_steps: int, devices: Devices = None,
+    ahead: int = 1,
+) -> Iterator[dict[str, jax.Array]]:  # fmt: skip
+    """Split batches in the same order, on the devices before they are asked for.
+
+    A copy to a device starts without waiting for its end, so the copy of the next batches goes on
+    while the devices work on this one.
+
+    Args:
+        batches: of this host, [B, ...].
+        ahead: batches on the devices beside the one in use.
+    """
+    mesh = jax.sharding.Mesh(np.asarray(devices or jax.local_devices()), (steps.AXIS,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(steps.AXIS))
+    placed: collections.deque = collections.deque()
+    for batch in batches:
+        placed.append(jax.device_put(split_batch(batch, accumulation_steps, devices), sharding))
+        if len(placed) > ahead:
+            yield placed.popleft()
+    yield from placed
+
+
+def predict_batch(
+    mapped: Callable, state: TrainState, batch: dict[str, np.ndarray], min_size: int = 0
+) -> PyTree:
+    """Runs a mapped predict step on a host batch of any size and returns host arrays [B, ...].
+
+    Rows are padded to `min_size`, so that batches up to it share one compilation, and on to a
+    multiple of the devices, with copies of the first; the copies are dropped.
+    """
+    devices = jax.local_device_count()
+    size = len(next(iter(batch.values())))
+    padded_size = max(size, min_size)
+    padding = padded_size + -padded_size % devices - size
+    padded = {
+        name: np.concatenate([leaf, np.repeat(leaf[:1], padding, axis=0)]).reshape(
+            devices, -1, *leaf.shape[1:]
+        )
+        for name, leaf in batch.items()
+    }
+    result = mapped(state, padded)
+    return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:])[:size], result)

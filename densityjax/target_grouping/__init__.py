@@ -1,0 +1,1 @@
+"""Labels -> groups of similar targets, written as a config."""

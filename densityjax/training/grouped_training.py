@@ -1,0 +1,237 @@
+"""Groups of targets: a run for each, here or on several machines, and one report of them all.
+
+A group is trained by the run that a config with only its targets would start: same data, batches,
+random views, initial trunk and number of updates, whatever the other groups are.
+"""
+
+import csv
+import io
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from densityjax.data.input_pipeline import open_from_config, resolve_targets
+from densityjax.results.metrics import average_r2
+from densityjax.runtime import distributed
+from densityjax.targets import TargetSpec, read_specs, specs_to_json
+from densityjax.training.groups import DatasetIdentity, Groups, resolve_groups, spell
+from densityjax.training.train import check_workdir, read_facts, train_and_evaluate
+
+log = logging.getLogger("densityjax")
+
+Shard = tuple[int, int]  # (i, n): the i-th of n processes, from 0
+
+
+def parse_shard(text: str) -> Shard:
+    """'1/4' as (1, 4).
+
+    Raises:
+        ValueError: it is not i/n with 0 <= i < n.
+    """
+    first, _, second = text.partition("/")
+    if not (first.isdecimal() and second.isdecimal() and int(first) < int(second)):
+        raise ValueError(f"--shard={text} is not i/n with i from 0 to n - 1, such as 0/4")
+    return int(first), int(second)
+
+
+def resolve(config: ConfigDict) -> Groups:
+    """The groups that a training config asks for, once `resolve_targets` has checked its targets.
+
+    Raises:
+        GroupsError, DatasetError: they do not fit the config, or the dataset is not there.
+    """
+    data, identity = config.data, None
+    if config.groups.endswith(".py"):
+        identity = DatasetIdentity.of(open_from_config(data))
+    return resolve_groups(
+        config.groups, tuple(config.targets), test_fold=data.test_fold,
+        train_folds=tuple(data.train_folds), held_out_elements=tuple(data.held_out_elements),
+        identity=identity,
+    )  # fmt: skip
+
+
+def group_config(config: ConfigDict, group: Sequence[str]) -> ConfigDict:
+    """Config of the run that trains one group: only what names targets differs."""
+    own = config.copy_and_resolve_references()
+    own.targets = tuple(group)
+    own.groups = "all"
+    weights = {name: w for name, w in config.loss.target_weights.items() if name in group}
+    with own.unlocked():
+        own.loss.target_weights = ConfigDict(weights)
+    return own.lock()
+
+
+def train_groups(
+    config: ConfigDict, workdir: str | Path, shard: Shard = (0, 1),
+    allow_config_change: bool = False,
+) -> dict[str, Any] | None:  # fmt: skip
+    """Trains every group of a config, in `workdir` or, if there are several, in folders of it.
+
+    Args:
+        shard: (i, n): of several groups, train only those at places i, i + n, ...
+        allow_config_change: see `train_and_evaluate`.
+
+    Returns:
+        What metrics.json holds; None where groups of other shards have not finished.
+
+    Raises:
+        GroupsError: the groups do not fit the config.
+        RunError, DatasetError, ValueError: as `train_and_evaluate`.
+    """
+    workdir = Path(workdir)
+    config = resolve_targets(config)
+    groups = resolve(config)
+    if len(groups) == 1:
+        return train_and_evaluate(config, workdir, allow_config_change=allow_config_change)
+    config = config.copy_and_resolve_references()
+    config.groups = spell(groups)
+    check_workdir(config, workdir, allow_config_change)
+    workdir.mkdir(parents=True, exist_ok=True)
+    distributed.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
+    members = [(group, workdir / f"group{place}") for place, group in enumerate(groups)]
+    for place, (group, folder) in enumerate(members):
+        if place % shard[1] == shard[0]:
+            log.info("Group %d of %d: %s", place + 1, len(groups), ", ".join(group))
+            own = group_config(config, group)
+            train_and_evaluate(own, folder, allow_config_change=allow_config_change)
+    if not distributed.is_writer():
+        return None  # process 0 joins the groups
+    missing = [folder.name for _, folder in members if "finished" not in read_facts(folder)]
+    if missing:
+        log.info("%s: %s to be trained by other shards", workdir, ", ".join(missing))
+        return None
+    return join_runs(config, members, workdir)
+
+
+def join_runs(
+    config: ConfigDict, members: Sequence[tuple[Sequence[str], Path]], out: Path
+) -> dict[str, Any]:
+    """Writes the files of one run from those of its groups: metrics, predictions, history, facts.
+
+    Args:
+        config: of the whole, with the targets of all groups.
+        members: (targets, directory of the finished run) of each group.
+        out: directory to write to.
+
+    Returns:
+        What metrics.json holds.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    specs = tuple(spec for group, folder in members for spec in read_specs(folder, group))
+    specs = tuple(sorted(specs, key=lambda spec: list(config.targets).index(spec.name)))
+    runs = [folder for _, folder in members]
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in runs]
+    facts = [read_facts(folder) for folder in runs]
+    shares = [len(group) / len(specs) for group, _ in members]
+
+    def in_order(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        merged = {name: value for part in parts for name, value in part.items()}
+        return {spec.name: merged[spec.name] for spec in specs if spec.name in merged}
+
+    joined: dict[str, Any] = {"average": {}, "baselines": {}}
+    for role in ("validation", "test"):
+        joined[role] = in_order([part[role] for part in metrics])
+        joined["average"][role] = {
+            "r2": average_r2(joined[role], specs),
+            "r2_without_identities": average_r2(joined[role], specs, identities=False),
+        }
+        joined["baselines"][role] = {
+            name: in_order([part["baselines"][role][name] for part in metrics])
+            for name in metrics[0]["baselines"][role]
+        }
+    joined |= {
+        "best_step": None,  # every group has its own, see run.json
+        "best_validation_loss": sum(
+            share * part["best_validation_loss"] for share, part in zip(shares, metrics)
+        ),
+        "view": metrics[0]["view"],
+        "evaluation_views": metrics[0]["evaluation_views"],
+        "identity_targets": [spec.name for spec in specs if spec.identity is not None],
+    }
+    names = [spec.name for spec in specs]
+    for name in ("predictions.csv", "predictions_validation.csv"):
+        _write_text(out / name, _joined_table([folder / name for folder in runs], names))
+    _write_text(out / "metrics.jsonl", _joined_history(runs, shares, specs))
+    distributed.write_json(out / "targets.json", specs_to_json(specs))
+    distributed.write_json(out / "config.json", json.loads(config.to_json_best_effort()))
+    distributed.write_json(out / "run.json", _joined_facts(members, facts, metrics, out))
+    distributed.write_json(out / "metrics.json", joined)
+    return joined
+
+
+def _joined_facts(
+    members: Sequence[tuple[Sequence[str], Path]], facts: Sequence[dict], metrics: Sequence[dict],
+    out: Path,
+) -> dict[str, Any]:  # fmt: skip
+    seconds = {name for part in facts for name in part["seconds"]}
+    commits = sorted({part["commit"] for part in facts})
+    return facts[0] | {
+        "commit": ", ".join(commits),
+        "started": min(part["started"] for part in facts),
+        "finished": max(part["finished"] for part in facts),
+        "hostname": ", ".join(sorted({part["hostname"] for part in facts})),
+        "parameters": sum(part["parameters"] for part in facts),
+        "peak_memory_gib": max(part["peak_memory_gib"] for part in facts),
+        "seconds": {
+            name: round(sum(part["seconds"].get(name, 0) for part in facts), 2) for name in seconds
+        },
+        "seconds_per_epoch": round(sum(part["seconds_per_epoch"] for part in facts), 2),
+        "groups": [
+            {
+                "directory": os.path.relpath(folder, out),
+                "targets": list(group),
+                "parameters": fact["parameters"],
+                "steps": fact["steps"],
+                "best_step": metric["best_step"],
+                "train_seconds": fact["seconds"]["train"],
+            }
+            for (group, folder), fact, metric in zip(members, facts, metrics)
+        ],
+    }
+
+
+def _joined_table(paths: Sequence[Path], targets: Sequence[str]) -> str:
+    """Rows of several predictions.csv, in the order of the targets, otherwise as they are."""
+    rows: dict[str, list[list[str]]] = {name: [] for name in targets}
+    for path in paths:
+        header, *lines = csv.reader(io.StringIO(path.read_text()))
+        column = header.index("target")
+        for line in lines:
+            rows[line[column]].append(line)
+    text = io.StringIO()
+    csv.writer(text).writerows([header, *(line for name in targets for line in rows[name])])
+    return text.getvalue()
+
+
+def _joined_history(
+    runs: Sequence[Path], shares: Sequence[float], specs: Sequence[TargetSpec]
+) -> str:
+    """Lines of metrics.jsonl for the steps that all groups logged; losses weighted by targets."""
+    histories = []
+    for folder in runs:
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        histories.append({(line["step"], line["split"]): line for line in lines})
+    text = ""
+    for key in histories[0]:
+        if not all(key in history for history in histories):
+            continue  # a group that stopped early
+        parts = [history[key] for history in histories]
+        line = {name: value for part in parts for name, value in part.items()}
+        line["loss"] = sum(share * part["loss"] for share, part in zip(shares, parts))
+        values = [line.get(f"{s.name}/r2") for s in specs if s.kind == "regression"]
+        values = [value for value in values if value is not None]
+        if "average_r2" in line and values:
+            line["average_r2"] = sum(values) / len(values)
+        text += json.dumps(line) + "\n"
+    return text
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, newline="")
+    partial.replace(path)

@@ -1,0 +1,85 @@
+import io
+
+import numpy as np
+import pytest
+from ase.io.xsf import read_xsf as ase_read_xsf
+from ase.io.xsf import write_xsf
+from ase.units import Bohr
+
+from densityjax.density.reader import DensityFormatError, read_density, read_density_bytes
+from tests.density.test_cube import ATOMS, CELL, SHAPE, field  # noqa: F401  a fixture
+
+
+def general(field):  # noqa: F811
+    """A general grid in e/Bohr^3, as Quantum ESPRESSO has it: the first planes repeated."""
+    rows = [" ".join(f"{x:.9f}" for x in row) for row in CELL]
+    atoms = [
+        f"{symbol} {' '.join(f'{x:.9f}' for x in place)}"
+        for symbol, place in zip(ATOMS.get_chemical_symbols(), ATOMS.positions)
+    ]
+    values = np.pad(field * Bohr**3, [(0, 1)] * 3, mode="wrap")
+    return "\n".join([
+        "# a comment", "", "CRYSTAL", "PRIMVEC", *rows, "CONVVEC", *rows, "PRIMCOORD", "3 1",
+        *atoms,
+        "BEGIN_BLOCK_DATAGRID_3D", "3D_PWSCF", "DATAGRID_3D_UNKNOWN",
+        " ".join(map(str, values.shape)), "0 0 0", *rows,
+        *(f"{x:.6E}" for x in values.ravel(order="F")),
+        "END_DATAGRID_3D", "END_BLOCK_DATAGRID_3D", "",
+    ])  # fmt: skip
+
+
+def test_general_grids_repeat_their_first_planes(field, tmp_path):  # noqa: F811
+    (tmp_path / "rho").write_text(general(field))
+    density = read_density(tmp_path / "rho")
+    np.testing.assert_allclose(density.values, field, rtol=1e-5)
+    np.testing.assert_allclose(density.lattice, CELL, rtol=1e-9)
+    np.testing.assert_allclose(density.positions, ATOMS.get_scaled_positions(), atol=1e-7)
+    assert density.species.tolist() == [26, 8, 8]
+    assert density.num_electrons == pytest.approx(24, rel=1e-5)
+    assert density.notes == ()
+
+
+def test_what_ase_writes(field):  # noqa: F811
+    """In e/Å^3, which only the electrons tell, and without repeated planes."""
+    text = io.StringIO()
+    write_xsf(text, [ATOMS], data=field)
+    density = read_density_bytes(text.getvalue().encode(), "x")
+    text.seek(0)
+    expected, _, _, atoms = ase_read_xsf(text, read_data=True)
+    np.testing.assert_allclose(density.values, expected, rtol=1e-12)
+    np.testing.assert_allclose(density.lattice, atoms.cell[:], rtol=1e-9)
+    np.testing.assert_allclose(density.positions, atoms.get_scaled_positions(), atol=1e-7)
+    assert "taken as e/Å^3" in density.notes[0]
+    assert density.values.shape == SHAPE
+
+
+def test_planes_that_do_not_repeat_are_kept(field):  # noqa: F811
+    last = np.pad(field * Bohr**3, [(0, 1)] * 3, mode="wrap")[-1, -1, -1]
+    text = general(field).replace(f"{last:.6E}\nEND", "9.000000E+00\nEND")
+    density = read_density_bytes(text.encode(), "x")
+    assert density.values.shape == tuple(n + 1 for n in SHAPE)
+    assert "do not repeat" in density.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("CRYSTAL", "MOLECULE", "line 3: expected one periodic structure"),
+        ("3 1\n", "9999 1\n", "a number of atoms that the file has room for"),
+        ("Fe 0", "Zz 0", "an element's symbol or number"),
+        ("4 5 6\n", "4 5 7\n", "after 120 found 'END_DATAGRID"),
+        ("4 5 6\n", "4 5 5\n", "expected 100 numbers and END_DATAGRID_3D, found"),
+        ("4 5 6\n", "4 5\n", "three numbers of points"),
+        ("4 5 6\n", "40000 50000 60000\n", "the limit of this reader"),
+        ("PRIMCOORD", "SOMETHING", "PRIMVEC and PRIMCOORD before the grid"),
+        ("0 0 0\n4.0", "0 0 0\n5.0", "expected a grid that spans the cell"),
+        ("BEGIN_BLOCK_DATAGRID_3D", "x", "the end of the file"),
+    ],
+)
+def test_a_bad_file_is_named_with_what_was_expected(field, old, new, message):  # noqa: F811
+    text = general(field)
+    assert old in text
+    with pytest.raises(DensityFormatError) as error:
+        read_density_bytes(text.replace(old, new, 1).encode(), "bad.xsf")
+    assert str(error.value).startswith("bad.xsf")
+    assert message in str(error.value)

@@ -1,0 +1,72 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+
+from densityjax.step.optimizer import create_optimizer, create_schedule
+
+
+def config(**changes):
+    values = dict(
+        learning_rate=1e-2, warmup_fraction=0.1, weight_decay=0.0, clip_norm=1.0, b1=0.9, b2=0.99
+    )
+    return ConfigDict(values | changes)
+
+
+def test_schedule_warms_up_and_follows_a_cosine_to_zero():
+    schedule = create_schedule(config(), 200)
+    steps = np.arange(201)
+    cosine = 0.005 * (1 + np.cos(np.pi * (steps - 20) / 180))
+    expected = np.where(steps < 20, 0.01 * steps / 20, cosine)
+    np.testing.assert_allclose(schedule(steps), expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("num_steps", [0, 1, 2])
+def test_schedule_of_very_short_runs_is_finite(num_steps):
+    assert np.isfinite(create_schedule(config(), num_steps)(np.arange(4))).all()
+
+
+def updates(changes, gradient, params, num_steps=10):
+    tx = create_optimizer(config(**changes), num_steps)
+    state, found = tx.init(params), []
+    for _ in range(3):
+        update, state = tx.update(gradient, state, params)
+        params = optax.apply_updates(params, update)
+        found.append(update)
+    return found
+
+
+def test_adamw_by_its_formula_decaying_kernels_alone():
+    params = {
+        "kernel": jnp.full((2, 2), 2.0),
+        "bias": jnp.full(2, 2.0),
+        "log_variance": jnp.ones(1),
+    }
+    gradient = {
+        "kernel": jnp.full((2, 2), 0.1),
+        "bias": jnp.full(2, 0.1),
+        "log_variance": jnp.ones(1),
+    }
+    gradient["log_variance"] *= 0.1
+    found = updates({"weight_decay": 0.5, "clip_norm": 10.0}, gradient, params)
+    # A constant gradient makes Adam's step exactly one learning rate; rate 0 in step 0, then 1e-2.
+    for name in params:
+        np.testing.assert_array_equal(found[0][name], 0)
+    decayed = -0.01 * (1 + 0.5 * 2.0)
+    np.testing.assert_allclose(found[1]["kernel"], decayed, rtol=1e-4)
+    np.testing.assert_allclose(found[1]["bias"], -0.01, rtol=1e-4)
+    np.testing.assert_allclose(found[1]["log_variance"], -0.01, rtol=1e-4)
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+    """Adam forgets a constant factor, so the clip shows where a spike follows a small gradient."""
+    params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
+    tx = create_optimizer(config(b1=0.0), 10)
+    state = tx.init(params)
+    for scale in (0.01, 100.0):
+        gradient = {"a": jnp.full(1, 3.0 * scale), "b": jnp.full(1, 4.0 * scale)}
+        update, state = tx.update(gradient, state, params)
+    small, clipped = 0.03, 0.6  # norms 0.05 and, after clipping 500, 1
+    second_moment = (0.99 * 0.01 * small**2 + 0.01 * clipped**2) / (1 - 0.99**2)
+    assert update["a"][0] == pytest.approx(-0.01 * clipped / np.sqrt(second_moment), rel=1e-4)
