@@ -37,7 +37,7 @@ SETTINGS = (
     "view.validation_views=1", "view.evaluation_views=1", "model.widths=(4,)", "model.blocks=(0,)",
     "model.attention=()", "model.dilations=(1,)", "model.head_width=4", "train.epochs=240",
     "train.evaluate_every_epochs=4", "train.checkpoint_every_steps=5", "train.log_every_steps=4",
-)  # fmt: skip
+)
 
 
 def command(workdir: Path) -> list[str]:
@@ -46,7 +46,7 @@ def command(workdir: Path) -> list[str]:
     return [
         sys.executable, "-m", "densityjax.main", "--config=configs/smoke.py", *settings,
         f"--config.data.data_dir={_DATA_DIR.value}", f"--workdir={workdir}",
-    ]  # fmt: skip
+    ]
 
 
 def storm(workdir: Path, kills: int, rng: random.Random) -> list[dict[str, Any]]:
@@ -109,7 +109,7 @@ def digests(workdir: Path) -> dict[str, str]:
     found = {}
     for role in ("latest", "best"):
         step = max(int(p.name) for p in (workdir / "checkpoints" / role).iterdir()
-                   if p.name.isdigit())  # fmt: skip
+                   if p.name.isdigit())
         path = workdir / "checkpoints" / role / str(step) / "manifest" / "metadata"
         for name, digest in json.loads(path.read_text())["digests"].items():
             found[f"{role} {step} {name}"] = digest

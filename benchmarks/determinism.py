@@ -49,7 +49,7 @@ def main(_) -> None:
             run.task.model, run.task.tx, run.statistics.arrays(), config.seed,
             task.field_size(config, run.splits["train"].grid),
         )
-    )  # fmt: skip
+    )
     step = parallel.mapped_train_step(run.task)
     batches = [
         parallel.split_batch(run.source[i], config.train.accumulation_steps) for i in range(3)

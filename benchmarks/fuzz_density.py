@@ -103,7 +103,7 @@ def _json(density: Density, spin: bool) -> str:
             for name, field in fields.items()
         },
         "data_aug": {"total": {"1": {"data": [0.1, 0.2]}}},
-    }})  # fmt: skip
+    }})
 
 
 def real_files() -> dict[str, bytes]:
@@ -137,7 +137,7 @@ def real_files() -> dict[str, bytes]:
 COMPRESSIONS: tuple[Callable[[bytes], bytes], ...] = (
     lambda data: gzip.compress(data, 1), lambda data: bz2.compress(data, 1),
     lambda data: lzma.compress(data, preset=0), zstandard.compress,
-)  # fmt: skip
+)
 
 
 def _lines(data: bytes, rng: np.random.Generator, change: Callable) -> bytes:
@@ -184,7 +184,7 @@ _WORDS = (
     b"*" * 18, b"NaN", b"nan", b"inf", b"-Infinity", b"1e999", b"-1e308", b"0.123-105", b"1D+05",
     b"-0.1E+01-0.2E+01", b"0x10", b"null", b"", b"-", b"1" * 5000, b"-1", b"0", b"1e-320",
     b"99999999", b"2000000000", b"\xc2\xb2", b"\x00", b"[", b"{}", b"1_000", b"T", b"#",
-)  # fmt: skip
+)
 
 
 def _replace_word(data: bytes, rng: np.random.Generator) -> bytes:
@@ -239,7 +239,7 @@ def _repeat(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 MUTATIONS = (_flip, _cut, _swap_lines, _drop_or_repeat_line, _fuse, _replace_word, _wrong_count,
-             _brackets, _line_ends, _repeat)  # fmt: skip
+             _brackets, _line_ends, _repeat)
 
 
 def case(files: dict[str, bytes], seed: int, number: int) -> tuple[str, bytes]:
@@ -292,7 +292,7 @@ def check(data: bytes, source: str) -> Density | None:
         "atomic numbers exist": ((density.species >= 0) & (density.species <= 118)).all(),
         "positions are wrapped": ((density.positions >= 0) & (density.positions < 1)).all(),
         "it has a formula": bool(density.formula and density.chemical_system),
-    }  # fmt: skip
+    }
     if broken := [promise for promise, kept in promises.items() if not kept]:
         raise BrokenPromise(f"not so: {', '.join(broken)}")
     return density
@@ -358,7 +358,7 @@ def main() -> None:
         "largest_memory_over_allowed": round(memory, 3),
         "seconds": round(time.perf_counter() - started, 1),
         "mutations": dict(mutations.most_common()),
-    }  # fmt: skip
+    }
     print(json.dumps(result, indent=1))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -38,7 +38,7 @@ MATERIAL = "mp-10000"
 GRIDS = {
     "small": (24, 24, 24), "median": (56, 84, 140), "128": (128, 128, 128),
     "large": (300, 300, 300),
-}  # fmt: skip
+}
 SIZE = 32  # of the record
 WORKER_FILES = 24  # median ones, for each run with workers
 
@@ -130,7 +130,7 @@ def measure(root: Path, repeats: int) -> dict:
             "seconds": {str(workers): seconds for workers, seconds in runs.items()},
         },
         "grids": {},
-    }  # fmt: skip
+    }
     os.sched_setaffinity(0, {cores[-1]})
     for name, shape in GRIDS.items():
         path, compressed = root / f"{name}.CHGCAR", root / f"{name}.CHGCAR.gz"
@@ -159,7 +159,7 @@ def measure(root: Path, repeats: int) -> dict:
         row["peak_megabytes"] = {
             "array": 8e-6 * np.prod(shape).item(),
             "record": peak_memory(path), "gz_record": peak_memory(compressed),
-        }  # fmt: skip
+        }
         result["grids"][name] = row
         print(table_row(name, row), flush=True)
     row = result["grids"]["128"]

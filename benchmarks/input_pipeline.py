@@ -49,7 +49,7 @@ _TURNS = flags.DEFINE_integer("turns", 24, "Turns of each loop.")
 _STEPS = flags.DEFINE_integer(
     "steps", 6, "Timed steps of a turn; where the pipeline is not much faster than the step (GPU), "
     "take many more than the 2 x threads batches that wait decoded at its start.",
-)  # fmt: skip
+)
 _SIZES = flags.DEFINE_list("sizes", ["1000", "10000", "100000"], "Records of the datasets written.")
 _BATCHES = flags.DEFINE_integer("batches", 200, "Batches drawn from each dataset written.")
 _SCRATCH = flags.DEFINE_string("scratch", tempfile.gettempdir(), "Where they are written.")
@@ -74,7 +74,7 @@ def make_loop(run: train.Run) -> Callable[[Iterable], None]:
     state = create_train_state(
         run.task.model, run.task.tx, run.statistics.arrays(), run.config.seed,
         field_size(run.config, run.splits["train"].grid),
-    )  # fmt: skip
+    )
     held = {"state": parallel.replicate(state)}
     step = parallel.mapped_train_step(run.task)
 

@@ -126,7 +126,7 @@ def list_cases() -> list[dict]:
         for grid in (*_RUN.value, *_PLAN.value)
         for stride in _STEM_STRIDES.value
         for remat in (False, True)
-    ]  # fmt: skip
+    ]
 
 
 def main(_) -> None:
@@ -139,7 +139,7 @@ def main(_) -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for case in list_cases():
         command = [sys.executable, "-m", "benchmarks.large_grids", f"--case={json.dumps(case)}",
-                   f"--limit_gib={_LIMIT.value}"]  # fmt: skip
+                   f"--limit_gib={_LIMIT.value}"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         result = json.loads(done.stdout.splitlines()[-1])
         # Estimates: of this backend's plan, in float32, with a tenth of the memory left free.

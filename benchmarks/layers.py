@@ -122,7 +122,7 @@ def find_layers(view: str, grid: int, batch: int) -> tuple[Counter, Counter, Any
         module = context.module
         if context.method_name == "__call__" and isinstance(module, layers.Conv3D):
             key = (args[0].shape, module.features, module.kernel_size, module.stride,
-                   module.dilation, module.padding)  # fmt: skip
+                   module.dilation, module.padding)
             convolutions[key] += 1
         elif context.method_name == "__call__" and isinstance(
             module, (layers.ChannelAttention, layers.SpatialAttention)
@@ -157,7 +157,7 @@ def measure_convolution(key: tuple, implementation: str, dtype: jnp.dtype) -> It
         return conv_op.conv3d(
             x, kernel, stride=stride, dilation=dilation, padding=padding,
             implementation=implementation,
-        )  # fmt: skip
+        )
 
     x, kernel = random(shape, dtype), random((k, k, k, shape[-1], features), dtype)
     cotangent = random(jax.eval_shape(convolve, x, kernel).shape, dtype)
@@ -169,7 +169,7 @@ def measure_convolution(key: tuple, implementation: str, dtype: jnp.dtype) -> It
         "kernel gradient": lambda x, kernel, cotangent: jax.vjp(
             lambda kernel: convolve(x, kernel), kernel
         )[1](cotangent),
-    }  # fmt: skip
+    }
     taps = (np.arange(k) - k // 2) * dilation + np.arange(cotangent.shape[1])[:, None] * stride
     inside = ((taps >= 0) & (taps < shape[1])).sum() if padding == "zero" else taps.size
     operations = 2 * shape[0] * int(inside) ** 3 * shape[-1] * features
@@ -221,7 +221,7 @@ def main(_) -> None:
     speeds = ", ".join(f"{size / 2**20:.0f} MiB {speed:.0f}" for size, speed in copies.items())
     kind = jax.devices()[0].device_kind
     print(f"{kind}, {dtype.name}, batch {_BATCH.value}, {_VIEW.value} view: matrix product "
-          f"{product:.0f} GFLOP/s; copies in GB/s by bytes moved: {speeds}")  # fmt: skip
+          f"{product:.0f} GFLOP/s; copies in GB/s by bytes moved: {speeds}")
     formulations = [name for name in _FORMULATIONS.value if name != "onednn" or onednn.available()]
     chosen = conv_op.choose("auto", dtype)
     print(f"'auto' takes '{chosen}' here")
@@ -239,7 +239,7 @@ def main(_) -> None:
         mark = "*" if formulation == chosen else ""
         print(f"| {grid} | {layer} | {calls} | {formulation}{mark} | {row['direction']} | "
               f"{row['ms']:.2f} | {result['gflops']:.0f} | {result['gb_per_s']:.1f} | "
-              f"{result['fraction_of_roofline']:.0%} |", flush=True)  # fmt: skip
+              f"{result['fraction_of_roofline']:.0%} |", flush=True)
 
     for grid in map(int, _GRIDS.value):
         convolutions, others, task = find_layers(_VIEW.value, grid, _BATCH.value)
@@ -259,7 +259,7 @@ def main(_) -> None:
     if _JSON.value:
         content = {"layers": results, "product_gflops": product, "copies_gb_per_s": copies,
                    "auto": chosen, "dtype": dtype.name, "batch": _BATCH.value, "view": _VIEW.value,
-                   "environment": environment.describe_environment(0)}  # fmt: skip
+                   "environment": environment.describe_environment(0)}
         with open(_JSON.value, "w") as file:
             json.dump(content, file, indent=1)
 

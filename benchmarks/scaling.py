@@ -41,14 +41,14 @@ def run(layout: str, workdir: Path) -> None:
     command = [
         sys.executable, "-m", "densityjax.main", f"--config={_CONFIG.value}",
         f"--workdir={workdir}", f"--config.data.data_dir={Path(_DATA_DIR.value).absolute()}",
-    ]  # fmt: skip
+    ]
     started = []
     for process in range(processes):
         if processes > 1:
             environ |= {
                 "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes),
                 "JAX_PROCESS_ID": str(process),
-            }  # fmt: skip
+            }
         started.append(subprocess.Popen(command, cwd=ROOT, env=environ))
     if any([process.wait() for process in started]):  # a list: all are waited for
         raise RuntimeError(f"{layout} failed")
@@ -79,13 +79,13 @@ def main(argv: Sequence[str]) -> None:
                 "largest_relative_loss_difference": max(
                     abs(a - b) / abs(b) for a, b in zip(found, first, strict=True)
                 ),
-            })  # fmt: skip
+            })
             print(json.dumps(cases[-1]), flush=True)
     if _JSON.value:
         result = {
             "config": _CONFIG.value, "cases": cases, "versions": facts["versions"],
             "commit": facts["commit"], "cpu_count": facts["cpu_count"],
-        }  # fmt: skip
+        }
         Path(_JSON.value).write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     del argv
     cases = [
         measure("smoke", smoke.get_config(), 24), measure("elastic", elastic.get_config(), 32)
-    ]  # fmt: skip
+    ]
     if _JSON.value:
         with open(_JSON.value, "w") as file:
             json.dump(environment.describe_environment(0) | {"cases": cases}, file, indent=1)

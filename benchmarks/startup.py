@@ -43,7 +43,7 @@ def first_step(config: str, data_dir: str, cache: Path) -> dict[str, float]:
         command = [
             sys.executable, "-m", "densityjax.main", f"--config={config}", f"--workdir={workdir}",
             f"--config.data.data_dir={data_dir}", "--config.data.build=False",
-        ]  # fmt: skip
+        ]
         environ = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
         environ.pop("JAX_ENABLE_COMPILATION_CACHE", None)
         with open(Path(root) / "log", "w+") as log:

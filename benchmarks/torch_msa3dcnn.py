@@ -200,7 +200,7 @@ class TorchStep:
     def __init__(
         self, task: Task, params: Any, statistics: Any, optimizer: Any, layout: str,
         device: str = "cpu", dtype: torch.dtype = torch.float32, compiled: bool = False,
-    ):  # fmt: skip
+    ):
         """Copies the parameters of a Flax state.
 
         Args:
@@ -227,7 +227,7 @@ class TorchStep:
             {"params": [p for p in self.parameters if p.ndim > 1],
              "weight_decay": optimizer.weight_decay},
             {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]  # fmt: skip
+        ]
         self.optimizer = torch.optim.AdamW(
             groups, lr=1e-4, betas=(optimizer.b1, optimizer.b2), fused=True
         )

@@ -198,7 +198,7 @@ def run_case(view: str, grid: int) -> dict[str, Any]:
                 torch.bfloat16, compiled=True,
             )
             for layout in LAYOUTS
-        }  # fmt: skip
+        }
     runs |= {name: theirs(reference, batch) for name, reference in references.items()}
     for run in runs.values():
         run()  # compiles

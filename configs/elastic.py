@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.targets = (
         "bulk_modulus", "volume", "density", "total_energy", "formation_energy_per_atom",
         "fermi_energy", "band_gap", "bandwidth",
-    )  # fmt: skip
+    )
     # Each group of targets trains a trunk of its own: 'all' in one, 'single' (one each), a file
     # that densityjax.target_grouping wrote, 'random 0 of FILE' (a random partition with the sizes
     # of the file's groups), or the groups themselves: 'bulk_modulus+volume,band_gap+...'.
@@ -117,7 +117,7 @@ def get_config() -> ConfigDict:
     # Computed and written; 'transfer', 'task_affinity' and 'gradient_cosine' train models.
     grouping.similarities = (
         "pearson", "spearman", "distance_correlation", "mutual_information",
-    )  # fmt: skip
+    )
     grouping.num_groups = 0  # 0: chosen by silhouette
     grouping.permutations = 499
     grouping.bootstraps = 200

@@ -24,7 +24,7 @@ _WHOLE = 0.02  # electrons; files hold five digits or more
 _WHOLE_RELATIVE = 2e-4
 _NEGATIVE = 0.05  # fraction of voxels; pseudo densities dip below zero in some cores
 KEYS = ("file", "formula", "grid", "volume", "num_electrons", "magnetization", "min", "max",
-        "warnings", "error")  # fmt: skip
+        "warnings", "error")
 
 
 def warnings_of(density: Density) -> list[str]:
@@ -129,7 +129,7 @@ def draw(density: Density, path: Path) -> None:
             axis.set(
                 aspect="equal", xlabel=f"{'abc'[first]} (Å)",
                 title=f"{'abc'[first]}, {'abc'[second]} at {'abc'[normal]} / 2",
-            )  # fmt: skip
+            )
         figure.colorbar(image, ax=row, label=unit)
     figure.suptitle(f"{density.formula}  {Path(density.source).name}")
     figure.savefig(path, dpi=100)
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "files", nargs="+", metavar="FILE",
         help="VASP densities, Materials Project JSON, cube or XSF, plain or compressed; a folder "
         "stands for its density files, 'a/*/CHGCAR' for what it matches",
-    )  # fmt: skip
+    )
     parser.add_argument("--json", action="store_true", help="print a list with an object per file")
     parser.add_argument("--png", action="store_true", help="draw the three mid-planes of each file")
     parser.add_argument(

@@ -19,7 +19,7 @@ _ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
     "allow-config-change", False,
     "Resume although settings differ that leave the state usable (learning rate, epochs, ...); the "
     "result is then not that of one config.",
-)  # fmt: skip
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; rerunning resumes it.")
 
 

@@ -71,7 +71,7 @@ def restore_run(workdir: str | Path) -> Restored:
     template = create_train_state(
         task.model, task.tx, statistics.arrays(), config.seed,
         field_size(config, applicability.grid),
-    )  # fmt: skip
+    )
     checkpoints = Checkpoints(workdir, read_only=True)
     try:
         restored = checkpoints.restore_best(parallel.replicate(template))
@@ -134,7 +134,7 @@ def predict_densities(
         values[spec.name], spread[spec.name] = physical(
             spec, raw[spec.name], restored.statistics.label_mean[column],
             restored.statistics.label_std[column], num_electrons.astype(np.float64), volume,
-        )  # fmt: skip
+        )
     predictions = Predictions(values, spread, {}, embedding)
     distances = restored.applicability.distances(predictions.embedding)
     warnings = [
@@ -214,7 +214,7 @@ def _rows(restored: Restored, densities: Sequence[Density], size: int) -> list[l
                 "prediction": value, "unit": unit, "warnings": "; ".join(found),
                 "spread": repr(float(predictions.spread[spec.name][row])),
                 "probability": probability,
-            })  # fmt: skip
+            })
         table.append(rows)
     return table
 
@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "files", nargs="+", metavar="FILE",
         help="VASP densities, Materials Project JSON, cube or XSF, plain or compressed; a folder "
         "stands for its density files",
-    )  # fmt: skip
+    )
     options = parser.parse_args(arguments)
     compile_cache.enable()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every step of a restore

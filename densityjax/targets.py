@@ -11,7 +11,7 @@ import numpy as np
 
 CRYSTAL_SYSTEMS = (
     "triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic",
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ TARGETS: dict[str, TargetSpec] = {
         _classes("is_stable", "Dynamical stability", ("unstable", "stable")),
         _classes("crystal_system", "Crystal system", CRYSTAL_SYSTEMS),
     )
-}  # fmt: skip
+}
 
 
 def get_specs(

@@ -19,7 +19,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         "JAX_ENABLE_COMPILATION_CACHE": "true", "JAX_COMPILATION_CACHE_DIR": _cache,
         "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**30),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-    }  # fmt: skip
+    }
 if _COUNT not in os.environ.get("XLA_FLAGS", ""):
     # Most of the time goes to the compiler: machine code is not optimised, which takes a fifth off.
     flags = (os.environ.get("XLA_FLAGS", ""), f"{_COUNT}=8", "--xla_backend_optimization_level=0")

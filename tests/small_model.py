@@ -5,4 +5,4 @@ from typing import Any
 SMALL_MODEL: dict[str, Any] = {
     "view.size": 8, "view.spacing": 0.9, "view.evaluation_views": 2, "model.widths": (4,),
     "model.blocks": (0,), "model.attention": (), "model.dilations": (1,), "model.head_width": 4,
-}  # fmt: skip
+}

@@ -35,7 +35,7 @@ IMPURE_MODULES = {
     "absl", "array_record", "csv", "glob", "grain", "h5py", "io", "logging",
     "ml_collections", "orbax", "os", "pathlib", "pickle", "random", "shutil", "subprocess", "sys",
     "tempfile", "tensorboardX", "tensorflow_datasets", "time", "tqdm",
-}  # fmt: skip
+}
 IMPURE_CALLS = {"open", "print", "input"}
 DEVICE_MAPPING = {"pmap", "shard_map", "xmap", "device_put_replicated", "device_put_sharded"}
 FILES = sorted(
@@ -107,7 +107,7 @@ def test_imports_point_backwards(file):
         ("densityjax/model/losses.py", "import jax\nfrom densityjax.targets import TargetSpec", []),
         ("densityjax/density/grid.py", "from densityjax.density.density import Density", []),
     ],
-)  # fmt: skip
+)
 def test_the_check_finds_what_it_should(file, code, found):
     assert _violations(file, _imports(ast.parse(code))) == found
 

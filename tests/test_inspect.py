@@ -55,7 +55,7 @@ def test_text_tells_the_same(folder, capsys):
     for part in (
         "mp-13.CHGCAR.xz: Fe", "atoms      1", "109.47 109.47 109.47°, 11.4273 Å³", "14 x 14 x 14",
         "electrons  8.00000", "0 % of it below zero", "moment     2.26",
-    ):  # fmt: skip
+    ):
         assert part in out
 
 

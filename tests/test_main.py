@@ -13,7 +13,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "densityjax.main", *arguments],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(

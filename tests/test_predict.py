@@ -62,7 +62,7 @@ def untrained_spin_model(restored: Restored) -> Restored:
     return dataclasses.replace(
         restored, config=config, statistics=statistics, state=parallel.replicate(state),
         mapped=parallel.mapped_predict_step(task, num_views=2),
-    )  # fmt: skip
+    )
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

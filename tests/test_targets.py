@@ -34,7 +34,7 @@ def test_a_supercell_doubles_what_is_extensive():
         assert two == pytest.approx(one * (2 if spec.per else 1))
     assert {spec.name for spec in REGRESSION if spec.per} == {
         "volume", "total_energy", "magnetic_moment",
-    }  # fmt: skip
+    }
 
 
 def test_predictions_are_clamped_to_the_physical_range():
@@ -58,7 +58,7 @@ def test_get_specs():
     specs = get_specs(["is_metal", "volume", "crystal_system"])
     assert [(spec.name, spec.num_outputs) for spec in specs] == [
         ("is_metal", 2), ("volume", 1), ("crystal_system", 7),
-    ]  # fmt: skip
+    ]
     assert all(name == spec.name for name, spec in TARGETS.items())
 
 

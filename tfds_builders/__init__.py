@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def load_builder(
     name_and_config: str, data_dir: str | Path, archive: str | Path | None = None, *,
     source: str | Path = "", split: str = "auto", strict: bool = False, workers: int = 0,
-) -> "tfds.core.GeneratorBasedBuilder":  # fmt: skip
+) -> "tfds.core.GeneratorBasedBuilder":
     """Makes the builder of a dataset, built or not.
 
     Args:
@@ -47,7 +47,7 @@ def load_builder(
         return module.Builder(
             config=config, data_dir=data_dir, source=source, split=split, strict=strict,
             workers=workers,
-        )  # fmt: skip
+        )
     if source and name == "elastic_densities":  # it ships with what it is built from
         raise ValueError(f"'{name}' is not built from a folder: config.data.source must be empty")
     archive = archive or source or None

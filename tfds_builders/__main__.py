@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument(
         "--workers", type=int, default=0,
         help="density_folder: processes that read densities (default: one per core)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--beam",
         nargs="+",
@@ -62,7 +62,7 @@ def main() -> int:
         builder = tfds_builders.load_builder(
             args.dataset, args.data_dir, args.archive, source=args.source, split=args.split,
             strict=args.strict, workers=args.workers,
-        )  # fmt: skip
+        )
         if args.beam and not builder.TAKES_BEAM:
             raise ValueError(f"--beam: dataset '{builder.name}' is built without Apache Beam")
         options = {"download_config": beam_config(args.beam)} if args.beam else {}

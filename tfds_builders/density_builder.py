@@ -55,7 +55,7 @@ def record_features(size: int, specs: Iterable[TargetSpec]) -> tfds.features.Fea
         "fold": np.int32,
         "index": np.int64,  # row of the table of labels
         "targets": {spec.name: np.int32 if spec.classes else np.float32 for spec in specs},
-    })  # fmt: skip
+    })
 
 
 @contextlib.contextmanager

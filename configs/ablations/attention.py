@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
         "channel": {"model": {"attention": ("channel",)}},
         "spatial": {"model": {"attention": ("spatial",)}},
         "both": {"model": {"attention": ("channel", "spatial")}},
-    })  # fmt: skip
+    })
     config.reference = "none"
     config.pools = ConfigDict()
     config.contrasts = ()

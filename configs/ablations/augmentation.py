@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
         "origin": {"view": {"roll": True, "rotate": False}},
         "orientation": {"view": {"roll": False, "rotate": True}},
         "both": {"view": {"roll": True, "rotate": True}},
-    })  # fmt: skip
+    })
     config.reference = "none"
     config.pools = ConfigDict()
     config.contrasts = ()

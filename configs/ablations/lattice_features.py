@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config.variants = ConfigDict({
         name: {"input": {"lattice_features": name}}
         for name in ("none", "volume_per_electron", "metric")
-    })  # fmt: skip
+    })
     config.reference = "none"
     config.pools = ConfigDict()
     config.contrasts = (("metric", "volume_per_electron"),)

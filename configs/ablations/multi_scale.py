@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
         "one_scale": {"model": {"dilations": (1,)}},
         "two_scales": {"model": {"dilations": (1, 2)}},
         "three_scales": {"model": {"dilations": (1, 2, 3)}},
-    })  # fmt: skip
+    })
     config.reference = "one_scale"
     config.pools = ConfigDict()
     config.contrasts = ()

@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config.variants = ConfigDict({
         name: {"input": {"transform": name}}
         for name in ("linear", "times_volume", "log", "log_and_linear")
-    })  # fmt: skip
+    })
     config.reference = "linear"
     config.pools = ConfigDict()
     config.contrasts = (("log_and_linear", "log"),)

@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
         "random_0": {"groups": "random 0 of configs/target_groups.py"},
         "random_1": {"groups": "random 1 of configs/target_groups.py"},
         "random_2": {"groups": "random 2 of configs/target_groups.py"},
-    })  # fmt: skip
+    })
     config.reference = "single"  # what the others are compared with
     # Draws of one thing: a row for their mean, e.g. {'random': ('random_0', 'random_1')}.
     config.pools = ConfigDict({"random": ("random_0", "random_1", "random_2")})

@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
         "fractional_grid24": {"view": fractional, "data": {"name": "elastic_densities/grid24"}},
         "fractional_grid32": {"view": fractional},
         "fractional_grid32_metric": {"view": fractional, "input": {"lattice_features": "metric"}},
-    })  # fmt: skip
+    })
     config.reference = "cartesian"
     config.pools = ConfigDict()
     config.contrasts = (("fractional_grid32", "fractional_grid24"),)

@@ -774,7 +774,7 @@ def _difference(target: str, metric: str, parts: Sequence[_Paired]) -> Differenc
         ahead=int(np.sum(np.array(cells) > 0)), behind=int(np.sum(np.array(cells) < 0)),
         ties=int(np.sum(np.array(cells) == 0)), identical=identical,
         detectable=None if p is None else DETECTABLE * row["se"], num_targets=len(parts), **row,
-    )  # fmt: skip
+    )
 
 
 def _contrast(
@@ -808,7 +808,7 @@ def _contrast(
             for spec in dict.fromkeys([*has[reference], *has[variant]])
             if spec.name not in paired
         ),
-    )  # fmt: skip
+    )
 
 
 def _cost(variant: str, cells: Sequence[CellResult]) -> Cost:

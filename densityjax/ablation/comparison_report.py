@@ -35,7 +35,7 @@ FIELDS = (
     "variant", "reference", "target", "metric", "score", "low", "high", "se", "num_targets",
     "difference", "diff_low", "diff_high", "diff_se", "p", "p_adjusted", "ahead", "behind", "ties",
     "identical", "of", "mdd", "verdict", "diff_num_targets", "undefined_replicates",
-)  # fmt: skip
+)
 BAND = "#d1d5db"  # what the design cannot detect
 TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -43,7 +43,7 @@ TEX = {
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
     "²": r"$^2$", "³": r"$^3$", "−": r"$-$", "–": "--", "±": r"$\pm$", "Å": r"\AA{}",
     "μ": r"$\mu$", "×": r"$\times$", "≤": r"$\le$", "’": "'", "\u00a0": "~",
-}  # fmt: skip
+}
 
 
 def write_comparison(folder: Path, comparison: Comparison, facts: Mapping[str, Any]) -> list[Path]:
@@ -278,7 +278,7 @@ def _cost_table(comparison: Comparison) -> Iterable[str]:
     header = (
         "per cell", "cells", "trunks", "parameters", "updates per target", "device-seconds",
         "device-seconds, all cells",
-    )  # fmt: skip
+    )
     costs = sorted(comparison.costs, key=lambda cost: cost.variant != comparison.reference)
     yield _table(
         header,
@@ -290,7 +290,7 @@ def _cost_table(comparison: Comparison) -> Iterable[str]:
             )
             for cost in costs
         ),
-    )  # fmt: skip
+    )
     yield (
         "Means over the cells of a variant. A model that variants share was trained once and "
         "counts in each of them."
@@ -556,7 +556,7 @@ def _draw(axes, row: Difference, place: float, limit: float) -> None:
         axes.plot(
             row.value, place, marker=shape, color=color, markerfacecolor=fill, markersize=size,
             markeredgewidth=1.3, linestyle="none", zorder=3,
-        )  # fmt: skip
+        )
 
 
 def _legend() -> list:
@@ -573,4 +573,4 @@ def _legend() -> list:
             label="same model",
         ),
         Patch(color=BAND, alpha=0.7, label="too small to detect"),
-    ]  # fmt: skip
+    ]

@@ -36,7 +36,7 @@ def write_table(config: ConfigDict, plan: Plan, workdir: Path) -> list[Path]:
     comparison = compare(
         cells, specs, config.reference, pools=dict(config.pools.items()),
         contrasts=tuple(tuple(pair) for pair in config.contrasts), replicates=config.replicates,
-    )  # fmt: skip
+    )
     folders = [cell_folder(workdir, cell) for cell in plan.cells]
     return write_comparison(workdir / "table", comparison, table_facts(config, plan, folders))
 
@@ -69,7 +69,7 @@ def read_cell(cell: Cell, folder: Path, specs: Sequence[TargetSpec]) -> CellResu
         ids=np.array([row["id"] for row in first]), parameters=facts["parameters"],
         device_seconds=seconds * facts["num_devices"], updates=facts["groups"][0]["steps"],
         trunks=len(cell.members),
-    )  # fmt: skip
+    )
 
 
 def chemical_system(formula: str) -> str:

@@ -69,7 +69,7 @@ def open_from_config(data: ConfigDict) -> Any:
     return open_dataset(
         data.name, data.data_dir, data.build,
         source=data.source, split=data.split, strict=data.strict,
-    )  # fmt: skip
+    )
 
 
 def resolve_targets(config: ConfigDict) -> ConfigDict:
@@ -226,7 +226,7 @@ def load_records(
         asked = {
             "spin_polarized_only": spin_polarized_only, "without elements": without_elements,
             "with any of": with_any_of,
-        }  # fmt: skip
+        }
         asked = ", ".join(f"{name} {value}" for name, value in asked.items() if value)
         raise DatasetError(
             f"no record left in {'+'.join(splits)} of {builder.info.full_name}"

@@ -90,7 +90,7 @@ def scan(builder: Any, split: str) -> Columns:
         print(
             f"Reading {len(source)} records of {builder.info.full_name} {split} (once)",
             file=sys.stderr, flush=True,
-        )  # fmt: skip
+        )
     starts = range(0, max(len(source), 1), _CHUNK)
     chunks = [
         _columns(builder, [_small(source[row]) for row in range(s, min(s + _CHUNK, len(source)))])
@@ -122,7 +122,7 @@ def _columns(builder: Any, records: list[dict[str, Any]]) -> Columns:
             ("index", np.int32), ("num_electrons", np.float32), ("channels", np.int8),
             ("grid", np.int16), ("moment", np.float64),
         )
-    }  # fmt: skip
+    }
     for name in _TEXT:
         columns[name] = np.asarray([_text(record[name]) for record in records], np.str_)
     columns["lattice"] = np.asarray([r["lattice"] for r in records], np.float32).reshape(-1, 3, 3)

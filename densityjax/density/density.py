@@ -195,4 +195,4 @@ def make_density(
     return Density(
         values, magnetization, np.asarray(lattice, np.float64), species, positions, code, source,
         float(charge), tuple(notes),
-    )  # fmt: skip
+    )

@@ -25,7 +25,7 @@ from densityjax.density.formats.xsf import is_xsf, read_xsf
 __all__ = [
     "Density", "DensityFormatError", "density_from_row", "find_files", "looks_like_density",
     "read_density", "read_density_bytes",
-]  # fmt: skip
+]
 
 FORMATS = "a VASP density (CHGCAR, CHG, AECCAR, PARCHG), a Chgcar as JSON, a cube or XSF file"
 # In a name, whatever else stands in it: what VASP, the Materials Project and others call densities.

@@ -36,7 +36,7 @@ class Conv3D(nn.Module):
         y = conv_op.conv3d(
             x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride,
             dilation=self.dilation, padding=self.padding, implementation=self.implementation,
-        )  # fmt: skip
+        )
         return add_bias(y, bias.astype(self.dtype))
 
 
@@ -69,7 +69,7 @@ class MultiScaleConv3D(nn.Module):
                 self.dtype, name=f"dilation{dilation}",
             )(centre(dilation))
             for i, dilation in enumerate(self.dilations)
-        ]  # fmt: skip
+        ]
         return jnp.concatenate(branches, axis=-1)
 
 

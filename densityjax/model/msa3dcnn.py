@@ -75,7 +75,7 @@ class MSA3DCNN(nn.Module):
                 x = residual_block(
                     width, self.dilations, self.attention, name=f"stage{stage}_block{block}",
                     **options,
-                )(x)  # fmt: skip
+                )(x)
         x = silu(x).astype(jnp.float32)  # [B, g, g, g, W]
         pooled = jnp.concatenate([x.mean(axis=(1, 2, 3)), x.max(axis=(1, 2, 3))], axis=-1)
         embedding = jnp.concatenate([nn.LayerNorm(name="pooled_norm")(pooled), features], axis=-1)

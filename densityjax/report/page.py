@@ -39,13 +39,13 @@ STYLE = {
     "axes.grid": True, "grid.color": "#e5e7eb", "grid.linewidth": 0.8, "axes.axisbelow": True,
     "legend.frameon": False, "figure.constrained_layout.use": True, "savefig.dpi": 170,
     "text.parse_math": False,
-}  # fmt: skip
+}
 METHODS = {"model": "Model", "mean": "Mean", "identity": "Identity", "ridge": "Ridge"}
 REGRESSION = {"r2": "R²", "mae": "Mean absolute error", "rmse": "Root mean squared error"}
 CLASSIFICATION = {
     "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "roc_auc": "ROC AUC",
     "pr_auc": "PR AUC", "macro_f1": "Macro-F1",
-}  # fmt: skip
+}
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 WORST = 3  # materials named per target
@@ -55,7 +55,7 @@ RUN_FIELDS = (
     "parameters", "seconds.train", "seconds_per_epoch", "peak_memory_gib", "dataset.name",
     "dataset.version", "dataset.train_examples", "dataset.validation_examples",
     "dataset.test_examples", "dataset.train_folds", "dataset.validation_fold", "dataset.test_fold",
-)  # fmt: skip
+)
 COLUMNS = ("id", "formula", "target", "truth", "prediction", "spread", "probabilities")
 
 
@@ -248,7 +248,7 @@ def _name_points(axes: Axes, points: np.ndarray, worst: Sequence[int], names: Se
                 name, points[index], xytext=(dx, dy), textcoords="offset points",
                 ha="center" if dx == 0 else "left" if dx > 0 else "right",
                 va="bottom" if dy > 0 else "top", fontsize=8, color=INK,
-            )  # fmt: skip
+            )
             box = text.get_window_extent(renderer)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1
             inside = inside and frame.y0 <= box.y0 and box.y1 <= frame.y1
@@ -277,7 +277,7 @@ def _parity(folder: Path, spec: TargetSpec, rows: Sequence[Mapping], metrics: Ma
         axes.scatter(
             truth[worst], prediction[worst], s=34, facecolors="none", edgecolors=VERMILION,
             linewidths=1.4, zorder=4,
-        )  # fmt: skip
+        )
         axes.set(xlim=limits, ylim=limits)
     axes.set_aspect("equal")
     axes.locator_params(nbins=5, min_n_ticks=3)
@@ -397,7 +397,7 @@ def _roc(folder: Path, spec: TargetSpec, rows: Sequence[Mapping], metrics: Mappi
     axes.set(
         xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="False positive rate",
         ylabel="True positive rate", title=f"{spec.label}\n",
-    )  # fmt: skip
+    )
     facts = f"ROC AUC {score(metrics['roc_auc'])} for “{positive}”   n = {metrics['n']}"
     axes.text(0, 1.03, facts, transform=axes.transAxes, fontsize=9)
     return _picture(folder, f"roc_{spec.name}", figure, f"ROC curve of {spec.label}: {facts}.")
@@ -464,7 +464,7 @@ def _regression_table(run: Run, split: str) -> list[dict]:
             "r2": _cells(values["r2"], score),
             "mae": _cells(values["mae"], number, min),
             "rmse": _cells(values["rmse"], number, min),
-        })  # fmt: skip
+        })
     return rows
 
 
@@ -488,7 +488,7 @@ def _class_table(run: Run, split: str) -> list[dict]:
             "n": number(run.metrics[split][spec.name]["n"]),
             "prevalence": _prevalence(run.metrics[split][spec.name]),
             "rows": [(METHODS[m], [column[m] for column in columns]) for m in methods],
-        })  # fmt: skip
+        })
     return blocks
 
 
@@ -514,7 +514,7 @@ def _spread_table(run: Run) -> list[dict]:
             "p95": number(float(np.percentile(values, 95))),
             "relative": number(metrics.get("relative_spread")),
             "of_mae": number(mean / mae) if mae else "–",
-        })  # fmt: skip
+        })
     return rows
 
 
@@ -532,7 +532,7 @@ def _largest_errors(run: Run) -> list[list[dict]]:
                 "error": float(error[i]), "times": float(abs(error[i]) / mae) if mae else None,
             }
             for i in np.argsort(-np.abs(error), kind="stable")[:WORST]
-        ])  # fmt: skip
+        ])
     return [group for group in groups if group]
 
 

@@ -38,7 +38,7 @@ class Predictions:
 def physical(
     spec: TargetSpec, raw: np.ndarray, mean: float, std: float, num_electrons: np.ndarray,
     volume: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray]:
     """View average and spread of one target in physical units.
 
     Args:
@@ -64,7 +64,7 @@ def predict_records(
     mapped: Callable, state: TrainState, records: Records, specs: Sequence[TargetSpec],
     statistics: Statistics, batch_size: int, num_threads: int = 2,
     leave_off: Callable[[], bool] = lambda: False,
-) -> Predictions | None:  # fmt: skip
+) -> Predictions | None:
     """Runs `parallel.mapped_predict_step` over all records, in order, decoded in threads.
 
     Each process predicts its share of the records, and all get the predictions of all.
@@ -90,7 +90,7 @@ def predict_records(
         values[spec.name], spread[spec.name] = physical(
             spec, raw, statistics.label_mean[column], statistics.label_std[column],
             records.num_electrons, records.volume,
-        )  # fmt: skip
+        )
         average, label = raw.mean(1), labels[:, column]
         if spec.kind == "regression":
             error = np.square(average[:, 0] - label)
@@ -175,4 +175,4 @@ def write_predictions(
                 writer.writerow([
                     records.material_id[row], records.formula[row], spec.name, truth, prediction,
                     repr(float(predictions.spread[spec.name][row])), probabilities,
-                ])  # fmt: skip
+                ])

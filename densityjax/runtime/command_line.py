@@ -1,10 +1,14 @@
-"""Parsing of command lines that take a config: mistakes are answered at once, in one line."""
+"""Command lines: mistakes are answered at once, in one line; `run` is every door's frame."""
 
 import logging
+import os
 import sys
+from collections.abc import Callable
 
 from absl import flags
 from absl import logging as absl_logging
+
+from densityjax.runtime.errors import UserError
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -34,3 +38,24 @@ def start_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     absl_logging.set_verbosity(absl_logging.WARNING)  # of Orbax and TFDS
     logging.getLogger("jax").setLevel(logging.WARNING)
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a door's work and ends the process as the user should see it.
+
+    A UserError, a full disk or a missing file is one line on standard error and status 1; with
+    DENSITYJAX_DEBUG set, the traceback comes, too. Any other exception keeps its traceback: it is
+    a fault of the program. A reader that closes the pipe early (`... | head`) is no error.
+    """
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except (UserError, OSError) as error:
+        if os.environ.get("DENSITYJAX_DEBUG"):
+            raise
+        sys.exit(f"error: {error}")
+    if status:
+        sys.exit(status)

@@ -65,7 +65,7 @@ def settings(environ: Mapping[str, str] = os.environ) -> dict[str, Any] | None:
         return {
             "coordinator_address": given[names[0]], "num_processes": int(numbers[0]),
             "process_id": int(numbers[1]), "cluster_detection_method": "deactivate",
-        }  # fmt: skip
+        }
     tasks = environ.get("SLURM_NTASKS", "1")
     if int(tasks) > 1 and {"SLURM_STEP_NODELIST", "SLURM_PROCID"} <= environ.keys():
         found: dict[str, Any] = {"cluster_detection_method": "slurm"}
@@ -108,7 +108,7 @@ def initialize(heartbeat_seconds: int, environ: Mapping[str, str] = os.environ) 
     log.info(
         "%s of %d; process 0, which JAX calls the leader, at %s", _who(), jax.process_count(),
         address,
-    )  # fmt: skip
+    )
 
 
 def several() -> bool:
@@ -193,7 +193,7 @@ def ending_together() -> Iterator[None]:
             log.warning(
                 "Most likely a process has gone and the above follows from it; which one JAX says "
                 "within %d s", _heartbeat_seconds + 5,
-            )  # fmt: skip
+            )
             time.sleep(_heartbeat_seconds + 5)
         reason = str(error).strip().removeprefix("error: ") or type(error).__name__
         _end(f"{_who()} ended with an error: {reason}")

@@ -17,7 +17,7 @@ import psutil
 _PACKAGES = (
     "densityjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain",
     "tensorflow-datasets",
-)  # fmt: skip
+)
 
 
 def describe_environment(seed: int) -> dict[str, Any]:

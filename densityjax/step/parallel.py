@@ -54,7 +54,7 @@ class TrainStep:
                     functools.partial(steps.train_step, task=task), axis_name=steps.AXIS,
                     in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=(0,),
                 ),
-            )  # fmt: skip
+            )
 
     def __call__(self, state: TrainState, batch: PyTree) -> tuple[TrainState, dict]:
         if not self._split:
@@ -110,7 +110,7 @@ def _gradient_program(task: steps.Task, devices: Devices) -> Callable:
     return jax.pmap(
         functools.partial(steps.gradient_step, task=task), axis_name=steps.AXIS,
         in_axes=(None, 0), out_axes=(None, None), devices=devices,
-    )  # fmt: skip
+    )
 
 
 @_cached
@@ -234,7 +234,7 @@ def split_batch(
 def place_ahead(
     batches: Iterable[dict[str, np.ndarray]], accumulation_steps: int, devices: Devices = None,
     ahead: int = 1,
-) -> Iterator[dict[str, jax.Array]]:  # fmt: skip
+) -> Iterator[dict[str, jax.Array]]:
     """Split batches in the same order, on the devices before they are asked for.
 
     A copy to a device starts without waiting for its end, so the copy of the next batches goes on

@@ -40,7 +40,7 @@ class Task:
 def apply_model(
     task: Task, params: Any, statistics: Any, field: jax.Array, lattice: jax.Array,
     num_electrons: jax.Array, keys: jax.Array | None = None,
-) -> tuple[dict[str, jax.Array], jax.Array]:  # fmt: skip
+) -> tuple[dict[str, jax.Array], jax.Array]:
     """Standardises a view and runs the model.
 
     Args:
@@ -62,7 +62,7 @@ def apply_model(
 
 def loss_sums(
     params: Any, state: TrainState, batch: Batch, *, task: Task
-) -> jax.Array:  # fmt: skip
+) -> jax.Array:
     """Sum of each target's losses over a batch seen through its random training views.
 
     Args:
@@ -84,7 +84,7 @@ def loss_sums(
     return losses.example_losses(
         outputs, batch["labels"], batch["mask"], state.statistics["class_weights"], task.specs,
         task.loss,
-    ).sum(0)  # fmt: skip
+    ).sum(0)
 
 
 def gradient_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[PyTree, Batch]:
@@ -136,7 +136,7 @@ def gradient_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[PyTre
 
 def update_step(
     state: TrainState, gradient: PyTree, loss: jax.Array, *, task: Task
-) -> tuple[TrainState, Batch]:  # fmt: skip
+) -> tuple[TrainState, Batch]:
     """One update from a gradient, or none where the loss or the gradient is not finite.
 
     A skipped step returns the state as it was: parameters, averages, schedule and `step` wait for

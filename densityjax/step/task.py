@@ -36,7 +36,7 @@ def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: in
     positive = ("train.epochs", "train.evaluate_every_epochs", "train.log_every_steps",
                 "train.num_threads", "view.validation_views", "view.evaluation_views",
                 "view.size", "view.spacing", "model.stem_stride", "model.head_width",
-                "input.log_clamp", "optimizer.clip_norm", "loss.huber_delta")  # fmt: skip
+                "input.log_clamp", "optimizer.clip_norm", "loss.huber_delta")
     for key in positive:
         section, name = key.split(".")
         if config[section][name] <= 0:

@@ -49,7 +49,7 @@ class ModelSimilarities:
 def fit_model_similarities(
     config: ConfigDict, builder: Any, train_folds: Sequence[int], specs: Sequence[TargetSpec],
     which: Collection[str],
-) -> ModelSimilarities:  # fmt: skip
+) -> ModelSimilarities:
     """Trains what the similarities in `which` need.
 
     Args:
@@ -106,7 +106,7 @@ class _Fit:
             channels=config.input.channels,
             spin_polarized_only=config.data.spin_polarized_only,
             cache_in_memory=config.data.cache_in_memory,
-        )  # fmt: skip
+        )
         batch_size = config.train.batch_size
         num_steps = config.grouping.epochs * -(-len(self.records) // batch_size)
         parallel.check_batch_size(batch_size, config.train.accumulation_steps)
@@ -115,18 +115,18 @@ class _Fit:
             self.records, self.specs, field_transform=config.input.transform,
             log_clamp=config.input.log_clamp, lattice_feature_kind=config.input.lattice_features,
             balance_classes=config.loss.balance_classes,
-        )  # fmt: skip
+        )
         labels, mask = training_labels(
             self.records, self.specs, self.statistics.label_mean, self.statistics.label_std
         )
         self.source = BatchSource(
             records=self.records, labels=labels, mask=mask, seed=config.seed,
             batch_size=batch_size, num_steps=num_steps, host=0, num_hosts=1,
-        )  # fmt: skip
+        )
         self.state = create_train_state(
             self.task.model, self.task.tx, self.statistics.arrays(), config.seed,
             field_size(config, self.records.grid),
-        )  # fmt: skip
+        )
 
     def steps(self) -> Iterator[tuple[TrainState, dict[str, np.ndarray]]]:
         """(State after it, batch [B, ...]) of each step."""
@@ -143,4 +143,4 @@ class _Fit:
         return predict_records(
             mapped, state, self.records, self.specs, self.statistics,
             self.config.train.batch_size, self.config.train.num_threads,
-        ).embedding  # fmt: skip
+        ).embedding

@@ -94,7 +94,7 @@ def _figure(
         figure.text(
             (left + margin) / size[0], (bottom + height - 0.22) / size[1], panel.title,
             weight="bold", fontsize=9.5,
-        )  # fmt: skip
+        )
     return figure
 
 
@@ -147,7 +147,7 @@ def _draw_map(axes: Axes, panel: Panel, labels: Sequence[str], order: np.ndarray
                 (start, start), len(group), len(group), fill=False, edgecolor=VERMILION,
                 linewidth=2, clip_on=False,
             )
-        )  # fmt: skip
+        )
 
 
 def _draw_legend(axes: Axes, bar: Axes, scale: str, notes: Sequence[str], height: float) -> None:
@@ -160,7 +160,7 @@ def _draw_legend(axes: Axes, bar: Axes, scale: str, notes: Sequence[str], height
     axes.text(
         0, 1 - 0.75 / height, "\n".join(notes), transform=axes.transAxes, va="top", fontsize=8,
         linespacing=1.5,
-    )  # fmt: skip
+    )
 
 
 def _png(figure: Figure) -> bytes:

@@ -89,7 +89,7 @@ class Settings:
         least = dict(
             permutations=99, bootstraps=1, neighbours=1, transfer_neighbours=1,
             max_materials=MIN_SHARED, epochs=1, num_groups=0, seed=0,
-        )  # fmt: skip
+        )
         for name, smallest in least.items():
             if values[name] < smallest:
                 raise GroupingError(
@@ -164,7 +164,7 @@ def load_columns(
     records = load_records(
         builder, [f"fold{fold}" for fold in folds], specs, channels=1,
         spin_polarized_only=config.data.spin_polarized_only, cache_in_memory=False,
-    )  # fmt: skip
+    )
     columns = []
     for spec in specs:
         values = records.labels[spec.name]
@@ -206,7 +206,7 @@ def group_fold(
             options = {
                 "seed": settings.seed, "neighbours": settings.neighbours,
                 "max_materials": settings.max_materials,
-            }  # fmt: skip
+            }
             counts = halves if name in HALF_SAMPLED else bootstrap
             similarity = compare_labels(columns, name, **common | options)
             resampled = compare_resamples(columns, name, counts, **options)
@@ -214,7 +214,7 @@ def group_fold(
             similarity, resampled = compare_transfer(
                 models.features, columns, neighbours=settings.transfer_neighbours,
                 counts=bootstrap, **common,
-            )  # fmt: skip
+            )
         elif name == "task_affinity":
             similarity = compare_series(models.lookahead, scale_columns=True, **common)
         else:
@@ -258,14 +258,14 @@ def group_targets(config: ConfigDict, builder: Any) -> dict[int, FoldGroups]:
         log.info(
             "test fold %d: %d materials of folds %s, %.1f s", fold, len(systems),
             ", ".join(map(str, train_folds)), time.time() - started,
-        )  # fmt: skip
+        )
     return result
 
 
 def _fit_models(
     config: ConfigDict, builder: Any, train_folds: Sequence[int], specs: Sequence[TargetSpec],
     settings: Settings,
-) -> Any:  # fmt: skip
+) -> Any:
     # Imports JAX and compiles: not for similarities of labels.
     from densityjax.target_grouping import model_similarity
     from densityjax.training.train import RunError
@@ -350,7 +350,7 @@ def _names(group: Sequence[int], specs: Sequence[TargetSpec]) -> tuple[str, ...]
 def _config_text(
     facts: Mapping[str, Any], folds: Mapping[int, FoldGroups], specs: Sequence[TargetSpec],
     settings: Settings,
-) -> str:  # fmt: skip
+) -> str:
     """Plain Python that densityjax.groups reads: literals and comments."""
     dataset = facts["dataset"]
     lines = ['"""Target groups by similarity; generated, do not edit by hand.', ""]
@@ -416,7 +416,7 @@ def _wrap(text: str, first: str, rest: str) -> list[str]:
     return textwrap.wrap(
         text, 100, initial_indent=first, subsequent_indent=rest, break_long_words=False,
         break_on_hyphens=False,
-    )  # fmt: skip
+    )
 
 
 def _literal(value: Any) -> str:
@@ -458,7 +458,7 @@ def _folds_json(
                     "resampling": "halves of the chemical systems" if name in HALF_SAMPLED
                     else "bootstrap over chemical systems",
                     "resamples": settings.bootstraps,
-                } | dataclasses.asdict(grouping.stability)  # fmt: skip
+                } | dataclasses.asdict(grouping.stability)
             measures[name] = matrices | {
                 "linkage": grouping.clustering.linkage,
                 "silhouettes": grouping.clustering.silhouettes,

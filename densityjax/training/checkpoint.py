@@ -52,7 +52,7 @@ class Checkpoints:
     def __init__(
         self, workdir: Path, read_only: bool = False, identity: Mapping[str, Any] | None = None,
         may_differ: Sequence[str] = (),
-    ):  # fmt: skip
+    ):
         """Opens the directory and removes what a killed run had half written.
 
         Args:
@@ -84,7 +84,7 @@ class Checkpoints:
             )
             if alone
             else ocp.options.MultiprocessingOptions(),
-        )  # fmt: skip
+        )
         return _Manager(self._root / role, options=options)
 
     def save(self, state: TrainState, step: int, position: dict[str, Any], best: bool) -> None:
@@ -211,7 +211,7 @@ class Checkpoints:
             log.warning(
                 "Damaged checkpoint %s is passed over: %s", manager.directory / str(step),
                 _last_line(error),
-            )  # fmt: skip
+            )
         if damaged:
             raise CheckpointError(
                 f"no checkpoint in {manager.directory} can be read (the newest: "
@@ -255,7 +255,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"the checkpoint after step {step} in {self._root} is of another run:\n"
                 + "\n".join(lines) + "\nuse another --workdir"
-            )  # fmt: skip
+            )
 
     def _put_aside(self, manager: ocp.CheckpointManager, step: int) -> None:
         if self._read_only:

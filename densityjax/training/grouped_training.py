@@ -52,7 +52,7 @@ def resolve(config: ConfigDict) -> Groups:
         config.groups, tuple(config.targets), test_fold=data.test_fold,
         train_folds=tuple(data.train_folds), held_out_elements=tuple(data.held_out_elements),
         identity=identity,
-    )  # fmt: skip
+    )
 
 
 def group_config(config: ConfigDict, group: Sequence[str]) -> ConfigDict:
@@ -69,7 +69,7 @@ def group_config(config: ConfigDict, group: Sequence[str]) -> ConfigDict:
 def train_groups(
     config: ConfigDict, workdir: str | Path, shard: Shard = (0, 1),
     allow_config_change: bool = False,
-) -> dict[str, Any] | None:  # fmt: skip
+) -> dict[str, Any] | None:
     """Trains every group of a config, in `workdir` or, if there are several, in folders of it.
 
     Args:
@@ -167,7 +167,7 @@ def join_runs(
 def _joined_facts(
     members: Sequence[tuple[Sequence[str], Path]], facts: Sequence[dict], metrics: Sequence[dict],
     out: Path,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     seconds = {name for part in facts for name in part["seconds"]}
     commits = sorted({part["commit"] for part in facts})
     return facts[0] | {

@@ -18,7 +18,7 @@ Groups = tuple[tuple[str, ...], ...]
 _FIELDS = {
     "DATASET": str, "VERSION": str, "FINGERPRINT": str, "TARGETS": tuple, "TRAIN_FOLDS": dict,
     "SETTINGS": dict, "GROUPS": dict,
-}  # fmt: skip
+}
 _RANDOM = re.compile(r"random\s+(\d+)\s+of\s+(\S.*)")
 _ATTEMPTS = 1000  # draws of a random partition before it is said that there are no more
 
@@ -64,7 +64,7 @@ class GroupsFile:
     def for_run(
         self, targets: Sequence[str], test_fold: int, train_folds: Sequence[int],
         identity: DatasetIdentity,
-    ) -> Groups:  # fmt: skip
+    ) -> Groups:
         """Groups for one test fold, ordered as `targets`.
 
         Raises:
@@ -172,7 +172,7 @@ def check_groups(groups: Sequence[Sequence[str]], targets: Sequence[str], source
 def resolve_groups(
     text: str, targets: Sequence[str], *, test_fold: int, train_folds: Sequence[int],
     held_out_elements: Sequence[str] = (), identity: DatasetIdentity | None = None,
-) -> Groups:  # fmt: skip
+) -> Groups:
     """Groups that `config.groups` describes.
 
     Args:

@@ -29,7 +29,7 @@ class MetricLog:
                 line for line in lines if _step_of(line) <= restored_step
                 and (evaluated or json.loads(line)["split"] == "train"
                      or json.loads(line)["step"] < restored_step)
-            ]  # fmt: skip
+            ]
             replace_text(self._path, "".join(line + "\n" for line in self._kept))
         self._board = None
 

@@ -56,7 +56,7 @@ _FREE_KEYS = (
     "data.data_dir", "data.build", "data.source", "data.strict", "data.cache_in_memory",
     "train.log_every_steps", "train.num_threads", "train.heartbeat_seconds",
     "train.watchdog_seconds", "grouping.",
-)  # fmt: skip
+)
 # Settings under which a state stays usable, though the result is no longer that of one config:
 # the checkpoint has the same arrays, batches come in the same order, losses stay comparable.
 _CHANGEABLE_KEYS = (
@@ -64,7 +64,7 @@ _CHANGEABLE_KEYS = (
     "train.early_stop_evaluations", "train.checkpoint_every_steps", "train.max_skipped_steps",
     "train.accumulation_steps", "view.evaluation_views", "model.dropout", "model.implementation",
     "model.remat",
-)  # fmt: skip
+)
 
 
 class RunError(RuntimeError):
@@ -90,7 +90,7 @@ class Run:
 def train_and_evaluate(
     config: ConfigDict, workdir: str | Path, for_prediction: bool = True,
     allow_config_change: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Trains a model, evaluates its best state, and leaves everything in `workdir`.
 
     Running it again with the same config resumes after the latest checkpoint, or only evaluates.
@@ -118,7 +118,7 @@ def train_and_evaluate(
 def _train_and_evaluate(
     config: ConfigDict, workdir: Path, for_prediction: bool, allow_config_change: bool,
     watch: preemption.Never,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     started, seconds = time.time(), {"imports": round(environment.seconds_since_start(), 2)}
     if not config.targets:
         config = resolve_targets(config)
@@ -129,7 +129,7 @@ def _train_and_evaluate(
             run.task.model, run.task.tx, run.statistics.arrays(), config.seed,
             field_size(config, run.splits["train"].grid),
         )
-    )  # fmt: skip
+    )
     run.facts["seconds"] |= seconds | {"initialise": round(time.time() - initialising, 2)}
     run.facts["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(state.params["model"]))
     # Claimed only now: a config that does not work must not block its directory.
@@ -200,7 +200,7 @@ def _may_differ(allow_config_change: bool, prefix: str = "") -> tuple[str, ...]:
 def prepare_run(
     config: ConfigDict, workdir: Path, compile_ahead: bool = False,
     allow_config_change: bool = False,
-) -> Run:  # fmt: skip
+) -> Run:
     """Loads data, fits statistics on the training rows, builds the task; writes no file.
 
     Args:
@@ -240,7 +240,7 @@ def prepare_run(
             builder, [f"fold{fold}" for fold in chosen], specs,
             channels=config.input.channels, spin_polarized_only=data.spin_polarized_only,
             cache_in_memory=cache_in_memory, **elements,
-        )  # fmt: skip
+        )
 
     # Without densities, at once: their number and size are all that the compiler needs.
     records = load("train", cache_in_memory=False)
@@ -268,7 +268,7 @@ def prepare_run(
         splits["train"], specs, field_transform=config.input.transform,
         log_clamp=config.input.log_clamp, lattice_feature_kind=config.input.lattice_features,
         balance_classes=config.loss.balance_classes,
-    )  # fmt: skip
+    )
     labels, mask = training_labels(
         splits["train"], specs, statistics.label_mean, statistics.label_std
     )
@@ -276,7 +276,7 @@ def prepare_run(
         records=splits["train"], labels=labels, mask=mask, seed=config.seed,
         batch_size=train_config.batch_size, num_steps=train_config.epochs * steps_per_epoch,
         host=jax.process_index(), num_hosts=jax.process_count(),
-    )  # fmt: skip
+    )
     workdir.mkdir(parents=True, exist_ok=True)
     facts = environment.describe_environment(config.seed) | {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -377,13 +377,13 @@ def check_workdir(config: ConfigDict, workdir: Path, allow_config_change: bool =
             f"{workdir} holds a run of another config:\n" + "\n".join(differing)
             + "\nuse another --workdir, or remove this one to start over"
             + (", or go on all the same with --allow-config-change" if safe else "")
-        )  # fmt: skip
+        )
 
 
 def train(
     run: Run, state: TrainState, checkpoints: Checkpoints,
     watch: preemption.Never | None = None,
-) -> TrainState:  # fmt: skip
+) -> TrainState:
     """Runs the remaining steps; the latest and best states are in `checkpoints` afterwards.
 
     The loop counts batches: position `step` is the number of the last one, whether it made an
@@ -447,7 +447,7 @@ def train(
         predictions = predict_records(
             predict_step, state, run.splits["validation"], run.specs, run.statistics,
             config.batch_size, config.num_threads, leave_off=watch.requested,
-        )  # fmt: skip
+        )
         if predictions is None:
             return False
         loss = selection_loss(predictions, run.specs, run.task.loss)
@@ -532,7 +532,7 @@ class Window:
     def __init__(
         self, run: Run, metric_log: MetricLog, progress: "Progress",
         position: dict[str, Any],
-    ):  # fmt: skip
+    ):
         """Goes on with what `position` gave at some step."""
         self._run, self._log, self._progress = run, metric_log, progress
         self._schedule = create_schedule(run.config.optimizer, run.source.num_steps)
@@ -674,7 +674,7 @@ class Progress:
             "epoch %d of %d, step %d of %d: %s; %.0f s left",
             self._done // self._steps_per_epoch, self._num_steps // self._steps_per_epoch,
             self._done, self._num_steps, facts, left,
-        )  # fmt: skip
+        )
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
@@ -685,7 +685,7 @@ class Progress:
 def _log_validation(
     run: Run, metric_log: MetricLog, progress: Progress, step: int, loss: float,
     predictions: Predictions,
-) -> None:  # fmt: skip
+) -> None:
     metrics = split_metrics(predictions, run.splits["validation"], run.specs)
     scalars: dict[str, float | None] = {"loss": loss}
     average = average_r2(metrics, run.specs)
@@ -705,7 +705,7 @@ def _log_validation(
 def evaluate_best(
     run: Run, state: TrainState, checkpoints: Checkpoints, for_prediction: bool = True,
     watch: preemption.Never | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Evaluates the best state on the validation and test folds, beside the baselines.
 
     Writes metrics.json, predictions.csv (test), predictions_validation.csv, and, for
@@ -730,7 +730,7 @@ def evaluate_best(
             predictions = predict_records(
                 mapped, best, records, run.specs, run.statistics, run.config.train.batch_size,
                 run.config.train.num_threads, leave_off=watch.requested,
-            )  # fmt: skip
+            )
         if predictions is None:
             log.warning("Evaluation left off; the same command makes it again")
             raise preemption.Preempted

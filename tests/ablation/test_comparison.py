@@ -74,7 +74,7 @@ def brute_score(cell: CellResult, spec, rows) -> float:
         return recall_score(
             truth[keep], np.argmax(prediction[keep], 1), average="macro",
             labels=np.unique(truth[keep]),
-        )  # fmt: skip
+        )
     keep = np.isfinite(truth)
     return r2_score(truth[keep], prediction[keep])
 
@@ -205,7 +205,7 @@ def test_wins_signs_and_adjusted_p(cells, result):
     assert contrast.wins + contrast.losses + contrast.undecided == 3
     assert (contrast.better, contrast.worse) == (
         sum(row.value > 0 for row in rows), sum(row.value < 0 for row in rows)
-    )  # fmt: skip
+    )
     assert [c.variant for c in result.contrasts] == [*VARIANTS[1:], "random (mean)", "all"]
     json.dumps(result.to_json(), allow_nan=False)
 
@@ -321,7 +321,7 @@ def test_materials_of_a_system_come_together():
             made(v, 0, np.repeat(truth, 4), np.repeat(e, 4)), systems=names
         )
         for v, e in errors.items()
-    ]  # fmt: skip
+    ]
     first, second = (compare(c, SPECS[:1], "a", replicates=500) for c in (once, often))
     assert second.contrast("b").rows[0].se == pytest.approx(first.contrast("b").rows[0].se)
     assert "one seed" in first.notes[0]
@@ -403,7 +403,7 @@ def test_missing_cells_are_named_or_left_out(cells):
             for s in seeds
         ])
         for split, seeds in {"fold0": (0, 1, 2), "fold1": (0, 1)}.items()
-    }  # fmt: skip
+    }
     assert row.value == pytest.approx(np.mean(list(gaps.values())))
     lone = [c for c in cells if c.variant != "all" or c.split == "fold0"]
     assert compare(lone, SPECS, "single", replicates=5, allow_missing=True).contrast("all")
@@ -412,7 +412,7 @@ def test_missing_cells_are_named_or_left_out(cells):
         compare(
             [c for c in apart if c.variant in ("all", "single")],
             SPECS, "single", replicates=5, allow_missing=True,
-        )  # fmt: skip
+        )
 
 
 def test_costs(cells):

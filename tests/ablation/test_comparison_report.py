@@ -66,7 +66,7 @@ def test_csv_has_every_number(comparison, files):
                 "p_adjusted": row.p_adjusted, "ahead": row.ahead, "behind": row.behind,
                 "ties": row.ties, "identical": row.identical, "of": row.pairs,
                 "mdd": row.detectable, "undefined_replicates": row.undefined,
-            }  # fmt: skip
+            }
             for field, value in expected.items():
                 assert line[field] == ("" if value is None else repr(value)), field
             assert (line["verdict"], line["metric"]) == (row.verdict, row.metric)
@@ -142,7 +142,7 @@ def test_tex_escapes():
 def test_numbers():
     assert [signed(v) for v in (0.0123, -0.0123, 0.0, 1e-5, -1e-5, None)] == [
         "+0.012", "−0.012", "0.000", "0.000", "0.000", "–",
-    ]  # fmt: skip
+    ]
     assert [p_value(v) for v in (0.0123, 0.0002, 1.0, None)] == ["0.012", "< 0.001", "1.000", "–"]
 
 

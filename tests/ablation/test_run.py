@@ -90,7 +90,7 @@ def test_equal_runs_are_shared_and_seeds_are_kept_apart():
         "single": {"groups": "single"},
         "again": {"groups": "fermi_energy,bulk_modulus"},
         "wide": {"groups": "single", "model": {"head_width": 32}},
-    })  # fmt: skip
+    })
     plan = make_plan(config)
     assert len(plan.units) == 4
     seeds = {plan.units[0].run_config(seed, "", None).seed for seed in (0, 1)}
@@ -131,7 +131,7 @@ def _train_and_kill(data_dir: Path, folder: Path) -> Path:
     )
     command = [
         sys.executable, "-m", "densityjax.ablation", f"--config={file}", f"--workdir={workdir}",
-    ]  # fmt: skip
+    ]
     log, environment = folder / "killed.log", os.environ | {"PYTHONPATH": str(ROOT)}
     with log.open("wb") as output:
         process = subprocess.Popen(

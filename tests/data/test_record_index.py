@@ -19,7 +19,7 @@ def builder(small_dataset, tmp_path):
     """A dataset of its own for each test, without an index."""
     ignore = shutil.ignore_patterns("index-*", ".index-*")
     shutil.copytree(small_dataset / "elastic_densities", tmp_path / "elastic_densities",
-                    ignore=ignore)  # fmt: skip
+                    ignore=ignore)
     return input_pipeline.open_dataset("elastic_densities/grid24", str(tmp_path), build=False)
 
 
@@ -94,7 +94,7 @@ def test_with_an_index_loading_decodes_no_density(builder, decoded):
         return input_pipeline.load_records(
             builder, ["fold3", SPLIT], SPECS, channels=1,
             spin_polarized_only=False, cache_in_memory=cache_in_memory,
-        )  # fmt: skip
+        )
 
     load(False)
     decoded.clear()

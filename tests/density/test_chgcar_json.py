@@ -17,7 +17,7 @@ def document(density, spins=0, indent=None):  # noqa: F811
     chgcar = Chgcar(
         structure, {"total": total} | dict(zip(NAMES[spins], diff)),
         data_aug={"total": {"1": np.array([0.1, 0.2])}},
-    )  # fmt: skip
+    )
     return json.dumps(json.loads(chgcar.to_json()), indent=indent)
 
 
@@ -91,7 +91,7 @@ def _structure(chgcar):
         (lambda c: _structure(c)["sites"][0]["species"][0].update(element="Zz"), "Structure"),
         (lambda c: _structure(c).update(charge="much"), "pymatgen's Structure"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_document_is_named_with_what_was_expected(density, change, message):  # noqa: F811
     with pytest.raises(DensityFormatError) as error:
         read_density_bytes(edited(density, change).encode(), "bad.json")

@@ -17,7 +17,7 @@ from densityjax.density.formats.compression import (
 
 FORMATS = {
     "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstandard.compress,
-}  # fmt: skip
+}
 TEXT = b"".join(b"%d " % (n * n) for n in range(50_000))  # 0.5 MB
 
 

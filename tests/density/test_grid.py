@@ -79,7 +79,7 @@ def test_truncation_agrees_with_a_three_dimensional_sum(old, new):
                 np.cos(np.pi * n * np.arange(m) / m) if 2 * abs(ki) == n
                 else np.exp(2j * np.pi * ki * np.arange(m) / m)
                 for ki, n, m in zip(k, old, new)
-            ]  # fmt: skip
+            ]
             expected += spectrum[index] * np.einsum("i,j,k->ijk", *phases)
     assert abs(expected.imag).max() < 1e-12
     np.testing.assert_allclose(resample(values, new), expected.real, atol=1e-12)

@@ -33,7 +33,7 @@ HEADERS = {
         "1", "4 0 0", "1 5 0", "0 0 6", "Fe O", "1 2", "Selective dynamics", "Direct",
         *["0.1 0.2 0.3 T F T"] * 3,
     ],
-}  # fmt: skip
+}
 SHAPE = (2, 3, 4)
 
 
@@ -162,7 +162,7 @@ def test_spin_blocks(augmentation, moments):
         (chgcar().replace("E+02", "E+02 ").replace("1.", "-1."), "expected a positive number"),
         (chgcar() + "augmentation occupancies 1 3\n 1.0", "augmentation occupancies: expected 3"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_file_is_named_with_what_was_expected(text, message, tmp_path):
     path = tmp_path / "bad.CHGCAR"
     path.write_text(text)
@@ -178,7 +178,7 @@ def test_a_bad_file_is_named_with_what_was_expected(text, message, tmp_path):
         gzip.compress, bz2.compress, lzma.compress,
         zstandard.ZstdCompressor(write_checksum=True).compress,
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("damage", ["cut", "flip"])
 def test_damaged_compressed_file(compress, damage, tmp_path):
     data = bytearray(compress(member("mp-13")))
@@ -232,7 +232,7 @@ def test_pipes_and_devices_are_refused(tmp_path):
 
 def test_folders(tmp_path):
     names = ["CHGCAR", "b.chgcar.gz", "CHG", "CHG.xz", "AECCAR0", "PARCHG.0001.ALLK", "x.cube.zst",
-             "y.xsf", "mp-1.json.gz"]  # fmt: skip
+             "y.xsf", "mp-1.json.gz"]
     others = ["run.json", "POSCAR", "labels.csv", "CHGTXT.md", ".CHGCAR.swp", "x.json.txt"]
     for name in names + others:
         (tmp_path / name).touch()
@@ -247,7 +247,7 @@ def test_gzip_of_every_kind_reads_like_its_text():
     for data in (
         gzip.compress(text), gzip.compress(text[:500]) + gzip.compress(text[500:]),
         gzip.compress(text) + bytes(100), gzip.compress(tiny),
-    ):  # fmt: skip
+    ):
         density = read_density_bytes(data, "x")
         np.testing.assert_array_equal(density.magnetization, expected.magnetization)
     assert density.values[1, 2, 0] == 0.0  # of the last

@@ -19,7 +19,7 @@ def density() -> Density:
     return Density(
         values=values, magnetization=values / 2, lattice=lattice, species=np.array([2]),
         positions=np.array([[0.3, 0.5, 0.9]]), code="unknown", source="he.CHGCAR",
-    )  # fmt: skip
+    )
 
 
 def test_record_keeps_electrons_and_moment(density):

@@ -25,7 +25,7 @@ def general(field):  # noqa: F811
         " ".join(map(str, values.shape)), "0 0 0", *rows,
         *(f"{x:.6E}" for x in values.ravel(order="F")),
         "END_DATAGRID_3D", "END_BLOCK_DATAGRID_3D", "",
-    ])  # fmt: skip
+    ])
 
 
 def test_general_grids_repeat_their_first_planes(field, tmp_path):  # noqa: F811

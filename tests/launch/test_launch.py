@@ -17,7 +17,7 @@ def dry_run(script: str, *arguments: str, **environment: str) -> list[str]:
     result = subprocess.run(
         ["bash", LAUNCH / script, *arguments], capture_output=True, text=True, timeout=30,
         env=os.environ | {"DRY_RUN": "1"} | environment, check=True,
-    )  # fmt: skip
+    )
     return result.stdout.splitlines()
 
 
@@ -36,7 +36,7 @@ def test_a_task_of_an_array_takes_its_shard():
         "ablation.sbatch", "configs/ablations/paper.py", "runs/paper", "--config.replicates=9",
         SLURM_ARRAY_TASK_ID="4", SLURM_ARRAY_TASK_MIN="1", SLURM_ARRAY_TASK_COUNT="8",
         SLURM_SUBMIT_DIR=str(LAUNCH.parent),
-    )  # fmt: skip
+    )
     assert line.endswith("--workdir=runs/paper --shard=3/8 --config.replicates=9")
 
 
@@ -63,7 +63,7 @@ def test_status_of_processes_of_one_machine(tmp_path: Path):
     result = subprocess.run(
         ["bash", LAUNCH / "local.sh", "c.py", tmp_path / "run", "2"], capture_output=True,
         text=True, timeout=30, env=os.environ | {"PYTHON": str(python)},
-    )  # fmt: skip
+    )
     assert result.returncode == 75
     lines = sorted(result.stdout.splitlines())
     assert [line[:5] for line in lines] == ["[0] -", "[1] -"]
@@ -81,7 +81,7 @@ def test_slurm_requeues_what_was_preempted(tmp_path: Path, status: int, requeued
             "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7",
             "SLURM_SUBMIT_DIR": str(tmp_path),
         },
-    )  # fmt: skip
+    )
     assert result.returncode == status
     assert ("scontrol requeue 7" in result.stdout) == requeued
     assert "densityjax.main --config=configs/gpu8.py --workdir=/shared/run" in result.stdout
@@ -91,7 +91,7 @@ def test_life_of_a_pod():
     steps = {
         "create": ["v5p-256"], "install": [], "start": ["configs/tpu_pod.py", "/mnt/run", "--x"],
         "logs": [], "stop": [], "delete": [],
-    }  # fmt: skip
+    }
     lines = {
         name: dry_run("tpu_pod.sh", name, "pod", "zone", *rest) for name, rest in steps.items()
     }
@@ -115,7 +115,7 @@ def test_manifest_of_a_cluster():
     assert container["image"] == "a/b:1"
     assert container["args"] == [
         "--config=configs/tpu_pod.py", "--workdir=/mnt/shared/x", "--config.targets=('volume',)",
-    ]  # fmt: skip
+    ]
     assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "claim"}
     assert container["resources"]["limits"] == {"google.com/tpu": 4}
     assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4x8"

@@ -143,4 +143,4 @@ def test_a_field_too_small_for_valid_padding_is_refused(implementation):
         ops.conv3d(
             jnp.zeros((1, 4, 9, 9, 1)), jnp.zeros((3, 3, 3, 1, 1)), dilation=2, padding="valid",
             implementation=implementation,
-        )  # fmt: skip
+        )

@@ -78,5 +78,5 @@ def test_uncertainty_weights():
     absent = jax.grad(total_loss, argnums=1)(
         jnp.array([2.0, 0.0, 4.0]), jnp.asarray(2 * np.log(sigma)), jnp.array([1.0, 0, 1]),
         SPECS, config,
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(absent, np.asarray(gradient) * [1, 0, 1], rtol=1e-6)

@@ -27,7 +27,7 @@ def test_kernels_with_unequal_edges(taps):
     expected = lax.conv_general_dilated(
         x, kernel, (1, 1, 1), [(1, 1)] * 3, rhs_dilation=(2, 2, 2),
         dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
@@ -58,4 +58,4 @@ def test_other_precisions_are_refused():
         onednn.convolution(
             jnp.zeros((1, 4, 4, 4, 1), jnp.bfloat16), jnp.zeros((3, 3, 3, 1, 1), jnp.bfloat16),
             stride=1, dilation=1, padding=1,
-        )  # fmt: skip
+        )

@@ -81,7 +81,7 @@ def cube(size, origin, turn, edge=9, spacing=0.83, lattice=LATTICE):
             jnp.asarray(stored(size)), jnp.asarray(lattice, jnp.float32),
             jnp.asarray(origin, jnp.float32), jnp.asarray(turn, jnp.float32), edge, spacing,
         )
-    )  # fmt: skip
+    )
 
 
 def test_cube_samples_the_density_where_it_lies():
@@ -136,7 +136,7 @@ def test_spin_flip_touches_the_second_channel_alone(config):
     density = jnp.concatenate([stored(6), 0.1 * stored(6)], axis=-1)
     plain = views.ViewConfig(**{**config.__dict__, "flip_spin": False})
     make = jax.jit(jax.vmap(lambda key, c: views.training_view(c, density, CELL, key)[0],
-                            in_axes=(0, None)), static_argnums=1)  # fmt: skip
+                            in_axes=(0, None)), static_argnums=1)
     keys = jax.random.split(jax.random.key(0), 40)
     flipped, original = make(keys, config), make(keys, plain)
     np.testing.assert_array_equal(flipped[..., 0], original[..., 0])

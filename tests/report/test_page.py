@@ -28,7 +28,7 @@ def _rows(rng, n):
         "bulk_modulus": rng.uniform(20, 300, n), "volume": rng.uniform(10, 200, n),
         "debye_temperature": np.where(np.arange(n) % 3 == 0, rng.uniform(100, 900, n), np.nan),
         "is_metal": np.arange(n) % 2, "crystal_system": rng.integers(-1, 7, n),
-    }  # fmt: skip
+    }
     volume = np.array(labels["volume"])
     return Rows(labels, 0.2 + labels["bulk_modulus"] / 500, volume, np.zeros(n))
 
@@ -51,7 +51,7 @@ def _write_run(folder):
                 shown = [
                     (spec.classes[t] if t >= 0 else "", spec.classes[v.argmax()],
                      ";".join(map(str, v))) for t, v in zip(truth, values)
-                ]  # fmt: skip
+                ]
             metrics[split][spec.name] = target_metrics(spec, truth, values)
             metrics[split][spec.name] |= {"spread_over_views": 0.123, "relative_spread": 0.0456}
             for i, (t, v, p) in enumerate(shown):
@@ -76,14 +76,14 @@ def _write_run(folder):
             "train_examples": 60, "validation_examples": 20, "test_examples": 24,
             "train_folds": [2, 3, 4], "validation_fold": 1, "test_fold": 0,
         },
-    }  # fmt: skip
+    }
     history = []
     for step in (10, 20, 30, 40, 30, 40):  # resumed at 20
         history += [
             {"step": step, "epoch": step / 4, "split": "train", "loss": 1 / step},
             {"step": step, "epoch": step / 4, "split": "validation", "loss": 2 / step,
              "bulk_modulus/r2": 1 - 5 / step, "is_metal/roc_auc": None, "average_r2": 0.1},
-        ]  # fmt: skip
+        ]
     config = {"targets": [s.name for s in SPECS], "optimizer": {"learning_rate": 0.00123}}
     for name, value in (("metrics", metrics), ("run", run), ("config", config)):
         (folder / f"{name}.json").write_text(json.dumps(value, allow_nan=False))
@@ -150,7 +150,7 @@ def test_page_needs_nothing_else(page, workdir):
         "loss", "validation_bulk_modulus", "parity_bulk_modulus", "parity_volume",
         "parity_debye_temperature", "roc_is_metal", "confusion_is_metal",
         "confusion_crystal_system",
-    }  # fmt: skip
+    }
 
 
 def test_tags_are_balanced(page):
@@ -272,7 +272,7 @@ def test_targets_without_labels_and_a_single_epoch(copy):
         (1660.4, "1,660"), (0.0009996, "0.00100"), (1.5e-7, "1.50×10⁻⁷"), (9.999, "10.0"),
         (12, "12"), (183240, "183,240"), (99999.6, "100,000"),
     ],
-)  # fmt: skip
+)
 def test_number(value, text):
     assert number(value) == text
 
@@ -281,4 +281,4 @@ def test_score_and_duration():
     assert (score(-0.0001), score(-0.05), score(None)) == ("0.000", "−0.050", "–")
     assert [duration(s) for s in (3.21, 59.7, 571, 7321)] == [
         "3.21 s", "1 min 00 s", "9 min 31 s", "2 h 02 min",
-    ]  # fmt: skip
+    ]

@@ -15,7 +15,7 @@ from densityjax.targets import TARGETS, get_specs
 
 ARCHIVE = next((Path(__file__).parents[2] / "tfds_builders/elastic_densities").glob("*.tar"))
 NAMES = ("bulk_modulus", "debye_temperature", "volume", "density", "magnetic_moment",
-         "is_metal", "crystal_system")  # fmt: skip
+         "is_metal", "crystal_system")
 SPECS = get_specs(NAMES)
 
 
@@ -127,7 +127,7 @@ def test_ridge_learns_and_missing_training_labels_are_left_out(train, test):
     fewer = Rows(
         {name: values[kept] for name, values in train.labels.items()},
         train.grid_mean[kept], train.volume[kept], train.moment[kept],
-    )  # fmt: skip
+    )
     spec = get_specs(["debye_temperature"])
     for baseline in ("mean", "ridge"):
         np.testing.assert_allclose(
@@ -153,7 +153,7 @@ def test_few_training_rows(train, test, n):
     few = Rows(
         {k: v[:n] for k, v in train.labels.items()},
         train.grid_mean[:n], train.volume[:n], train.moment[:n],
-    )  # fmt: skip
+    )
     specs = get_specs(["bulk_modulus", "density", "is_metal"])
     for predictions in baseline_predictions(few, test, specs).values():
         for values in predictions.values():

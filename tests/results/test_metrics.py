@@ -120,7 +120,7 @@ def test_average_r2_with_and_without_identities():
     metrics = {
         "bulk_modulus": {"r2": 0.8}, "volume": {"r2": 1.0}, "shear_modulus": {"r2": 0.6},
         "debye_temperature": {"r2": None}, "is_metal": {"accuracy": 0.1},
-    }  # fmt: skip
+    }
     assert average_r2(metrics, specs) == pytest.approx(0.8)
     assert average_r2(metrics, specs, identities=False) == pytest.approx(0.7)
     assert average_r2({"is_metal": {}}, specs) is None

@@ -39,7 +39,7 @@ def test_selection_loss_weighs_targets_and_skips_missing_labels():
     predictions = Predictions(
         values={}, spread={}, embedding=np.zeros((3, 1)),
         loss={"bulk_modulus": np.array([1.0, np.nan, 3.0]), "band_gap": np.array([4.0, 5.0, 6.0])},
-    )  # fmt: skip
+    )
     loss = LossConfig("mse", 1.0, (3.0, 1.0), "fixed")
     assert selection_loss(predictions, specs, loss) == pytest.approx((3 * 2.0 + 5.0) / 4)
 

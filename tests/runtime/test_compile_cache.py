@@ -32,7 +32,7 @@ def _run(home: Path, **environ: str) -> tuple[dict, str]:
     result = subprocess.run(
         [sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True, timeout=120,
         env=inherited | {"HOME": str(home), "PYTHONPATH": str(ROOT)} | environ,
-    )  # fmt: skip
+    )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout), result.stderr
 

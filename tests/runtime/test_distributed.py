@@ -30,7 +30,7 @@ SETTINGS = SMALL_MODEL | {
     "data.build": False, "train.batch_size": 8,
     "train.epochs": 2, "train.evaluate_every_epochs": 1, "train.checkpoint_every_steps": 2,
     "train.log_every_steps": 1, "train.heartbeat_seconds": HEARTBEAT_SECONDS,
-}  # fmt: skip
+}
 
 
 def _start(
@@ -43,14 +43,14 @@ def _start(
         sys.executable, "tests/one_of_several.py", "--config=configs/smoke.py",
         f"--workdir={workdir}", f"--config.data.data_dir={data_dir}",
         *(f"--config.{key}={value}" for key, value in SETTINGS.items()),
-    ]  # fmt: skip
+    ]
     port, started = _free_port(), []
     for process in range(processes):
         if processes > 1:
             environ |= {
                 "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
                 "JAX_NUM_PROCESSES": str(processes), "JAX_PROCESS_ID": str(process),
-            }  # fmt: skip
+            }
         with _log_path(workdir, process).open("a") as log:
             started.append(
                 subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environ)
@@ -192,7 +192,7 @@ def test_watchdog():
     result = subprocess.run(
         [sys.executable, "-c", WATCHED, f"127.0.0.1:{_free_port()}"], cwd=ROOT, timeout=90,
         capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert (result.returncode, result.stdout) == (1, "closed\nwatching\n"), result.stderr
     assert "no batch for 2 s (config.train.watchdog_seconds)" in result.stderr
     assert "after batch 7" in result.stderr
@@ -225,11 +225,11 @@ def test_shares_of_rows(records: int, hosts: int):
 JAX = {
     "JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1",
     "JAX_PLATFORMS": "cpu",
-}  # fmt: skip
+}
 SLURM = {
     "SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "0",
     "SLURM_STEP_NUM_NODES": "2", "JAX_PLATFORMS": "cpu",
-}  # fmt: skip
+}
 
 
 def test_settings_from_the_environment():

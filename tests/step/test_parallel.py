@@ -70,11 +70,11 @@ def build_setup(small_dataset):
     records = load_records(
         builder, ["fold2", "fold3", "fold4"], SPECS, channels=2, spin_polarized_only=False,
         cache_in_memory=True,
-    )  # fmt: skip
+    )
     statistics = fit_statistics(
         records, SPECS, field_transform="log", log_clamp=1e-3, lattice_feature_kind="metric",
         balance_classes=True,
-    )  # fmt: skip
+    )
     labels, mask = training_labels(records, SPECS, statistics.label_mean, statistics.label_std)
     batch = BatchSource(records, labels, mask, 0, 16, 9, 0, 1)[0]
     rng = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def build_setup(small_dataset):
         log_clamp=1e-3,
         lattice_features="metric",
         ema_decay=DECAY,
-    )  # fmt: skip
+    )
     return Setup(batch, statistics.arrays(), task)
 
 
@@ -219,7 +219,7 @@ def test_one_compilation_for_fresh_and_restored_states_which_are_donated(setup):
     config = ConfigDict(
         dict(learning_rate=1e-2, warmup_fraction=0.1, weight_decay=0.1, clip_norm=1.0, b1=0.9,
              b2=0.99)
-    )  # fmt: skip
+    )
     setup = dataclasses.replace(
         setup, task=dataclasses.replace(setup.task, tx=create_optimizer(config, 10))
     )
@@ -269,7 +269,7 @@ def test_predict_batch_takes_any_size_and_compiles_once(setup):
         return steps.apply_model(
             setup.task, state.ema_params, state.statistics, field, lattice,
             setup.batch["num_electrons"],
-        )  # fmt: skip
+        )
 
     expected, embeddings = zip(*(one_view(view) for view in range(3)))
     expected = [outputs["is_metal"] for outputs in expected]

@@ -47,7 +47,7 @@ def test_features_are_those_of_a_run_with_the_target_alone(small_dataset: Path, 
     records = load_records(
         builder, [f"fold{fold}" for fold in FOLDS], specs, channels=1, spin_polarized_only=False,
         cache_in_memory=True,
-    )  # fmt: skip
+    )
     expected = predict_records(run.mapped, run.state, records, specs, run.statistics, 16).embedding
     np.testing.assert_array_equal(found.features[TARGETS[0]], expected)
 

@@ -117,7 +117,7 @@ def test_config_is_read_back(data, written):
         groups = resolve_groups(
             str(written), LABELS, test_fold=fold, train_folds=train_folds,
             identity=DatasetIdentity.of(builder),
-        )  # fmt: skip
+        )
         assert [list(group) for group in groups] == content["folds"][str(fold)]["groups"]
         assert groups == file.groups[fold]
         assert sorted(sum(groups, ())) == sorted(LABELS)
@@ -221,7 +221,7 @@ def test_similarities_of_models(data, monkeypatch):
         return types.SimpleNamespace(
             features=dict(zip(names, (stiff, stiff, noise), strict=True)),
             lookahead=0.1 * series, cosine=series,
-        )  # fmt: skip
+        )
 
     fake = types.SimpleNamespace(fit_model_similarities=fit)
     monkeypatch.setitem(sys.modules, "densityjax.target_grouping.model_similarity", fake)
@@ -230,7 +230,7 @@ def test_similarities_of_models(data, monkeypatch):
     config = config_of(
         data, ("bulk_modulus", "fermi_energy", "formation_energy_per_atom"),
         similarity="task_affinity", similarities=which,
-    )  # fmt: skip
+    )
     fold = numbers(config)["0"]
     assert asked == [(folds, which) for folds in rotate_folds(5).values()]
     for measure in ("task_affinity", "gradient_cosine"):
@@ -305,7 +305,7 @@ def test_command_line_answers_mistakes_in_one_line(small_dataset, tmp_path):
         sys.executable, "-m", "densityjax.target_grouping", "--config=configs/elastic.py",
         f"--config.data.data_dir={small_dataset}", f"--config.data.name={NAME}",
         f"--out={tmp_path}/groups.py",
-    ]  # fmt: skip
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
     assert result.stderr.startswith("error: test fold 0")

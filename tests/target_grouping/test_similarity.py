@@ -200,7 +200,7 @@ def test_p_values_tell_dependence_from_none(measure):
         Column(BULK, x), Column(SHEAR, x + rng.standard_normal(150)), Column(SYSTEM, classes),
         Column(METAL, (x > 0).astype(int)), Column(BULK, rng.standard_normal(150)),
         Column(METAL, rng.integers(0, 2, 150)),
-    ]  # fmt: skip
+    ]
     result = compare_labels(columns, measure, permutations=99, seed=0)
     assert np.all(result.p[:4, :4] <= 0.01 + 1e-12)
     assert np.all(result.p[:4, 4:] > 0.03)
@@ -337,7 +337,7 @@ def test_transfer_matrix_has_a_direction():
     features = {
         "bulk_modulus": np.stack([x, y], 1), "shear_modulus": y[:, None],
         "is_metal": rng.standard_normal((200, 2)),
-    }  # fmt: skip
+    }
     counts = np.ones((2, 200), int)
     result, resampled = similarity.compare_transfer(
         features, columns, permutations=99, seed=0, counts=counts

@@ -251,7 +251,7 @@ def test_files_are_found_by_id(folder):
     inventory = take_inventory(folder)
     assert [row.file for row in inventory.rows] == [
         f"densities/CHGCAR_{ids[0]}.xz", f"{ids[1]}/CHGCAR.xz", f"{ids[2]}.vasp.xz"
-    ]  # fmt: skip
+    ]
     (ambiguous,) = [p for p in inventory.problems if p.kind == "missing file"]
     assert ambiguous.material_id == ids[3]
     assert "several files fit" in ambiguous.message
@@ -336,7 +336,7 @@ def test_labels_that_explode_are_judged_on_the_trained_scale(tmp_path):
     columns, problems = read_labels(cells, read_settings(tmp_path, list(cells)), range(21))
     assert [(p.kind, p.column, p.value) for p in problems] == [
         ("impossible label", "tau", "-1"), ("exploding label", "plain", "1e9"),
-    ]  # fmt: skip
+    ]
     assert [int(np.isfinite(column.labels).sum()) for column in columns] == [20, 21, 20]
 
 
@@ -452,7 +452,7 @@ def test_beam_builds_the_same(built, real_folder, tmp_path):
     pytest.importorskip("apache_beam")
     options = (
         "runner=DirectRunner", "direct_running_mode=multi_processing", "direct_num_workers=2",
-    )  # fmt: skip
+    )
     builder = tfds_builders.load_builder(NAME, tmp_path, source=real_folder)
     builder.download_and_prepare(download_config=command.beam_config(options))
     assert tfds_builders.fingerprint(builder) == tfds_builders.fingerprint(built)

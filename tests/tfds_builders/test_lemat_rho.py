@@ -30,7 +30,7 @@ SCHEMA = pa.schema({
     "cartesian_site_positions": vectors, "species_at_sites": pa.list_(pa.string()),
     "energy": pa.float64(), "functional": pa.string(),
     "charge_density": pa.list_(pa.float32()), "charge_density_grid_shape": pa.list_(pa.int64()),
-})  # fmt: skip
+})
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def materials() -> list[dict]:
                 "charge_density": (density.values * density.volume).astype(np.float32).ravel(),
                 "charge_density_grid_shape": list(density.values.shape),
                 "_label": label, "_density": density,
-            })  # fmt: skip
+            })
     return found
 
 

@@ -56,7 +56,7 @@ def chgcar_json(text: bytes, wrapped: bool) -> tuple[bytes, dict]:
         "@module": "pymatgen.io.vasp.inputs", "@class": "Poscar", "structure": structure,
         "true_names": True, "selective_dynamics": None, "velocities": None, "comment": "",
         "predictor_corrector": None,
-    }  # fmt: skip
+    }
     chgcar = {
         "@module": "pymatgen.io.vasp.outputs", "@class": "Chgcar", "poscar": poscar,
         "data": {
@@ -66,7 +66,7 @@ def chgcar_json(text: bytes, wrapped: bool) -> tuple[bytes, dict]:
             for name, field in data.items()
         },
         "data_aug": {},
-    }  # fmt: skip
+    }
     document = {"task_id": "mp-0", "data": chgcar} if wrapped else chgcar
     return gzip.compress(json.dumps(document).encode(), 1, mtime=0), structure
 
@@ -87,7 +87,7 @@ def materials() -> dict[str, dict]:
             found[row["material_id"]] = {
                 "row": row, "structure": structure, "object": data, "shape": shape,
                 "task": f"mp-{1_900_000 + number}",
-            }  # fmt: skip
+            }
     return found
 
 
@@ -138,7 +138,7 @@ def electron_bands(gap: float) -> types.SimpleNamespace:
     return types.SimpleNamespace(
         bands={1: bands, -1: bands}, efermi=0.0, is_metal=lambda: gap == 0,
         get_vbm=lambda: {"energy": 0.0},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def client(materials) -> types.SimpleNamespace:
             "is_magnetic": moment > 0.5, "ordering": "FM" if moment > 0.5 else "NM",
             "has_props": {"elasticity": True, "magnetism": True, "phonon": True},
             "phonon_IDs": {"dfpt": [f"{task}9"], "pheasy": [f"{task}8"]},
-        })  # fmt: skip
+        })
         older, relaxation, hubbard = f"{task}1", f"{task}2", f"{task}3"
         resters["core"].append(common | {
             "calc_types": {
@@ -162,7 +162,7 @@ def client(materials) -> types.SimpleNamespace:
                 hubbard: "GGA+U Static", task: "GGA Static",
             },
             "deprecated_tasks": [],
-        })  # fmt: skip
+        })
         x, y, z = material["shape"]
         for task_id, day in ((task, 9), (older, 1), (hubbard, 20), (relaxation, 5)):
             resters["tasks"].append({
@@ -176,26 +176,26 @@ def client(materials) -> types.SimpleNamespace:
                 "input": {"parameters": json.dumps({
                     "NELECT": float(row["num_electrons"]), "NGXF": x, "NGYF": y, "NGZF": z,
                 })},
-            })  # fmt: skip
+            })
         bulk, shear = float(row["bulk_modulus"]), float(row["shear_modulus"])
         resters["elasticity"].append(common | {
             "state": "successful", "order": 2,
             "bulk_modulus": {"voigt": bulk + 1, "reuss": bulk - 1, "vrh": bulk},
             "shear_modulus": {"voigt": shear, "reuss": shear, "vrh": shear},
             "fitting_data": {"optimization_task": relaxation, "deformation_tasks": [older]},
-        })  # fmt: skip
+        })
         energies = {"energy_per_atom": -3.0, "uncorrected_energy_per_atom": -2.5}
         formation = float(row["formation_energy_per_atom"])
         for thermo_type, energy_type, shift in (
             ("GGA_GGA+U", "GGA", 0), ("GGA_GGA+U_R2SCAN", "r2SCAN", 1), ("R2SCAN", "r2SCAN", 2),
-        ):  # fmt: skip
+        ):
             resters["thermo"].append(common | energies | {
                 "thermo_type": thermo_type, "energy_type": energy_type,
                 "formation_energy_per_atom": formation + shift,
-            })  # fmt: skip
+            })
         resters["electronic_structure"].append(common | {
             "bandstructure": {"setyawan_curtarolo": {"task_id": f"{task}4"}, "hinuma": None},
-        })  # fmt: skip
+        })
         bands = electron_bands(float(row["band_gap"]))
         resters["bands"].append({"task_id": f"{task}4", "run_type": "GGA", "bands": bands})
         frequencies = np.full((6, 4), 3.0)  # [branches, q] THz
@@ -206,7 +206,7 @@ def client(materials) -> types.SimpleNamespace:
                 "frequencies": frequencies.tolist(),
                 "qpoints": [[0, 0, 0], [0.25, 0, 0], [0.5, 0, 0], [0.5, 0.5, 0]],
             },
-        })  # fmt: skip
+        })
     bands, phonons = BandStructures(resters.pop("bands")), BandStructures(resters.pop("phonons"))
     core = Rester(resters.pop("core"))
     found = {name: Rester(documents) for name, documents in resters.items()}
@@ -216,7 +216,7 @@ def client(materials) -> types.SimpleNamespace:
             search=core.search, core=core, phonon=phonons,
             electronic_structure_bandstructure=bands, **found,
         ),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def moto():
     writer = boto3.client(
         "s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1",
         aws_access_key_id="test", aws_secret_access_key="test",
-    )  # fmt: skip
+    )
     writer.create_bucket(Bucket=NAME, ACL="public-read")
     yield port, writer
     server.stop()
@@ -312,7 +312,7 @@ def test_manifest_of_the_other_datasets(client, proxy, materials):
     assert set(by_id) == set(ids) - {ids[2]}
     assert [(row.material_id, row.what) for row in left_out] == [
         (ids[2], "is_stable"), (ids[2], "entry"),
-    ]  # fmt: skip
+    ]
     assert "pheasy" in left_out[0].reason
 
     manifest, left_out = make_manifest(client, open_bucket(proxy), "magnetic", threads=4)
@@ -357,7 +357,7 @@ RULES = [
     ),
     ("tasks", {"output": {"energy": -1.0, "efermi": None, "bandgap": 0.0}}, "fermi_energy", "None"),
     ("tasks", {"output": {"energy": float("nan")}}, "total_energy", "nan"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("rester", "change", "target", "reason"), RULES)
@@ -403,7 +403,7 @@ def test_task_of_another_run_type_never_stands_in(client, proxy, moto, put):
         (ids[0], newest[0], "task"), (ids[0], f"{newest[0]}1", "task"),
         (ids[1], newest[1], "task"), (ids[1], f"{newest[1]}1", "task"), (ids[1], "", "entry"),
         (ids[2], "", "entry"), ("mp-404", "", "entry"),
-    }  # fmt: skip
+    }
 
 
 def test_latest_task_is_chosen_whatever_the_order(client, proxy):

@@ -31,7 +31,7 @@ def fresh_state() -> TrainState:
     statistics = {
         "field_mean": np.zeros(1), "field_std": np.ones(1), "feature_mean": np.zeros(1),
         "feature_std": np.ones(1), "class_weights": {},
-    }  # fmt: skip
+    }
     return parallel.replicate(create_train_state(model, optax.adam(1e-3), statistics, 0, 8))
 
 
@@ -233,14 +233,14 @@ print(Checkpoints(folder).restore_latest(state).position)
     subprocess.run([*ON_A_SMALL_DISK, "mount -t tmpfs t /mnt"], capture_output=True).returncode != 0
     if shutil.which("unshare") else True,
     reason="this machine does not let a test mount a small disk",
-)  # fmt: skip
+)
 def test_a_full_disk(tmp_path: Path):
     """A disk with no block left: a clear error, the last good state stays, and then it goes on."""
     result = subprocess.run(
         [*ON_A_SMALL_DISK, 'mount -t tmpfs -o size=8m t "$1"; "$2" -c "$3" "$1"; "$2" -c "$4" "$1"',
          "sh", tmp_path, sys.executable, FILLED, RESUMED],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     full, restored, after = result.stdout.splitlines()
     assert "after step 7, stays" in full

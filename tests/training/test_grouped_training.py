@@ -55,7 +55,7 @@ def test_groups_train_apart_and_join(small_dataset: Path, tmp_path: Path):
     facts = json.loads((workdir / "run.json").read_text())
     assert [group["targets"] for group in facts["groups"]] == [
         ["bulk_modulus", "fermi_energy"], ["volume"],
-    ]  # fmt: skip
+    ]
     assert facts["parameters"] == sum(group["parameters"] for group in facts["groups"])
     assert len({group["steps"] for group in facts["groups"]}) == 1
     mean = sum(result["test"][name]["r2"] for name in config.targets) / 3

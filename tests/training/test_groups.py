@@ -43,7 +43,7 @@ def resolve(text, targets=TARGETS, test_fold=0, train_folds=(2, 3, 4), identity=
     return resolve_groups(
         str(text), targets, test_fold=test_fold, train_folds=train_folds, identity=identity,
         **kwargs,
-    )  # fmt: skip
+    )
 
 
 def test_words():

@@ -42,7 +42,7 @@ def _command(workdir: Path, data_dir: Path) -> list[str]:
         sys.executable, "-m", "densityjax.main", "--config=configs/smoke.py",
         f"--workdir={workdir}",
         *(f"--config.{key}={value}" for key, value in _settings(data_dir).items()),
-    ]  # fmt: skip
+    ]
 
 
 def _interrupt(
@@ -52,7 +52,7 @@ def _interrupt(
     process = subprocess.Popen(
         _command(workdir, data_dir), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     deadline = time.time() + 240
     while not moment():
         assert process.poll() is None, process.stdout.read().decode()
@@ -74,7 +74,7 @@ def _settings(data_dir: Path) -> dict[str, Any]:
     return SMALL_MODEL | {
         "data.data_dir": str(data_dir), "train.epochs": 4, "train.evaluate_every_epochs": 2,
         "train.checkpoint_every_steps": 10,
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_killed_run_equals_uninterrupted_run(whole_run: Path, data_dir: Path, tm
     result = subprocess.run(
         _command(workdir, data_dir), cwd=ROOT, capture_output=True, text=True, timeout=300,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert result.returncode == 0, result.stderr
     assert "Resuming" in result.stderr
     assert (workdir / "report.html").exists()

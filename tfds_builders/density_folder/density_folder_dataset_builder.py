@@ -60,7 +60,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def __init__(
         self, *, config: str, data_dir: str | Path, source: str | Path = "", split: str = "auto",
         strict: bool = False, workers: int = 0,
-    ):  # fmt: skip
+    ):
         self._strict, self._workers = strict, workers
         grid, digest = _CONFIG.fullmatch(config).groups()
         if source or not digest:
@@ -80,12 +80,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._config = GridConfig(
             name=f"grid{grid}-{digest}", description=f"Densities on {grid}^3 points.",
             grid=int(grid),
-        )  # fmt: skip
+        )
         super().__init__(file_format="array_record", config=self._config, data_dir=data_dir)
         self._original_state = {  # what TFDS pickles a builder as
             "config": config, "data_dir": data_dir, "source": source, "split": split,
             "strict": strict, "workers": workers,
-        }  # fmt: skip
+        }
 
     def _create_builder_config(self, builder_config: Any, version: Any) -> GridConfig:
         """TFDS would warn of a config that is not in BUILDER_CONFIGS."""
@@ -148,7 +148,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         print(
             f"{materials} materials in the dataset; problems, listed in {self.problems_path}: "
             f"{text}", file=sys.stderr, flush=True,
-        )  # fmt: skip
+        )
 
     def _build(self, download_config: Any = None, **kwargs) -> None:
         inventory = self._inventory
@@ -160,7 +160,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         print(
             f"{inventory.source}: {len(inventory.rows)} densities, targets:\n{describe(inventory)}",
             file=sys.stderr, flush=True,
-        )  # fmt: skip
+        )
         download_config = download_config or tfds.download.DownloadConfig()
         self._beam = bool(download_config.beam_options or download_config.beam_runner)
         self._staging = Path(self.data_path).parent / "staging"
@@ -170,7 +170,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             outcomes = staging.stage_with_beam(
                 inventory.rows, self._staging, size, download_config.beam_options,
                 download_config.beam_runner,
-            )  # fmt: skip
+            )
         else:
             many = len(inventory.rows) >= staging.MANY
             workers = self._workers or (os.cpu_count() if many else 1)
@@ -188,7 +188,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         folds = assign_folds(
             inventory.split, [row.material_id for row in rows],
             [result.chemical_system for result in results], [row.fold for row in rows],
-        )  # fmt: skip
+        )
         self._folds = {
             fold: [row for row, own in zip(rows, folds) if own == fold]
             for fold in sorted(set(folds))
@@ -205,7 +205,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             "split": inventory.split,
             "materials": len(rows),
             "problems": problem_table.count(found),
-        })  # fmt: skip
+        })
         download_config.num_shards = num_shards(
             [len(members) for members in self._folds.values()],
             max(result.num_bytes for result in results),

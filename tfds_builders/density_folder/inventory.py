@@ -115,7 +115,7 @@ def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
     return Inventory(
         folder, tuple(rows), tuple(columns), (*problems, *wrong), split,
         _digest(folder, split, sorted({*files, *(Path(row.path) for row in rows)})),
-    )  # fmt: skip
+    )
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -218,7 +218,7 @@ def _keys(folder: Path, path: Path) -> Iterator[str]:
 def _match(
     folder: Path, header: Sequence[str], table: Sequence[Sequence[str]], files: Sequence[Path],
     split: str,
-) -> tuple[list[Row], list[Problem]]:  # fmt: skip
+) -> tuple[list[Row], list[Problem]]:
     """Rows with their files, and what is wrong with the others."""
     by_key: dict[str, list[Path]] = {}
     for path in files:
@@ -250,7 +250,7 @@ def _match(
             message = f"several files fit: {listed}; name one in a column 'file'" if found else (
                 "no density is called so: expected a file ID.CHGCAR, CHGCAR_ID, ID/CHGCAR or the "
                 "like, plain or compressed"
-            )  # fmt: skip
+            )
             named.update(found)
         if path is None:
             out("missing file", message)

@@ -271,7 +271,7 @@ def parse_column(
                 kind, "label left out", message, row=row + 2, material_id=ids[row], column=column,
                 value=texts[row],
             )
-        )  # fmt: skip
+        )
 
     for row, text in enumerate(texts):
         if is_missing(text):
@@ -291,20 +291,20 @@ def parse_column(
                 row, "impossible label",
                 f"{spec.label} is at least {spec.minimum:g} {spec.unit}".rstrip()
                 + f": mend it, or state another minimum under [{spec.name}] in targets.toml",
-            )  # fmt: skip
+            )
         elif spec.transform == "log" and value <= 0:
             wrong(
                 row, "impossible label",
                 f"the transform is log, expected a label > 0: mend it, or set transform = "
                 f"'identity' under [{spec.name}] in targets.toml",
-            )  # fmt: skip
+            )
     if not spec.classes and not keep_outliers:
         for row in np.flatnonzero(exploding(spec, labels)):
             wrong(
                 int(row), "exploding label",
                 "far beyond all others: mend it or, if it is right, set keep_outliers = true or "
                 f"transform = 'log' under [{spec.name}] in targets.toml",
-            )  # fmt: skip
+            )
     return labels.astype(np.int32 if spec.classes else np.float32), problems
 
 

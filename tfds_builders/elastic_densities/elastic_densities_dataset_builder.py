@@ -28,7 +28,7 @@ TARGET_NAMES = (
     "bulk_modulus", "shear_modulus", "youngs_modulus", "poisson_ratio", "debye_temperature",
     "volume", "density", "total_energy", "mp_energy_per_atom", "formation_energy_per_atom",
     "fermi_energy", "band_gap", "bandwidth", "magnetic_moment", "is_metal", "crystal_system",
-)  # fmt: skip
+)
 FILE_TOLERANCE = 2e-5  # electrons in a file against labels.csv, relative
 _SPECS = get_specs(TARGET_NAMES)
 

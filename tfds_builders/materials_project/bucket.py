@@ -55,7 +55,7 @@ class Bucket:
     def __init__(
         self, name: str = NAME, endpoint_url: str | None = None, connections: int = 16,
         timeout: float = 30.0, attempts: int = ATTEMPTS, pause: float = 1.0,
-    ):  # fmt: skip
+    ):
         try:
             import boto3
             import botocore
@@ -74,7 +74,7 @@ class Bucket:
                 # Attempts are counted here, since botocore's do not cover the body of an object.
                 retries={"total_max_attempts": 1},
             ),
-        )  # fmt: skip
+        )
 
     def find(self, key: str) -> RemoteObject | None:
         """Size and checksum of an object, None if there is none.

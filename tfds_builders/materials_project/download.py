@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--check_densities", action=argparse.BooleanOptionalAction, default=True,
         help="read each density and compare it with the manifest (the builder does, too)",
-    )  # fmt: skip
+    )
     args = parser.parse_args(arguments)
     try:
         name = read_manifest(args.folder).header["bucket"]

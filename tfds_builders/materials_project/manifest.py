@@ -79,7 +79,7 @@ DATASETS = {
         targets=("is_stable", "volume", "density"),
         has_props=("phonon",), magnetic=None, required="is_stable",
     ),
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +199,7 @@ def make_manifest(
                     parameters.get("NELECT"), None if None in grid else grid,
                     structure.volume, values, origins,
                 )
-            )  # fmt: skip
+            )
     entries.sort(key=lambda entry: entry.material_id)
     header = {
         "format": FORMAT,
@@ -320,7 +320,7 @@ def _find_materials(
     documents = client.materials.summary.search(
         has_props=list(dataset.has_props), deprecated=False, all_fields=False,
         fields=["material_id", "is_magnetic", "ordering", "phonon_IDs"], **only,
-    )  # fmt: skip
+    )
     found = {}
     for document in documents:
         material_id = str(document["material_id"])
@@ -345,7 +345,7 @@ def _candidates(
     documents = client.materials.search(
         material_ids=ids, all_fields=False,
         fields=["material_id", "calc_types", "deprecated_tasks"],
-    )  # fmt: skip
+    )
     static: dict[str, list[str]] = {material_id: [] for material_id in ids}
     for document in documents:
         deprecated = set(map(str, document.get("deprecated_tasks") or ()))
@@ -354,7 +354,7 @@ def _candidates(
         static[material_id] = [
             task for task, kind in types.items()
             if kind.casefold() == f"{run_type} Static".casefold() and task not in deprecated
-        ]  # fmt: skip
+        ]
         if not static[material_id]:
             others = sorted({kind for kind in types.values() if kind.endswith("Static")})
             reason = f"no {run_type} Static task; it has {', '.join(others) or 'no static task'}"
@@ -365,7 +365,7 @@ def _candidates(
         found = client.materials.tasks.search(
             task_ids=list(batch), all_fields=False,
             fields=["task_id", "last_updated", "run_type", "structure", "output", "input"],
-        )  # fmt: skip
+        )
         tasks |= {str(document["task_id"]): document for document in found}
     result = {}
     for material_id, task_ids in static.items():
@@ -448,7 +448,7 @@ class _Labels:
     def __init__(
         self, client: Any, run_type: str, targets: Sequence[str],
         summaries: Mapping[str, Mapping[str, Any]], left_out: list[LeftOut],
-    ):  # fmt: skip
+    ):
         self._client, self._run_type, self._targets = client, run_type, targets
         self._summaries, self._left_out = summaries, left_out
         materials, ids = client.materials, list(summaries)

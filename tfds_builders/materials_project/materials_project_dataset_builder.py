@@ -60,7 +60,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
         for size in (64, 32)
         for name in DATASETS
-    ]  # fmt: skip
+    ]
 
     def __init__(self, *, archive: str | Path | None = None, **kwargs):
         self._folder = Path(archive) if archive else None

@@ -86,7 +86,7 @@ def read_chgcar_json(data: bytes, source: str) -> Density:
     return make_density(
         blocks[0], blocks[1:], lattice, species, positions, source,
         factor=1 / check_lattice(lattice, source), code="VASP", charge=charge,
-    )  # fmt: skip
+    )
 
 
 def _cut_grids(data: bytes, source: str) -> tuple[bytes, list[tuple[int, int]]]:

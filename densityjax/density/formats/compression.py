@@ -39,7 +39,7 @@ _FORMATS: dict[bytes, Callable[[], Any]] = {
 _ERRORS = (
     OSError, EOFError, ValueError, MemoryError, lzma.LZMAError, isal_zlib.error,
     zstandard.ZstdError,
-)  # fmt: skip
+)
 
 
 class CompressionError(ValueError):

@@ -82,4 +82,4 @@ def density_from_row(
     return make_density(
         values.reshape(grid), (), lattice, species, positions @ np.linalg.inv(lattice), source,
         factor=1 / volume, code="VASP",
-    )  # fmt: skip
+    )

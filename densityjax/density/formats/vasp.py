@@ -51,7 +51,7 @@ def read_vasp(text: Text) -> Density:
         values, spin, lattice, species, positions, source,
         factor=1 / check_lattice(lattice, source), code="VASP" if augmented else "unknown",
         notes=notes,
-    )  # fmt: skip
+    )
 
 
 def _read_header(text: Text) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:

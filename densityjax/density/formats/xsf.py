@@ -17,7 +17,7 @@ from densityjax.density.formats.text import Text, whole
 from densityjax.density.formats.unit import choose_unit
 
 _KEYWORDS = (b"CRYSTAL", b"SLAB", b"POLYMER", b"MOLECULE", b"ATOMS", b"PRIMVEC", b"ANIMSTEPS",
-             b"DIM-GROUP")  # fmt: skip
+             b"DIM-GROUP")
 _SAME_CELL = 1e-3  # relative, of vectors written with a few digits
 _SAME_VALUE = 1e-3  # of the largest value: repeated planes
 

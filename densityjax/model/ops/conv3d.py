@@ -89,7 +89,7 @@ def _lax(x: jax.Array, kernel: jax.Array, stride: int, dilation: int) -> jax.Arr
     return lax.conv_general_dilated(
         x, kernel, (stride,) * 3, "VALID", rhs_dilation=(dilation,) * 3,
         dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
-    )  # fmt: skip
+    )
 
 
 def _plane(x: jax.Array, kernel: jax.Array, stride: int, dilation: int, reach: int) -> jax.Array:
@@ -97,7 +97,7 @@ def _plane(x: jax.Array, kernel: jax.Array, stride: int, dilation: int, reach: i
     y = lax.conv_general_dilated(
         x.reshape(-1, *x.shape[2:]), kernel, (stride,) * 2, [(reach, reach)] * 2,
         rhs_dilation=(dilation,) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )  # fmt: skip
+    )
     return y.reshape(*x.shape[:2], *y.shape[1:])
 
 
@@ -216,14 +216,14 @@ def _plane_kernel_gradient(
     gradient = lax.conv_general_dilated(
         planes, taps, (dilation,) * 2, [(reach, width) for width in after],
         rhs_dilation=(stride,) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )  # fmt: skip
+    )
     return gradient.transpose(1, 2, 0, 3)
 
 
 def _folded_input_gradient(
     x: jax.Array, kernel: jax.Array, stride: int, dilation: int, padding: Padding,
     cotangent: jax.Array,
-) -> jax.Array:  # fmt: skip
+) -> jax.Array:
     """Of the folded formulation, for periodic fields that the stride does not divide."""
     reach = dilation * (kernel.shape[0] - 1) // 2
     _, pull = jax.vjp(
@@ -235,7 +235,7 @@ def _folded_input_gradient(
 def _strided_input_gradient(
     cotangent: jax.Array, kernel: jax.Array, sizes: tuple[int, ...], stride: int, dilation: int,
     padding: Padding,
-) -> jax.Array:  # fmt: skip
+) -> jax.Array:
     """One dense convolution per residue of the input index, interleaved.
 
     Input voxel `stride * m + r` meets tap t of output `m + (r + reach - t * dilation) / stride`
@@ -313,7 +313,7 @@ _FEW_WEIGHTS = 64  # per output channel
 def _patch_kernel_gradient(
     x: jax.Array, cotangent: jax.Array, shape: tuple[int, ...], stride: int, dilation: int,
     padding: Padding,
-) -> jax.Array:  # fmt: skip
+) -> jax.Array:
     """`patches^T cotangent` for few input channels, as the stem has.
 
     A convolution with one-hot kernels lays the patches side by side, exactly and at the speed of

@@ -58,7 +58,7 @@ def convolution(
     taps = _dims(rank, input_feature_dim=rank - 2, output_feature_dim=rank - 1)
     window = {
         "strides": stride, "pad_left": padding, "pad_right": padding, "window_dilations": dilation,
-    }  # fmt: skip
+    }
     config = {
         "dims": str(rank),
         "input": field,
@@ -71,5 +71,5 @@ def convolution(
         _TARGET, jax.ShapeDtypeStruct(shape, x.dtype), vmap_method="sequential",
         custom_call_api_version=2,
         legacy_backend_config=json.dumps({"onednn_conv_config": config}),
-    )  # fmt: skip
+    )
     return call(x, kernel)
