@@ -13,7 +13,7 @@ from densityjax.configs import elastic
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.step import parallel
-from densityjax.step.task import create_task, field_size
+from densityjax.step.create_task import create_task, field_size
 from densityjax.step.train_state import train_state_shapes
 from densityjax.targets import get_specs
 

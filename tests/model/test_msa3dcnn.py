@@ -8,7 +8,7 @@ from densityjax.model import create as models
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.model.msa3dcnn import MSA3DCNN
-from densityjax.step.task import create_task, field_size
+from densityjax.step.create_task import create_task, field_size
 from densityjax.targets import get_specs
 
 # Of the model that each config describes. A changed number is a changed model: say so in the log.

@@ -12,7 +12,7 @@ from densityjax import predict
 from densityjax.configs import smoke
 from densityjax.report.page import write_report
 from densityjax.training.grouped_training import group_config, parse_shard, train_groups
-from densityjax.training.train import train_and_evaluate
+from densityjax.training.run import train_and_evaluate
 from tests.small_model import SMALL_MODEL
 
 GROUPS = "bulk_modulus+fermi_energy,volume"

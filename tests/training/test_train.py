@@ -14,13 +14,13 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from densityjax.training.train import RunError, train_and_evaluate
 from ml_collections import ConfigDict
 
 from densityjax.configs import smoke
 from densityjax.runtime import preemption
 from densityjax.training import train
 from densityjax.training.checkpoint import digests
-from densityjax.training.train import RunError, train_and_evaluate
 from tests.small_model import SMALL_MODEL
 
 ROOT = Path(__file__).parents[2]
