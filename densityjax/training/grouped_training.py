@@ -22,11 +22,12 @@ from densityjax.results.metrics import average_r2
 from densityjax.runtime import distributed
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replace_text
-from densityjax.targets import TargetSpec, read_specs, specs_to_json
+from densityjax.targets import TargetSpec, dataset_targets, get_specs, read_specs, specs_to_json
 from densityjax.training.compatibility import check_workdir
 from densityjax.training.facts import read_facts
 from densityjax.training.groups import DatasetIdentity, TargetGroups, resolve_groups, spell
 from densityjax.training.run import train_and_evaluate
+from densityjax.training.setup import check_validation_labels, load_role
 
 log = logging.getLogger("densityjax")
 
@@ -98,6 +99,7 @@ def train_groups(
     config = config.copy_and_resolve_references()
     config.groups = spell(groups)
     check_workdir(config, workdir, allow_config_change)
+    check_groups_have_labels(config, groups)
     workdir.mkdir(parents=True, exist_ok=True)
     distributed.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
     members = [(group, workdir / f"group{place}") for place, group in enumerate(groups)]
@@ -113,6 +115,20 @@ def train_groups(
         log.info("%s: %s to be trained by other shards", workdir, ", ".join(missing))
         return None
     return join_runs(config, members, workdir)
+
+
+def check_groups_have_labels(config: ConfigDict, groups: TargetGroups) -> None:
+    """Checks before the first group is trained that every one can choose its best state.
+
+    Raises:
+        DatasetError: no target of a group has a label in the validation fold.
+    """
+    builder = open_from_config(config.data)
+    specs = get_specs(config.targets, dataset_targets(builder))
+    records = load_role(config, builder, specs, "validation", cache_in_memory=False)
+    for group in groups:
+        own = [spec for spec in specs if spec.name in group]
+        check_validation_labels(records, own, config.data.validation_fold)
 
 
 def join_runs(

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -101,10 +101,10 @@ def prepare_run(
     with facts.timed("build"):
         builder = open_from_config(config.data)
         specs = get_specs(config.targets, dataset_targets(builder))
-        fingerprint = tfds_builders.fingerprint(builder)
-        check_same_data(workdir, fingerprint)
+        data_fingerprint = tfds_builders.fingerprint(builder)
+        check_same_data(workdir, data_fingerprint)
         # Without densities, at once: their number and size are all that the compiler needs.
-        records = _load_role(config, builder, specs, "train", cache_in_memory=False)
+        records = load_role(config, builder, specs, "train", cache_in_memory=False)
         check_grid(config, records.grid)
         num_steps = count_steps(config, len(records), config.train.epochs)
         compiling = None
@@ -113,12 +113,12 @@ def prepare_run(
         cache = config.data.cache_in_memory
         splits = {
             role: records if role == "train" and not cache
-            else _load_role(config, builder, specs, role, cache)
+            else load_role(config, builder, specs, role, cache)
             for role in ROLES
         }
-        check_validation_labels(splits["validation"], specs, config.data.validation_fold)
+        check_evaluation_labels(splits, specs, config.data.validation_fold)
         inputs = fit_inputs(config, specs, splits["train"], num_steps)
-    dataset = _describe_dataset(config.data, builder, fingerprint, splits)
+    dataset = _describe_dataset(config.data, builder, data_fingerprint, splits)
     facts.note(dataset=dataset)
     return PreparedRun(
         **{field.name: getattr(inputs, field.name) for field in dataclasses.fields(inputs)},
@@ -139,9 +139,10 @@ def load_folds(
     )
 
 
-def _load_role(
+def load_role(
     config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], role: str, cache_in_memory: bool
 ) -> Records:
+    """Records of 'train', 'validation' or 'test'."""
     data, held_out = config.data, tuple(config.data.held_out_elements)
     folds = {
         "train": tuple(data.train_folds),
@@ -191,28 +192,48 @@ def fit_inputs(
     return FittedInputs(config, specs, statistics, task, source)
 
 
-def check_validation_labels(records: Records, specs: Sequence[TargetSpec], fold: int) -> None:
-    """Checks that the validation fold can choose the best state.
+def check_evaluation_labels(
+    splits: Mapping[str, Records], specs: Sequence[TargetSpec], fold: int
+) -> None:
+    """Checks at the start that the validation fold will be able to choose the best state.
 
-    A target without labels there is left out of the choice, with a warning, if others have some.
+    A target without labels there is left out of the choice, if others have some; a target without
+    labels in the test set gets no metrics. Both are said in a warning.
+
+    Args:
+        splits: {'validation', 'test': records}.
+        fold: of validation.
 
     Raises:
-        DatasetError: no target has a label.
+        DatasetError: no target has a label in the validation fold.
     """
-    without = [spec.name for spec in specs if not _has_label(spec, records.labels[spec.name])]
-    if not without:
-        return
-    names = ", ".join(without)
-    where = f"in the {len(records)} materials of the validation fold"
-    if len(without) == len(specs):
+    check_validation_labels(splits["validation"], specs, fold)
+    for role, where, what in (
+        ("validation", f"validation fold (config.data.validation_fold={fold})",
+         "the other targets alone choose the best state"),
+        ("test", "test set", "there will be no metrics of it"),
+    ):
+        names = _without_labels(splits[role], specs)
+        if names:
+            log.warning(
+                "No label of %s in the %d materials of the %s: %s", ", ".join(names),
+                len(splits[role]), where, what,
+            )
+
+
+def check_validation_labels(records: Records, specs: Sequence[TargetSpec], fold: int) -> None:
+    """Raises DatasetError if no target has a label in the validation fold, see above."""
+    names = _without_labels(records, specs)
+    if len(names) == len(specs):
         raise DatasetError(
-            f"no label of {names} {where} (config.data.validation_fold={fold}), which chooses the "
-            "best state: choose another fold, or other config.targets"
+            f"no label of {', '.join(names)} in the {len(records)} materials of the validation "
+            f"fold (config.data.validation_fold={fold}), which chooses the best state: choose "
+            "another fold, or other config.targets"
         )
-    log.warning(
-        "No label of %s %s (config.data.validation_fold=%d): the other targets alone choose the "
-        "best state", names, where, fold,
-    )
+
+
+def _without_labels(records: Records, specs: Sequence[TargetSpec]) -> list[str]:
+    return [spec.name for spec in specs if not _has_label(spec, records.labels[spec.name])]
 
 
 def _has_label(spec: TargetSpec, labels: np.ndarray) -> bool:

@@ -290,14 +290,11 @@ def test_predict_batch_pads_to_the_devices_alone_by_default(setup):
     np.testing.assert_array_equal(result, 2 * np.arange(11.0))
 
 
-def test_split_batch_and_its_check():
+def test_split_batch():
     batch = {"x": np.arange(32), "y": np.zeros((32, 3))}
     shares = parallel.split_batch(batch, 2)
     assert shares["y"].shape == (8, 2, 2, 3)
     np.testing.assert_array_equal(shares["x"].ravel(), np.arange(32))
-    parallel.check_batch_size(32, 2)
-    with pytest.raises(ValueError, match=r"batch_size=24 does not divide over 8 .* multiple of 16"):
-        parallel.check_batch_size(24, 2)
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3, 20])
