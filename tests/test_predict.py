@@ -13,7 +13,7 @@ from densityjax import predict
 from densityjax.density.reader import Density, read_density
 from densityjax.predict import Restored, predict_densities, restore_run
 from densityjax.step import parallel
-from densityjax.step.task import create_task, field_size
+from densityjax.step.create_task import create_task, field_size
 from densityjax.step.train_state import create_train_state
 
 SHIPPED = Path(__file__).parents[1] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"

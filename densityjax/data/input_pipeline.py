@@ -11,15 +11,16 @@ import numpy as np
 from ase.data import chemical_symbols
 from ml_collections import ConfigDict
 
-from densityjax.runtime import distributed
 from densityjax.data.record_index import PartialSource, concatenate, read_index
+from densityjax.runtime import distributed
+from densityjax.runtime.errors import UserError
 from densityjax.targets import TargetSpec, dataset_targets, get_specs, to_intensive
 
 Batch = dict[str, np.ndarray]
 _ELEMENTS = frozenset(chemical_symbols[1:])
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError):
     """The dataset is missing, damaged, or lacks what the config asks for."""
 
 
@@ -76,7 +77,7 @@ def resolve_targets(config: ConfigDict) -> ConfigDict:
     """The config with its targets spelled out: () stands for all that the dataset has.
 
     Raises:
-        DatasetError, ValueError: a target is unknown, or the dataset is not there.
+        DatasetError, ConfigError: a target is unknown, or the dataset is not there.
     """
     # Targets of its own only a folder of densities has; once built it is read without the folder.
     may_have_own = config.data.source or config.data.name.startswith("density_folder/")

@@ -24,7 +24,7 @@ from jax._src import distributed as jax_distributed  # the client has no public 
 from jax._src.clusters import GceTpuCluster, GkeTpuCluster
 from jax.experimental import multihost_utils
 
-from densityjax.runtime.errors import ConfigError, UserError
+from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replace_json
 
 log = logging.getLogger("densityjax")
@@ -94,14 +94,12 @@ def initialize(heartbeat_seconds: int, environ: Mapping[str, str] = os.environ) 
         heartbeat_seconds: a process that is silent for so long counts as dead, and all others end.
 
     Raises:
-        UserError: the environment or `heartbeat_seconds` cannot be meant so.
+        UserError: as `settings`.
     """
     global _heartbeat_seconds
     arguments = settings(environ)
     if arguments is None:
         return
-    if heartbeat_seconds < 1:
-        raise ConfigError("config.train.heartbeat_seconds must be at least 1")
     _heartbeat_seconds = heartbeat_seconds
     jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=heartbeat_seconds)
     threading.Thread(target=_end_with_the_others, name="others", daemon=True).start()

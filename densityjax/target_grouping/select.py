@@ -268,7 +268,7 @@ def _fit_models(
 ) -> Any:
     # Imports JAX and compiles: not for similarities of labels.
     from densityjax.target_grouping import model_similarity
-    from densityjax.training.train import RunError
+    from densityjax.training.errors import RunError
 
     try:
         return model_similarity.fit_model_similarities(

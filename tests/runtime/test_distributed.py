@@ -18,7 +18,7 @@ from densityjax.configs import smoke
 from densityjax.results.predictions import share_of_rows
 from densityjax.runtime import distributed, preemption
 from densityjax.runtime.errors import UserError
-from densityjax.training.train import train_and_evaluate
+from densityjax.training.run import train_and_evaluate
 from tests.small_model import SMALL_MODEL
 
 ROOT = Path(__file__).parents[2]
