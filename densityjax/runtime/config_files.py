@@ -1,4 +1,4 @@
-"""Finds a config: one that ships with the package by its name, a user's by its path."""
+"""Finds config files: those that ship with the package by their names, a user's by their paths."""
 
 import difflib
 from pathlib import Path
@@ -10,8 +10,19 @@ SHIPPED = Path(__file__).parents[1] / "configs"
 
 def shipped_names() -> list[str]:
     """Names of the configs that ship, such as 'elastic' and 'ablations/paper_cpu'."""
-    paths = (path.relative_to(SHIPPED) for path in SHIPPED.rglob("*.py"))
-    return sorted(path.with_suffix("").as_posix() for path in paths if path.stem != "__init__")
+    paths = [path for path in SHIPPED.rglob("*.py") if "def get_config(" in path.read_text("utf-8")]
+    return sorted(path.relative_to(SHIPPED).with_suffix("").as_posix() for path in paths)
+
+
+def existing_or_shipped(path: Path) -> Path:
+    """`path`; where no file is there, the one that ships as 'configs/...', if `path` names one.
+
+    Configs name other files by their place in the clone, such as configs/target_groups.py.
+    """
+    if not path.exists() and path.parts[:1] == ("configs",):
+        shipped = SHIPPED.joinpath(*path.parts[1:])
+        return shipped if shipped.is_file() else path
+    return path
 
 
 def find_config(given: str) -> Path:
