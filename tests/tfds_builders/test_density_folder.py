@@ -18,7 +18,7 @@ from densityjax import predict
 from densityjax.configs import folder as folder_config
 from densityjax.data import input_pipeline
 from densityjax.density.reader import read_density
-from densityjax.report.page import read_run
+from densityjax.report.run_files import read_run
 from densityjax.targets import TARGETS, dataset_targets, specs_from_json
 from densityjax.training import grouped_training
 from densityjax.training.grouped_training import train_groups
