@@ -11,8 +11,8 @@ import numpy as np
 from ase.data import chemical_symbols
 from ml_collections import ConfigDict
 
-from densityjax.runtime import distributed
 from densityjax.data.record_index import PartialSource, concatenate, read_index
+from densityjax.runtime import distributed
 from densityjax.targets import TargetSpec, dataset_targets, get_specs, to_intensive
 
 Batch = dict[str, np.ndarray]

@@ -107,6 +107,15 @@ class RunDirectory:
             *(self.predictions(split) for split in SPLITS), self.applicability, self.report,
         )
 
+    def members(self) -> tuple["RunDirectory", ...]:
+        """The runs that a grouped one joins, see `training.grouped_training`; else this one."""
+        groups = self.read_facts().get("groups", ()) if self.facts.exists() else ()
+        try:
+            found = tuple(RunDirectory(self.path / group["directory"]) for group in groups)
+        except (TypeError, KeyError) as error:
+            raise RunDirectoryError(f"{self.facts}: 'groups' is damaged: {_AGAIN}") from error
+        return found or (self,)
+
     def read_config(self, *keys: str) -> dict[str, Any]:
         """config.json; each of the dotted `keys` is in it."""
         return self._mapping(self.config, keys)
