@@ -91,7 +91,7 @@ def read_table(path: Path, specs: Sequence[TargetSpec]) -> dict[str, TargetPredi
         OSError: it cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")  # with the line ends that it has
     except UnicodeDecodeError as error:
         raise _damaged(path, f"is not text ({error})") from error
     if not text.endswith("\n"):
