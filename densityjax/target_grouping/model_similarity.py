@@ -14,7 +14,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from densityjax.data.input_pipeline import BatchSource, load_records, training_labels
+from densityjax.data.batches import BatchSource, training_labels
+from densityjax.data.records import load_records
 from densityjax.results.predictions import predict_records
 from densityjax.step import parallel
 from densityjax.step.scalers import fit_statistics

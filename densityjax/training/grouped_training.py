@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from densityjax.data.input_pipeline import open_from_config, resolve_targets
+from densityjax.data.dataset import open_from_config, resolve_targets
 from densityjax.results.metrics import average_r2
 from densityjax.runtime import distributed
 from densityjax.targets import TargetSpec, read_specs, specs_to_json

@@ -15,16 +15,10 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-import tfds_builders
-from densityjax.data.input_pipeline import (
-    BatchSource,
-    Records,
-    iterate_batches,
-    load_records,
-    open_from_config,
-    resolve_targets,
-    training_labels,
-)
+from densityjax.data.batches import BatchSource, iterate_batches, training_labels
+from densityjax.data.dataset import fingerprint as dataset_fingerprint
+from densityjax.data.dataset import open_from_config, resolve_targets
+from densityjax.data.records import Records, load_records
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.results.applicability import fit_applicability
@@ -221,7 +215,7 @@ def prepare_run(
     check_workdir(config, workdir, allow_config_change)
     builder = open_from_config(data)
     specs = get_specs(config.targets, dataset_targets(builder))
-    fingerprint, before = tfds_builders.fingerprint(builder), read_facts(workdir)
+    fingerprint, before = dataset_fingerprint(builder), read_facts(workdir)
     if before and before["dataset"]["fingerprint"] != fingerprint:
         raise RunError(
             f"{workdir} was trained on other data: {before['dataset']['fingerprint']} there, "
