@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from densityjax.data.input_pipeline import Records
+from densityjax.data.records import Records
 from densityjax.density.density import Density, symbol
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from densityjax.data.input_pipeline import load_records, open_from_config, resolve_targets
+from densityjax.data.dataset import open_from_config, resolve_targets
+from densityjax.data.records import load_records
 from densityjax.target_grouping.clustering import Clustering, Stability, cluster, measure_stability
 from densityjax.target_grouping.similarity import (
     HALF_SAMPLED,

@@ -17,7 +17,7 @@ import jax
 from ml_collections import ConfigDict
 
 from densityjax.config import check
-from densityjax.data.input_pipeline import open_from_config, resolve_targets
+from densityjax.data.dataset import open_from_config, resolve_targets
 from densityjax.results.metrics import average_r2
 from densityjax.runtime import distributed
 from densityjax.runtime.errors import UserError

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from densityjax.config import check, check_target_weights
-from densityjax.data.input_pipeline import resolve_targets
+from densityjax.data.dataset import resolve_targets
 from densityjax.runtime import distributed, preemption
 from densityjax.runtime.claim import claimed
 from densityjax.training.checkpoint import Checkpoints

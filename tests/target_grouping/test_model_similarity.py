@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from densityjax.configs import smoke
-from densityjax.data.input_pipeline import load_records, open_dataset
+from densityjax.data.dataset import open_dataset
+from densityjax.data.records import load_records
 from densityjax.predict import restore_run
 from densityjax.results.predictions import predict_records
 from densityjax.target_grouping.model_similarity import fit_model_similarities

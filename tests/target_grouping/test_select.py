@@ -13,7 +13,7 @@ import pytest
 import densityjax
 import tfds_builders
 from densityjax.configs import elastic
-from densityjax.data.input_pipeline import open_dataset
+from densityjax.data.dataset import open_dataset
 from densityjax.target_grouping import select as target_grouping
 from densityjax.target_grouping.select import Settings, group_fold, rotate_folds, write_groups
 from densityjax.target_grouping.similarity import Column, GroupingError
