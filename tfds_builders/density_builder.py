@@ -4,6 +4,8 @@ import abc
 import contextlib
 import dataclasses
 import fcntl
+import json
+import shlex
 import shutil
 import sys
 import time
@@ -15,7 +17,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from densityjax.targets import TargetSpec
+from tfds_builders.errors import DatasetSourceError
 
+# Files of a dataset and a key that each has; a build puts them at their place together.
+_SMALL_FILES = {
+    "dataset_info.json": "splits", "features.json": "featuresDict",
+    "metadata.json": "archive_sha256",
+}
 _NOTE_SECONDS = 30  # between two lines on a build, where there is no terminal for a bar
 MIN_SHARDS_PER_FOLD = 4  # readers in parallel
 SHARD_BYTES = 256 * 2**20
@@ -68,9 +76,46 @@ class DensityBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def __init__(self, *, config: Any, data_dir: str | Path, **options: Any):
         self.options = options
+        name = config if isinstance(config, str) else config.name
+        self._check_built(name, Path(data_dir).expanduser())
         super().__init__(file_format="array_record", config=config, data_dir=data_dir)
         # What TFDS pickles a builder as.
         self._original_state = {"config": config, "data_dir": data_dir, **options}
+
+    @classmethod
+    def _check_built(cls, config: str, data_dir: Path) -> None:
+        """Raises DatasetSourceError if a dataset is there and its small files are damaged."""
+        folder = data_dir / cls.name / config / str(cls.VERSION)
+        if not folder.is_dir():
+            return
+        for name, key in _SMALL_FILES.items():
+            try:
+                found = json.loads((folder / name).read_text())
+                if key not in found:
+                    raise ValueError(f"no '{key}' in it")
+            except (OSError, ValueError, TypeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                remedy = cls.build_again(folder, config, data_dir)
+                raise DatasetSourceError(
+                    f"{folder / name} is damaged ({reason}): {remedy}"
+                ) from error
+
+    @classmethod
+    def build_again(cls, folder: Path, config: str, data_dir: Path, source: str = "FOLDER") -> str:
+        """What a user does about a damaged dataset that lies in `folder`."""
+        if cls.OWN_TARGETS:  # its config was named after the folder's content
+            config = config.partition("-")[0]
+        words = ["python", "-m", "tfds_builders", f"{cls.name}/{config}", f"--data_dir={data_dir}"]
+        if "source" in cls.OPTIONS:
+            words.append(f"--source={source}")
+        return f"delete the folder {folder} and build it again: {shlex.join(words)}"
+
+    def remedy(self) -> str:
+        """`build_again` of this dataset."""
+        source = (self.info.metadata or {}).get("source", "FOLDER")
+        return self.build_again(
+            Path(self.data_dir), self.builder_config.name, Path(self.data_dir_root), source
+        )
 
     @property
     @abc.abstractmethod
@@ -94,8 +139,7 @@ class DensityBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def is_prepared(self) -> bool:
         """Whether the dataset is there. TFDS takes glob signs in `data_dir` for a pattern."""
-        names = ("dataset_info.json", "features.json")
-        return all((Path(self.data_dir) / name).is_file() for name in names)
+        return all((Path(self.data_dir) / name).is_file() for name in _SMALL_FILES)
 
     def download_and_prepare(self, *, download_config: Any = None, **kwargs: Any) -> None:
         """Builds the dataset unless it is there.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from densityjax.data.dataset import DatasetError, build_command
+from densityjax.data.dataset import DatasetError
 from densityjax.runtime.files import replaced
 
 Columns = dict[str, np.ndarray]
@@ -75,8 +75,8 @@ class PartialSource(Sequence):
             place = _shard_of(self._builder, self._split, row)
         reason = " ".join(str(error).split())[:200]
         return DatasetError(
-            f"{place}: dataset {self._builder.info.full_name} is damaged ({reason}): delete the "
-            f"folder {self._builder.data_dir} and build it again: {build_command(self._builder)}"
+            f"{place}: dataset {self._builder.info.full_name} is damaged ({reason}): "
+            + self._builder.remedy()
         )
 
 

@@ -1,6 +1,7 @@
 """The index beside the dataset: what it holds, when it is trusted, when it is made anew."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from densityjax.data import record_index
-from densityjax.data.dataset import fingerprint, open_dataset
+from densityjax.data.batches import evaluation_batches
+from densityjax.data.dataset import DatasetError, fingerprint, open_dataset
 from densityjax.data.records import load_records
 from densityjax.targets import get_specs
 
@@ -173,3 +175,38 @@ def test_a_failed_write_leaves_nothing_behind(builder, monkeypatch):
     before = set(os.listdir(builder.data_dir))
     assert len(read_index(builder, SPLIT)["index"]) == 6
     assert set(os.listdir(builder.data_dir)) == before
+
+
+def _damage(path, kind):
+    content = path.read_bytes()
+    if kind == "gone":
+        path.unlink()
+    elif kind == "half":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    else:
+        written = np.flatnonzero(np.frombuffer(content, np.uint8))  # the rest fills the block
+        place = {"bit": written[len(written) // 2], "header": 70}[kind]
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+
+
+@pytest.mark.parametrize("kind", ["bit", "header", "half", "empty", "gone"])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_damaged_shard_is_named_with_the_remedy(builder, kind, indexed):
+    """At the scan, or where an index is there, in the worker threads that read densities."""
+    options = {"channels": 1, "spin_polarized_only": False, "cache_in_memory": False}
+    if indexed:
+        load_records(builder, [SPLIT], SPECS, **options)
+    shard = next(path for path in builder.info.splits[SPLIT].filepaths)
+    _damage(Path(shard), kind)
+    remedy = f"delete the folder {builder.data_dir} and build it again: python -m tfds_builders "
+    remedy += f"elastic_densities/grid24 --data_dir={builder.data_dir_root}"
+    with pytest.raises(DatasetError, match=re.escape(builder.data_dir)) as error:
+        records = load_records(builder, [SPLIT], SPECS, **options)
+        assert indexed
+        list(evaluation_batches(records, 4))
+    assert remedy in str(error.value)
+    assert "elastic_densities/grid24" in str(error.value)
+    if kind == "bit":
+        assert shard.name in str(error.value)
