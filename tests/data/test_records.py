@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from tests.data.loading import FOLDS, load
 
 from densityjax.data import records as records_module
 from densityjax.data.dataset import DatasetError, fingerprint
 from densityjax.data.record_index import read_index
 from densityjax.targets import get_specs
+from tests.data.loading import FOLDS, load
 
 
 def test_records_are_the_stored_ones(builder, records):
