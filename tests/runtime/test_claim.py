@@ -34,3 +34,13 @@ def test_a_directory_belongs_to_one_process(tmp_path: Path):
             assert f"process {os.getpid()} " in (tmp_path / "run" / ".lock").read_text()
     with claimed(tmp_path / "run"), claimed(tmp_path / "other"):
         pass
+
+
+def test_what_could_not_start_leaves_no_directory(tmp_path: Path):
+    with pytest.raises(UserError), claimed(tmp_path / "run"):
+        raise UserError("a bad config")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError), claimed(tmp_path / "run"):
+        (tmp_path / "run" / "config.json").touch()
+        raise UserError("later")
+    assert (tmp_path / "run" / "config.json").exists()
