@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.cluster import hierarchy
 
-from densityjax.report.page import GREY, INK, STYLE, VERMILION
+from densityjax.report.style import GREY, INK, STYLE, VERMILION
 from densityjax.target_grouping.clustering import Clustering
 
 # Runs from dark to light blue-yellow alike for every eye.

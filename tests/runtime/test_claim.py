@@ -40,7 +40,8 @@ def test_what_could_not_start_leaves_no_directory(tmp_path: Path):
     with pytest.raises(UserError), claimed(tmp_path / "run"):
         raise UserError("a bad config")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").touch()
     with pytest.raises(UserError), claimed(tmp_path / "run"):
-        (tmp_path / "run" / "config.json").touch()
-        raise UserError("later")
+        raise UserError("another")
     assert (tmp_path / "run" / "config.json").exists()

@@ -1,0 +1,22 @@
+"""Texts in tables for people: no formula for a spreadsheet, and every text comes back."""
+
+import pytest
+
+from densityjax.runtime.csv_cells import protect, restore
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(1)", "=HYPERLINK(1)", "\t=1", "\r=1"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_formula_becomes_a_text(text):
+    assert protect(text) == "'" + text
+
+
+@pytest.mark.parametrize("text", [*FORMULAS, "'=1", "''-1", "'", "it's", "'quoted'", "mp-1", ""])
+def test_every_text_comes_back(text):
+    assert restore(protect(text)) == text
+
+
+@pytest.mark.parametrize("text", ["mp-149", "Al2O3", "'quoted'", "", "a=b", "é"])
+def test_other_texts_stay_as_they_are(text):
+    assert protect(text) == restore(text) == text
