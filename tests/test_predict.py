@@ -20,7 +20,7 @@ from densityjax.results.predictions import Predictions
 from densityjax.runtime import command_line
 from densityjax.runtime.errors import UserError
 from densityjax.step import parallel
-from densityjax.step.task import create_task, field_size
+from densityjax.step.create_task import create_task, field_size
 from densityjax.step.train_state import create_train_state
 from densityjax.training.trained_model import TrainedModel, restore_run
 

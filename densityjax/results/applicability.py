@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from densityjax.data.input_pipeline import Records
+from densityjax.data.records import Records
 from densityjax.density.density import symbol
 from densityjax.runtime.files import replaced
 

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from densityjax.data.input_pipeline import Records, Species, evaluation_batches, training_labels
+from densityjax.data.batches import evaluation_batches, training_labels
+from densityjax.data.records import Records, Species
 from densityjax.model.losses import LossConfig
 from densityjax.results.metrics import Metrics, target_metrics
 from densityjax.results.predictions_table import TargetPredictions, write_table

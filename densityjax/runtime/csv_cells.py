@@ -21,3 +21,14 @@ def protect(text: str) -> str:
 def restore(cell: str) -> str:
     """Inverse of `protect`."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def safe_cell(value: object) -> object:
+    """`protect` for a cell that may be a number, or a text that is one: these stay as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return protect(value)
+    return value

@@ -11,17 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
-from densityjax.data.input_pipeline import open_from_config, resolve_targets
+from densityjax.config import check
+from densityjax.data.dataset import open_from_config, resolve_targets
 from densityjax.results.metrics import average_r2
 from densityjax.results.predictions_table import join_tables, write_table
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
+from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replace_text
-from densityjax.targets import TargetSpec, specs_to_json
-from densityjax.training.groups import DatasetIdentity, Groups, resolve_groups, spell
-from densityjax.training.train import check_workdir, read_facts, train_and_evaluate
+from densityjax.targets import TargetSpec, dataset_targets, get_specs, specs_to_json
+from densityjax.training.compatibility import check_workdir
+from densityjax.training.facts import read_facts
+from densityjax.training.groups import DatasetIdentity, TargetGroups, resolve_groups, spell
+from densityjax.training.run import train_and_evaluate
+from densityjax.training.setup import check_validation_labels, load_role
 
 log = logging.getLogger("densityjax")
 
@@ -41,15 +47,15 @@ def parse_shard(text: str) -> Shard:
     """'1/4' as (1, 4).
 
     Raises:
-        ValueError: it is not i/n with 0 <= i < n.
+        UserError: it is not i/n with 0 <= i < n.
     """
     first, _, second = text.partition("/")
     if not (first.isdecimal() and second.isdecimal() and int(first) < int(second)):
-        raise ValueError(f"--shard={text} is not i/n with i from 0 to n - 1, such as 0/4")
+        raise UserError(f"--shard={text} is not i/n with i from 0 to n - 1, such as 0/4")
     return int(first), int(second)
 
 
-def resolve(config: ConfigDict) -> Groups:
+def resolve(config: ConfigDict) -> TargetGroups:
     """The groups that a training config asks for, once `resolve_targets` has checked its targets.
 
     Raises:
@@ -91,8 +97,9 @@ def train_groups(
 
     Raises:
         GroupsError: the groups do not fit the config.
-        RunError, DatasetError, ValueError: as `train_and_evaluate`.
+        ConfigError, RunError, DatasetError: as `train_and_evaluate`.
     """
+    check(config, jax.device_count())
     workdir = Path(workdir)
     config = resolve_targets(config)
     groups = resolve(config)
@@ -101,6 +108,7 @@ def train_groups(
     config = config.copy_and_resolve_references()
     config.groups = spell(groups)
     check_workdir(config, workdir, allow_config_change)
+    check_groups_have_labels(config, groups)
     workdir.mkdir(parents=True, exist_ok=True)
     distributed.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
     members = [(group, workdir / f"group{place}") for place, group in enumerate(groups)]
@@ -116,6 +124,20 @@ def train_groups(
         log.info("%s: %s to be trained by other shards", workdir, ", ".join(missing))
         return None
     return join_runs(config, members, workdir)
+
+
+def check_groups_have_labels(config: ConfigDict, groups: TargetGroups) -> None:
+    """Checks before the first group is trained that every one can choose its best state.
+
+    Raises:
+        DatasetError: no target of a group has a label in the validation fold.
+    """
+    builder = open_from_config(config.data)
+    specs = get_specs(config.targets, dataset_targets(builder))
+    records = load_role(config, builder, specs, "validation", cache_in_memory=False)
+    for group in groups:
+        own = [spec for spec in specs if spec.name in group]
+        check_validation_labels(records, own, config.data.validation_fold)
 
 
 def join_runs(

@@ -11,8 +11,8 @@ from densityjax.results.applicability import Applicability
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import UserError
 from densityjax.step import parallel
+from densityjax.step.create_task import create_task, field_size
 from densityjax.step.scalers import Statistics
-from densityjax.step.task import create_task, field_size
 from densityjax.step.train_state import TrainState, create_train_state
 from densityjax.targets import TargetSpec
 from densityjax.training.checkpoint import CheckpointError, Checkpoints

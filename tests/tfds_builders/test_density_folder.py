@@ -16,7 +16,7 @@ import pytest
 import tfds_builders
 from densityjax import predict
 from densityjax.configs import folder as folder_config
-from densityjax.data import input_pipeline
+from densityjax.data.dataset import resolve_targets
 from densityjax.density.reader import read_density
 from densityjax.report.run_files import read_run
 from densityjax.targets import TARGETS, dataset_targets, specs_from_json
@@ -25,11 +25,11 @@ from densityjax.training.grouped_training import train_groups
 from densityjax.training.trained_model import restore_groups
 from tests.tfds_builders.test_elastic_densities import SHIPPED
 from tfds_builders import __main__ as command
-from tfds_builders.density_builder import DatasetSourceError
 from tfds_builders.density_folder import density_folder_dataset_builder as module
 from tfds_builders.density_folder.folds import assign_folds
 from tfds_builders.density_folder.inventory import take_inventory
 from tfds_builders.density_folder.labels import find_spec, read_labels, read_settings, split_header
+from tfds_builders.errors import DatasetSourceError
 
 NUM_FILES = 30
 NAME = "density_folder/grid24"
@@ -369,8 +369,6 @@ def test_bad_targets_toml(folder, toml, hint):
         ("file,tau\n", "no rows"),
         ("file,tau\na,1,2\n", "row 2 has 3 cells"),
         ("file,tau,tau\na,1,2\n", "'tau' twice"),
-        ("file,tau\nno.CHGCAR,1\nnot.CHGCAR,2\n", "no row of labels.csv has a density"),
-        ("file\nno.CHGCAR\n", "no column that is a target"),
     ],
 )
 def test_bad_table(folder, table, hint):
@@ -379,6 +377,31 @@ def test_bad_table(folder, table, hint):
         (folder / "labels.csv").write_text(table)
     with pytest.raises(DatasetSourceError, match=hint):
         take_inventory(folder)
+
+
+@pytest.mark.parametrize(
+    ("table", "reason", "problem"),
+    [
+        (
+            "file,tau\nno.CHGCAR,1\nnot.CHGCAR,2\n", "no row of labels.csv has a density",
+            ("missing file", "no.CHGCAR"),
+        ),
+        ("file\nno.CHGCAR\n", "no column that is a target", ("missing file", "no.CHGCAR")),
+        (
+            "file,note\nno.CHGCAR,a\nnot.CHGCAR,b\n", "no column that is a target",
+            ("column not a target", "note"),
+        ),
+    ],
+)
+def test_a_folder_of_which_nothing_is_left_has_its_table_of_problems(
+    folder, tmp_path, table, reason, problem
+):
+    (folder / "labels.csv").write_text(table)
+    builder = tfds_builders.load_builder(NAME, tmp_path / "data", source=folder)
+    with pytest.raises(DatasetSourceError, match=rf"{reason}.*problems\.csv"):
+        builder.download_and_prepare()
+    assert problem in listed(builder)
+    assert not builder.is_prepared()
 
 
 @pytest.mark.slow
@@ -414,37 +437,37 @@ def test_trains_and_predicts_with_nothing_else_written(built, real_folder, tmp_p
 def test_targets_of_a_folder_are_checked_before_training(built, real_folder):
     config = folder_config.get_config()
     config.data.name, config.data.data_dir = NAME, str(built.data_dir_root)
-    with pytest.raises(input_pipeline.DatasetError, match=r"config\.data\.source is empty"):
-        input_pipeline.resolve_targets(config)
+    with pytest.raises(DatasetSourceError, match=r"config\.data\.source is empty"):
+        resolve_targets(config)
     config.data.source = str(real_folder)
     config.targets = ("heavi",)
     with pytest.raises(ValueError, match="did you mean heavy"):
-        input_pipeline.resolve_targets(config)
+        resolve_targets(config)
     config.targets = ("heavy",)
-    assert input_pipeline.resolve_targets(config).targets == ("heavy",)
+    assert resolve_targets(config).targets == ("heavy",)
     # Built, and read where the folder is not, as on the hosts of a pod.
     config.data.source, config.data.build = "", False
     config.data.name = f"density_folder/{built.builder_config.name}"
-    assert grouped_training.resolve(input_pipeline.resolve_targets(config)) == (("heavy",),)
+    assert grouped_training.resolve(resolve_targets(config)) == (("heavy",),)
     config.targets = ("heavi",)
     with pytest.raises(ValueError, match="did you mean heavy"):
-        input_pipeline.resolve_targets(config)
+        resolve_targets(config)
     config.data.name, config.data.source = "elastic_densities/grid32", str(real_folder)
-    with pytest.raises(input_pipeline.DatasetError, match=r"config\.data\.source must be empty"):
-        input_pipeline.resolve_targets(config)
+    with pytest.raises(DatasetSourceError, match="'elastic_densities' takes no source"):
+        resolve_targets(config)
 
 
 def test_command_builds(real_folder, built, tmp_path, monkeypatch, capsys):
     arguments = ["tfds_builders", NAME, f"--data_dir={built.data_dir_root}"]
     monkeypatch.setattr(sys, "argv", [*arguments, f"--source={real_folder}", "--strict"])
-    assert command.main() == 0
+    command.main()
     assert tfds_builders.fingerprint(built) in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", [*arguments, "--source=/nowhere"])
-    assert command.main() == 1
-    assert "/nowhere is not a folder" in capsys.readouterr().err
+    with pytest.raises(DatasetSourceError, match="/nowhere is not a folder"):
+        command.main()
     monkeypatch.setattr(sys, "argv", ["x", "lemat_rho/grid32", "--source=/nowhere", "--beam", "x"])
-    assert command.main() == 1
-    assert "'lemat_rho' is built without Apache Beam" in capsys.readouterr().err
+    with pytest.raises(DatasetSourceError, match="'lemat_rho' is built without Apache Beam"):
+        command.main()
 
 
 @pytest.mark.slow
@@ -463,5 +486,5 @@ def test_beam_builds_the_same(built, real_folder, tmp_path):
         for field in ("density", "lattice", "fold", "index"):
             np.testing.assert_array_equal(found[name][field], record[field])
     assert "tensorflow" not in sys.modules
-    with pytest.raises(ValueError, match="knows no option direct_num_worker"):
+    with pytest.raises(DatasetSourceError, match="knows no option direct_num_worker"):
         command.beam_config(["direct_num_worker=2"])
