@@ -17,6 +17,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from densityjax.configs import smoke
+from densityjax.data.dataset import DatasetError
 from densityjax.runtime import preemption
 from densityjax.training import train
 from densityjax.training.checkpoint import digests
@@ -187,7 +188,7 @@ def test_moved_data_is_no_other_config(smoke_run: Path):
 def test_missing_dataset(data_dir: Path, tmp_path: Path):
     config = _tiny(tmp_path / "nothing")
     config.data.build = False
-    with pytest.raises(ValueError, match="python -m tfds_builders elastic_densities/grid24"):
+    with pytest.raises(DatasetError, match="python -m tfds_builders elastic_densities/grid24"):
         train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
