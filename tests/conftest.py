@@ -65,7 +65,7 @@ def data_dir(shared_root: Path) -> Path:
 def smoke_run(shared_root: Path, data_dir: Path) -> Path:
     """Directory of a finished run of configs/smoke.py, shared by all tests: read it only."""
     from densityjax.configs import smoke
-    from densityjax.training.train import train_and_evaluate
+    from densityjax.training.run import train_and_evaluate
 
     workdir = shared_root / "smoke"
     with open(shared_root / "smoke.lock", "w") as lock:

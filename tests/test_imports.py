@@ -15,6 +15,7 @@ ORDER = (
     ("__init__",),
     ("runtime",),
     ("targets",),
+    ("config",),
     ("density",),
     ("inspect", "tfds_builders"),
     ("data", "model"),
@@ -33,7 +34,10 @@ SEEN_BY_BUILDERS = {
 }
 KNOWS_BUILDERS = "densityjax/data/dataset.py"
 # Code traced by JAX: no clocks, files, logs or configs.
-PURE = ("densityjax/model/", "densityjax/step/steps.py", "densityjax/target_grouping/affinity.py")
+PURE = (
+    "densityjax/model/", "densityjax/step/steps.py", "densityjax/step/task.py",
+    "densityjax/target_grouping/affinity.py",
+)
 IMPURE_MODULES = {
     "absl", "array_record", "csv", "glob", "grain", "h5py", "io", "logging",
     "ml_collections", "orbax", "os", "pathlib", "pickle", "random", "shutil", "subprocess", "sys",

@@ -28,8 +28,8 @@ def main(argv: list[str]) -> None:
     from densityjax.ablation.run import run_ablation
     from densityjax.ablation.table import write_table
     from densityjax.runtime import compile_cache
+    from densityjax.training.errors import RunError
     from densityjax.training.grouped_training import parse_shard
-    from densityjax.training.train import RunError
 
     start_logging()
     compile_cache.enable()

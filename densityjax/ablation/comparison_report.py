@@ -23,7 +23,8 @@ from densityjax.ablation.comparison import (
     Difference,
     Score,
 )
-from densityjax.report.page import BLUE, GREY, INK, STYLE, VERMILION, number, score
+from densityjax.report.style import BLUE, GREY, INK, STYLE, VERMILION
+from densityjax.report.text import number, score
 from densityjax.runtime.files import flatten
 
 WIDTH = 4  # variants beside each other in a table, panels beside each other in the plot

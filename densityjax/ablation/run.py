@@ -13,8 +13,10 @@ from ml_collections import ConfigDict
 from densityjax.ablation.plan import AblationError, Cell, Plan, Unit, own_units
 from densityjax.runtime import files
 from densityjax.runtime.files import flatten
+from densityjax.training.compatibility import check_workdir
+from densityjax.training.facts import read_facts
 from densityjax.training.grouped_training import Shard, join_runs
-from densityjax.training.train import check_workdir, read_facts, train_and_evaluate
+from densityjax.training.run import train_and_evaluate
 
 log = logging.getLogger("densityjax")
 

@@ -11,7 +11,7 @@ import pytest
 
 from densityjax.ablation.comparison import AVERAGE, Comparison, compare
 from densityjax.ablation.comparison_report import FIELDS, p_value, signed, tex, write_comparison
-from densityjax.report.page import score
+from densityjax.report.text import score
 from tests.ablation.test_comparison import POOLS, SPECS, change, change_targets, design
 
 FACTS = {

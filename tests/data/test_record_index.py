@@ -203,9 +203,9 @@ def test_a_damaged_shard_is_named_with_the_remedy(builder, kind, indexed):
     remedy = f"delete the folder {builder.data_dir} and build it again: python -m tfds_builders "
     remedy += f"elastic_densities/grid24 --data_dir={builder.data_dir_root}"
 
-    def read():
+    def read() -> None:
         records = load_records(builder, [SPLIT], SPECS, **options)
-        assert indexed  # else the scan has found it
+        assert indexed
         list(evaluation_batches(records, 4))
 
     with pytest.raises(DatasetError, match=re.escape(builder.data_dir)) as error:

@@ -8,6 +8,7 @@ import pytest
 
 from densityjax.model.ops import conv3d as ops
 from densityjax.model.ops import onednn
+from densityjax.runtime.errors import ConfigError
 
 # Odd and even axes at once; the largest kernel spans 9 voxels.
 GRID = (9, 10, 11)
@@ -133,13 +134,13 @@ def test_auto_is_onednn_where_it_was_tried_and_folded_elsewhere(monkeypatch):
         assert lowered([np.zeros(leaf.shape) for leaf in arguments]).count("convolution(") == 3
     monkeypatch.setattr(onednn, "TESTED_JAXLIB", ())
     assert lowered(arguments).count("convolution(") == 3
-    with pytest.raises(ValueError, match="choose 'auto'"):
+    with pytest.raises(ConfigError, match="choose 'auto'"):
         ops.conv3d(*arguments, implementation="onednn")
 
 
 @pytest.mark.parametrize("implementation", ["lax", "folded"])
 def test_a_field_too_small_for_valid_padding_is_refused(implementation):
-    with pytest.raises(ValueError, match=r"\(4, 9, 9\) is too small for a 3\^3 kernel"):
+    with pytest.raises(ConfigError, match=r"\(4, 9, 9\) is too small for a 3\^3 kernel"):
         ops.conv3d(
             jnp.zeros((1, 4, 9, 9, 1)), jnp.zeros((3, 3, 3, 1, 1)), dilation=2, padding="valid",
             implementation=implementation,
