@@ -168,7 +168,15 @@ class DensityBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         counts = [len(rows) for rows in materials.folds.values()]
         self._notes = _Notes(self.info.full_name, sum(counts))
         download_config.num_shards = num_shards(counts, materials.record_bytes)
-        super().download_and_prepare(download_config=download_config, **kwargs)
+        try:
+            super().download_and_prepare(download_config=download_config, **kwargs)
+        except RuntimeError as error:
+            if "; writing " not in str(error):  # what array_record says of a full or broken disk
+                raise
+            raise DatasetSourceError(
+                f"{self.data_dir} cannot be written ({error}): make room or mend the disk, and run "
+                "the command again"
+            ) from error
         self.after_build()
 
     def _info(self) -> tfds.core.DatasetInfo:

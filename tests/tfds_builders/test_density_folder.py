@@ -2,12 +2,16 @@
 
 import csv
 import gzip
+import hashlib
 import json
 import lzma
 import os
+import re
 import shutil
+import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,7 @@ from densityjax.configs import folder as folder_config
 from densityjax.data.dataset import resolve_targets
 from densityjax.density.reader import read_density
 from densityjax.report.run_files import read_run
+from densityjax.runtime.errors import UserError
 from densityjax.targets import TARGETS, dataset_targets, specs_from_json
 from densityjax.training import grouped_training
 from densityjax.training.grouped_training import train_groups
@@ -212,6 +217,138 @@ def test_everything_wrong_is_listed_and_nothing_else_is_lost(folder, tmp_path, c
         with pytest.raises(DatasetSourceError, match=r"1 duplicate id.*problems\.csv"):
             strict.download_and_prepare()
     assert not strict.is_prepared()
+
+
+def test_one_odd_entry_is_a_row_of_the_table(folder, tmp_path):
+    """Links to nothing, names no file can have, folds no record can hold, a link to the root."""
+    rows = [row | {"fold": str(n % 3)} for n, row in enumerate(read_rows(folder))]
+    densities = folder / "densities"
+    for row in rows:
+        row["file"] = f"densities/{row['material_id']}.CHGCAR.xz"
+    (folder / rows[0]["file"]).unlink()
+    (folder / rows[0]["file"]).symlink_to("/nowhere/annex/object")  # of a row
+    (densities / "alone.CHGCAR.xz").symlink_to(densities / "no")  # of none
+    (folder / "deep").mkdir()
+    (folder / "deep" / "all").symlink_to("/")
+    (folder / "deep" / "processes").symlink_to("/proc")
+    (folder / "deep" / "circle").symlink_to("..")
+    (folder / "more").symlink_to(tmp_path / "more")  # a link to nothing that is no density
+    rows[1]["file"] = "x" * 300
+    rows[2]["file"] = "a\0b"
+    rows[3]["fold"], rows[4]["fold"], rows[5]["fold"] = "99999999999", "3000000000", "9" * 5000
+    rows[6]["fold"] = "-1"
+    os.mkfifo(densities / "pipe.CHGCAR")
+    write_table(folder, rows)
+    builder = tfds_builders.load_builder(NAME, tmp_path / "data", source=folder)
+    builder.download_and_prepare()
+    ids = [row["material_id"] for row in rows]
+    found = listed(builder)
+    assert set(records(builder)) == set(ids[7:])
+    assert {row for row in found if row[0] == "missing file"} == {
+        *(("missing file", ids[n]) for n in (0, 1, 2)),
+        ("missing file", rows[0]["file"]), ("missing file", "densities/alone.CHGCAR.xz"),
+    }
+    assert [name for kind, name in found if kind == "no fold"] == ids[3:7]
+    assert {name for kind, name in found if kind == "link not followed"} == {
+        "deep/all", "deep/processes"
+    }
+    # Once the content is there it is another dataset.
+    before = take_inventory(folder).digest
+    shutil.copy(folder / rows[10]["file"], densities / "no")
+    assert take_inventory(folder).digest != before
+
+
+def test_memory_and_disk_errors_of_one_file_are_its_own(folder, tmp_path, monkeypatch):
+    ids = [row["material_id"] for row in read_rows(folder)]
+    original = module.staging.read_density
+
+    def read(path):
+        if ids[3] in path:
+            raise MemoryError
+        if ids[4] in path:
+            raise OSError(5, "Input/output error", path)
+        return original(path)
+
+    monkeypatch.setattr(module.staging, "read_density", read)
+    builder = tfds_builders.load_builder(NAME, tmp_path / "data", source=folder)
+    builder.download_and_prepare()
+    assert set(records(builder)) == {*ids[:3], *ids[5:]}
+    assert listed(builder) == [("unreadable file", ids[3]), ("unreadable file", ids[4])]
+
+
+def test_columns_in_any_script(folder, tmp_path):
+    rows = read_rows(folder)
+    names = ("密度", "硬度", "α", "β", "Härte", "Hürte (GPa)", "плотность")
+    write_table(folder, [
+        row | {name: str(n * 1.5 + len(name)) for name in names} for n, row in enumerate(rows)
+    ])
+    inventory = take_inventory(folder)
+    found = [column.spec.name for column in inventory.columns]
+    assert found[4:] == ["密度", "硬度", "α", "β", "Härte", "Hürte", "плотность"]
+    builder = tfds_builders.load_builder(NAME, tmp_path / "data", source=folder)
+    builder.download_and_prepare()
+    record = records(builder)[rows[3]["material_id"]]
+    assert record["targets"]["密度"] == np.float32(3 * 1.5 + 2)
+    reader = tfds_builders.load_builder(
+        f"density_folder/{builder.builder_config.name}", tmp_path / "data"
+    )
+    assert tfds_builders.fingerprint(reader) == tfds_builders.fingerprint(builder)
+    for pair in (("a b", "a-b"), ("§", "$"), ("Ha\u0308rte", "H\u00e4rte")):  # ä in two ways
+        write_table(folder, [
+            row | {name: str(n + 0.5) for name in pair} for n, row in enumerate(rows)
+        ])
+        with pytest.raises(DatasetSourceError) as error:
+            take_inventory(folder)
+        assert all(f"'{name}'" in str(error.value) for name in pair)
+
+
+def test_names_of_ascii_columns_keep_the_digest_of_built_datasets(tmp_path):
+    """Of the digest as it always was: an existing data/ is found again."""
+    (tmp_path / "a.CHGCAR").write_text("x")
+    (tmp_path / "labels.csv").write_text("file,tau\na.CHGCAR,1\n")
+    os.utime(tmp_path / "a.CHGCAR", ns=(5, 7))
+    content = b"1 system\n" + (tmp_path / "labels.csv").read_bytes()
+    content += b"\0none\0a.CHGCAR\0" + b"1\0" + b"7\n"
+    assert take_inventory(tmp_path).digest == hashlib.sha256(content).hexdigest()[:12]
+
+
+def test_a_header_of_blanks_takes_no_time():
+    start = time.perf_counter()
+    assert split_header("tau" + " " * 131_000 + "x") == ("tau_x", None)
+    assert split_header("tau" + " " * 100_000 + "(ps)" + " " * 30_000) == ("tau", "ps")
+    assert time.perf_counter() - start < 0.5
+    assert split_header("a (b) (c)") == ("a_b", "c")
+    assert split_header("a (b) c") == ("a_b_c", None)
+    assert split_header("a ((b)") == ("a", "b")
+    assert split_header("a (b))") == ("a_b", None)
+    assert split_header("(ps)") == ("target_", "ps")
+
+
+def test_formulas_in_the_table_are_not_run(folder, tmp_path):
+    rows = read_rows(folder)
+    rows[1]["material_id"] = "=HYPERLINK(1)"
+    rows[2]["bulk_modulus"], rows[3]["bulk_modulus"] = "-2+3", "-17"
+    write_table(folder, rows)
+    builder = tfds_builders.load_builder(NAME, tmp_path / "data", source=folder)
+    builder.download_and_prepare()
+    with builder.problems_path.open(newline="") as file:
+        cells = [cell for row in csv.DictReader(file) for cell in row.values()]
+    assert {"'=HYPERLINK(1)", "'-2+3", "-17"} <= set(cells)
+
+
+def test_a_build_without_a_terminal_logs_plain_lines(folder, tmp_path):
+    command_line = [
+        sys.executable, "-m", "tfds_builders", NAME, f"--data_dir={tmp_path / 'a[1]*'}",
+        f"--source={folder}",
+    ]
+    done = subprocess.run(command_line, capture_output=True, check=True)
+    assert not re.search(rb"[\r\x1b]", done.stderr + done.stdout)
+    assert f"packed {NUM_FILES} of {NUM_FILES}".encode() in done.stderr
+    assert len(done.stderr.splitlines()) < 20
+    # A folder whose name is a glob pattern: found again.
+    built = tfds_builders.load_builder(NAME, tmp_path / "a[1]*", source=folder)
+    assert built.is_prepared()
+    assert len(records(built)) == NUM_FILES
 
 
 def test_changed_folder_is_another_dataset(folder):
@@ -441,7 +578,7 @@ def test_targets_of_a_folder_are_checked_before_training(built, real_folder):
         resolve_targets(config)
     config.data.source = str(real_folder)
     config.targets = ("heavi",)
-    with pytest.raises(ValueError, match="did you mean heavy"):
+    with pytest.raises((ValueError, UserError), match="did you mean heavy"):
         resolve_targets(config)
     config.targets = ("heavy",)
     assert resolve_targets(config).targets == ("heavy",)
@@ -450,7 +587,7 @@ def test_targets_of_a_folder_are_checked_before_training(built, real_folder):
     config.data.name = f"density_folder/{built.builder_config.name}"
     assert grouped_training.resolve(resolve_targets(config)) == (("heavy",),)
     config.targets = ("heavi",)
-    with pytest.raises(ValueError, match="did you mean heavy"):
+    with pytest.raises((ValueError, UserError), match="did you mean heavy"):
         resolve_targets(config)
     config.data.name, config.data.source = "elastic_densities/grid32", str(real_folder)
     with pytest.raises(DatasetSourceError, match="'elastic_densities' takes no source"):

@@ -2,12 +2,14 @@ import csv
 import hashlib
 import io
 import pickle
+import shutil
 import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 import tfds_builders
 from densityjax import targets
@@ -289,3 +291,37 @@ def test_command_line(archive, tmp_path, monkeypatch, capsys):
     arguments[2:] = [f"--data_dir={tmp_path}/b", "--archive=no.tar"]
     with pytest.raises(DatasetSourceError, match=r"^no.tar: No such file or directory; replace no"):
         command.main()
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "metadata.json"])
+@pytest.mark.parametrize("content", [None, "", "half", "{}", "[1]"])
+def test_damaged_small_files_are_named_with_the_remedy(builder, tmp_path, name, content):
+    root = shutil.copytree(builder.data_dir_root, tmp_path / "data")
+    path = root / NAME / "1.0.0" / name
+    text = path.read_text()
+    path.unlink()
+    if content is not None:
+        path.write_text(text[: len(text) // 2] if content == "half" else content)
+    with pytest.raises(DatasetSourceError, match="delete the folder") as error:
+        tfds_builders.load_builder(NAME, root)
+    assert str(error.value).startswith(f"{path} is damaged (")
+    assert f"python -m tfds_builders {NAME} --data_dir={root}" in str(error.value)
+
+
+def test_options_are_declared(tmp_path):
+    with pytest.raises(DatasetSourceError, match=r"takes no split \('id'\).* it takes archive"):
+        tfds_builders.load_builder(NAME, tmp_path, split="id")
+    with pytest.raises(DatasetSourceError, match=r"takes no archive .* it takes source"):
+        tfds_builders.load_builder("lemat_rho/grid32", tmp_path, "x.tar")
+    assert not tfds_builders.find_builder(NAME).OWN_TARGETS
+    assert tfds_builders.find_builder("density_folder/grid32").OWN_TARGETS
+
+
+def test_a_full_disk_is_one_line(archive, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("write() failed: No space left on device; writing /x; at byte 1")
+
+    monkeypatch.setattr(tfds.core.GeneratorBasedBuilder, "download_and_prepare", full)
+    builder = tfds_builders.load_builder(NAME, tmp_path, archive)
+    with pytest.raises(DatasetSourceError, match=r"No space left .* make room"):
+        builder.download_and_prepare()

@@ -425,6 +425,76 @@ def test_manifest_that_mixes_run_types_is_refused(folder):
         read_manifest(folder)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "/root/.profile", "/chgcars/mp-1.json.gz", "../../home/.profile",
+        "chgcars/../../mp-1.json.gz", "chgcars/../mp-1.json.gz", "chgcars/a/mp-1.json.gz",
+        "chgcars\\mp-1.json.gz", "chgcars/..\\mp-1.json.gz", "chgcars/mp-1.json.gz\0",
+        "chgcars/mp\0-1.json.gz", "chgcars/mp-1.json.gz\n", "chgcars/.json.gz", "chgcars/..json.gz",
+        "~/mp-1.json.gz", "chgcars/mp-1.sh", "other/mp-1.json.gz", "", None, 5, ["chgcars"],
+    ],
+)
+def test_a_strangers_key_is_no_path_out_of_the_folder(folder, proxy, key):
+    path = folder / "manifest.jsonl"
+    lines = path.read_text().splitlines()
+    lines[2] = json.dumps(json.loads(lines[2]) | {"key": key})
+    path.write_text("\n".join(lines))
+    with pytest.raises(DatasetSourceError, match=r"manifest\.jsonl: line 3: ") as error:
+        download(folder, open_bucket(proxy), threads=2)
+    assert not isinstance(key, str) or repr(key) in str(error.value)
+    assert proxy.requests == []
+    assert {p.name for p in folder.rglob("*")} == {"manifest.jsonl"}
+
+
+def test_a_link_out_of_the_folder_is_refused(folder, proxy, tmp_path):
+    entries = read_manifest(folder).entries
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for link in (folder / "chgcars", folder / entries[1].key):
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(outside)
+        with pytest.raises(DatasetSourceError, match=r"line \d: .*is a link out of the folder"):
+            download(folder, open_bucket(proxy), threads=2)
+        link.unlink()
+    # What an interrupted run would have left, as a link: never written through.
+    part = folder / f"{entries[0].key}.{entries[0].etag}.part"
+    part.symlink_to(outside / "profile")
+    results = download(folder, open_bucket(proxy), threads=2)
+    assert {result.status for result in results} == {"fetched"}
+    assert list(outside.iterdir()) == []
+    # A folder that is itself a link, and links within it, are the user's own affair.
+    (tmp_path / "link").symlink_to(folder)
+    assert len(read_manifest(tmp_path / "link").entries) == len(entries)
+
+
+@pytest.mark.parametrize(
+    ("line", "changes", "message"),
+    [
+        (1, {"bucket": "../x"}, "bucket"),
+        (1, {"bucket": "a..b"}, "bucket"),
+        (1, {"bucket": "Upper"}, "bucket"),
+        (1, {"bucket": "x/y?z"}, "bucket"),
+        (2, {"size": "9"}, "size"),
+        (2, {"size": -1}, "size"),
+        (2, {"fold": 10**11}, "fold"),
+        (2, {"etag": None}, "etag"),
+        (2, {"volume": 0}, "volume"),
+        (2, {"volume": "1"}, "volume"),
+        (2, {"labels": {"volume": "x"}}, "label"),
+        (2, {"labels": None}, "not a manifest"),
+        (2, {"extra": 1}, "extra"),
+    ],
+)
+def test_what_a_manifest_cannot_say(folder, line, changes, message):
+    path = folder / "manifest.jsonl"
+    lines = path.read_text().splitlines()
+    lines[line - 1] = json.dumps(json.loads(lines[line - 1]) | changes)
+    path.write_text("\n".join(lines))
+    with pytest.raises(DatasetSourceError, match=rf"manifest\.jsonl: line {line}: .*{message}"):
+        read_manifest(folder)
+
+
 def test_downloads_survive_faults(folder, proxy, materials, moto, put):
     """Missing keys, cut connections, truncated and flipped bytes, silence, an overloaded server."""
     entries = read_manifest(folder).entries
