@@ -25,6 +25,7 @@ ORDER = (
     ("report",),
     ("predict", "target_grouping", "ablation"),
     ("main",),
+    ("__main__",),
 )
 PLACE = {name: place for place, names in enumerate(ORDER) for name in names}
 # What the builders may know of the package, and the only file of the package that knows them.

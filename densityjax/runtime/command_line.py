@@ -8,17 +8,21 @@ from collections.abc import Callable
 from absl import flags
 from absl import logging as absl_logging
 
-from densityjax.runtime.errors import UserError
+from densityjax.runtime.config_files import find_config
+from densityjax.runtime.errors import ConfigError, UserError
 
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the command line; exits with one line on an unknown key or a missing config file.
 
-    For `absl.app.run(flags_parser=...)`, with a flag `config` of ml_collections.
+    For `absl.app.run(flags_parser=...)`, with a flag `config` of ml_collections. Its value is the
+    path of a file or the name of a config that ships, see `find_config`.
     """
     try:
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS(_with_config_files(argv))
         _ = flags.FLAGS.config  # read now, so that a broken file is reported here
+    except ConfigError as error:
+        sys.exit(f"error: --config: {error}")
     except flags.Error as error:
         sys.exit(f"error: {error}; see --help")
     except OSError as error:  # its text holds tracebacks of the places that were tried
@@ -31,6 +35,24 @@ def parse_flags(argv: list[str]) -> list[str]:
     if len(rest) > 1:
         sys.exit(f"error: unexpected arguments {rest[1:]}; see --help")
     return rest
+
+
+def _with_config_files(argv: list[str]) -> list[str]:
+    """The command line with the path of a file as the value of each `--config`.
+
+    What follows a colon is an argument of the file's get_config and stays.
+    """
+    found, value_follows = [], False
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        if value_follows:
+            name, value = "", argument
+        if value_follows or (equals and name in ("--config", "-config")):
+            given, colon, rest = value.partition(":")
+            argument = f"{name}{equals if name else ''}{find_config(given)}{colon}{rest}"
+        value_follows = not value_follows and argument in ("--config", "-config")
+        found.append(argument)
+    return found
 
 
 def start_logging() -> None:
