@@ -56,3 +56,9 @@ def made(variant: str, seed: int, truth: np.ndarray, error: np.ndarray, split="f
     ids = np.array([f"{split}-{k:03d}" for k in range(truth.size)])
     labels, values = {"bulk_modulus": truth}, {"bulk_modulus": truth + error}
     return CellResult(variant, split, seed, labels, values, ids, ids, 1, 1.0, 1)
+
+
+def basic(value: float, replicates: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Interval of Davison and Hinkley (1997), equation 5.6."""
+    low, high = np.percentile(replicates, [50 * (1 - level), 50 * (1 + level)])
+    return 2 * value - high, 2 * value - low
