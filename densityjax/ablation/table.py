@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from densityjax.ablation.comparison import CellResult, compare
-from densityjax.ablation.comparison_report import write_comparison
+from densityjax.ablation.compare import compare
 from densityjax.ablation.plan import Cell, Plan
+from densityjax.ablation.results import CellResult
 from densityjax.ablation.run import cell_folder
+from densityjax.ablation.write import write_comparison
 from densityjax.results.run_directory import RunDirectory
 from densityjax.targets import TARGETS, TargetSpec, get_specs
 
