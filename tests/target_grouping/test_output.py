@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from densityjax.data.dataset import open_dataset
 
+from densityjax.data.dataset import open_dataset
 from densityjax.runtime.errors import ConfigError, UserError
 from densityjax.target_grouping import model_similarity
 from densityjax.target_grouping.columns import GroupingError
