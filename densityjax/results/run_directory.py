@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from densityjax.results.predictions_table import TargetPredictions, read_table
-from densityjax.runtime.errors import UserError
+from densityjax.runtime.errors import ConfigError, UserError
 from densityjax.targets import TargetSpec, read_specs
 
 T = TypeVar("T")
@@ -140,8 +140,8 @@ class RunDirectory:
         """Specifications of these targets of the run."""
         try:
             return read_specs(self.path, names)
-        except _DAMAGE as error:
-            raise RunDirectoryError(f"{self.targets}: {error}") from error
+        except (*_DAMAGE, ConfigError) as error:
+            raise RunDirectoryError(f"{self.targets}: {error}: {_AGAIN}") from error
 
     def read_predictions(
         self, specs: Sequence[TargetSpec], split: str = "test"

@@ -110,7 +110,7 @@ def train_groups(
     check_workdir(config, workdir, allow_config_change)
     check_groups_have_labels(config, groups)
     workdir.mkdir(parents=True, exist_ok=True)
-    distributed.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
+    distributed.write_json(RunDirectory(workdir).config, json.loads(config.to_json_best_effort()))
     members = [(group, workdir / f"group{place}") for place, group in enumerate(groups)]
     for place, (group, folder) in enumerate(members):
         if place % shard[1] == shard[0]:

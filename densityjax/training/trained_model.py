@@ -15,7 +15,7 @@ from densityjax.step.create_task import create_task, field_size
 from densityjax.step.scalers import Statistics
 from densityjax.step.train_state import TrainState, create_train_state
 from densityjax.targets import TargetSpec
-from densityjax.training.checkpoint import CheckpointError, Checkpoints
+from densityjax.training.checkpoint import Checkpoints
 
 _SETTINGS = (  # of config.json
     "targets", "seed", "input.channels", "view.kind", "view.evaluation_views", "model", "loss",
@@ -69,11 +69,8 @@ def restore_run(workdir: str | Path) -> TrainedModel:
             f"--workdir={workdir} is not the directory of a finished run, it has no "
             "checkpoints/best: run the training command again"
         )
-    try:
-        with contextlib.closing(Checkpoints(run.path, read_only=True)) as checkpoints:
-            restored = checkpoints.restore_best(parallel.replicate(template))
-    except CheckpointError as error:
-        raise RestoreError(str(error)) from error
+    with contextlib.closing(Checkpoints(run.path, read_only=True)) as checkpoints:
+        restored = checkpoints.restore_best(parallel.replicate(template))
     if restored is None:
         raise RestoreError(f"--workdir={workdir} has no checkpoint: train it further")
     mapped = parallel.mapped_predict_step(task, config.view.evaluation_views)
