@@ -24,7 +24,7 @@ NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in 
 
 
 def _load(name: str) -> ConfigDict:
-    return importlib.import_module(f"configs.{name}").get_config()
+    return importlib.import_module(f"densityjax.configs.{name}").get_config()
 
 
 def _keys(config: ConfigDict, prefix: str = "") -> set[str]:
@@ -95,7 +95,7 @@ def test_declares_no_key_of_its_own(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_header_gives_the_command(name: str):
-    doc = importlib.import_module(f"configs.{name}").__doc__
+    doc = importlib.import_module(f"densityjax.configs.{name}").__doc__
     assert f"--config=configs/{name}.py" in doc
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from densityjax.data.input_pipeline import resolve_targets
+from densityjax.data.dataset import resolve_targets
 from densityjax.training.grouped_training import Shard, group_config, resolve
 from densityjax.training.groups import spell
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from densityjax.runtime.config_files import existing_or_shipped
 from densityjax.runtime.errors import UserError
 
 TargetGroups = tuple[tuple[str, ...], ...]
@@ -110,7 +111,8 @@ def read_groups_file(path: str | Path) -> GroupsFile:
     path = Path(path)
     remedy = "write it with python -m densityjax.target_grouping --config=... --out=" + str(path)
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        text = existing_or_shipped(path).read_text(encoding="utf-8")
+        tree = ast.parse(text, filename=str(path))
     except OSError as error:
         raise GroupsError(
             f"groups file {path} cannot be read ({error.strerror}): {remedy}"

@@ -8,8 +8,9 @@ import jax
 from ml_collections import ConfigDict
 
 from densityjax.config import check, check_target_weights
-from densityjax.data.input_pipeline import resolve_targets
-from densityjax.runtime import preemption
+from densityjax.data.dataset import resolve_targets
+from densityjax.runtime import distributed, preemption
+from densityjax.runtime.claim import claimed
 from densityjax.training.checkpoint import Checkpoints
 from densityjax.training.compatibility import identity, may_differ
 from densityjax.training.evaluate import evaluate_best
@@ -39,10 +40,14 @@ def train_and_evaluate(
         RunError, DatasetError: the dataset or the work directory does not fit, or the loss is not
           finite time after time; the last good state is in the checkpoint.
         CheckpointError: one cannot be written, or is of another run.
+        UserError: another process trains in `workdir`.
         Preempted: by SIGTERM or SIGINT, after saving; the same call resumes.
     """
     check(config, jax.device_count())
-    with preemption.watch(config.train.watchdog_seconds) as watch:
+    with (
+        preemption.watch(config.train.watchdog_seconds) as watch,
+        claimed(workdir) if distributed.is_writer() else contextlib.nullcontext(),
+    ):
         return _train_and_evaluate(
             config, Path(workdir), for_prediction, allow_config_change, watch
         )
