@@ -250,7 +250,7 @@ def _describe_dataset(
     }
 
 
-def claim_workdir(run: PreparedRun) -> None:
+def write_run_files(run: PreparedRun) -> None:
     """Writes what belongs to a run whatever its training gives; of several processes, one does.
 
     Raises:
