@@ -166,7 +166,7 @@ def test_damage_is_named_and_stops_no_other_cell(tmp_path: Path, monkeypatch, na
     assert set(outcome.failures) == {unit.name, *(f"cell {name}" for name in affected)}
     for why in outcome.failures.values():
         assert str(damaged) in why
-        assert "delete it and run this command again" in why
+        assert "delete it and run the training command again" in why
     assert set(outcome.missing) == affected
     assert len(joined) == 2
     damaged.unlink()
