@@ -21,7 +21,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from densityjax.data.input_pipeline import evaluation_batches
+from densityjax.data.batches import evaluation_batches
 from densityjax.step import create_task, parallel
 from densityjax.step.train_state import create_train_state
 from densityjax.training.setup import prepare_run

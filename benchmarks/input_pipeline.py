@@ -36,7 +36,9 @@ from array_record.python import array_record_module
 from ml_collections import config_flags
 from tensorflow_datasets.core.example_parser import tf_example_pb2
 
-from densityjax.data.input_pipeline import Records, iterate_batches, open_dataset
+from densityjax.data.batches import iterate_batches
+from densityjax.data.dataset import open_dataset
+from densityjax.data.records import Records
 from densityjax.runtime import environment, files
 from densityjax.step import parallel
 from densityjax.step.create_task import field_size

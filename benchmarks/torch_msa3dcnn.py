@@ -240,7 +240,7 @@ class TorchStep:
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}
 
     def field(self, density: torch.Tensor) -> torch.Tensor:
-        """The transform log_and_linear, standardised: `densityjax.steps.apply_model`."""
+        """The transform log_and_linear, standardised: `densityjax.step.steps.apply_model`."""
         log = density[:, :1].clamp_min(self.task.log_clamp).log()
         field = torch.cat([log, density], dim=1)
         mean, std = (self.statistics[f"field_{k}"][:, None, None, None] for k in ("mean", "std"))

@@ -191,8 +191,8 @@ def check_rules(
             raise ConfigError(f"{prefix}{key}={shown!r}: it must be {rule.text}")
 
 
-def has_own_targets(data: ConfigDict) -> bool:
-    """Whether the dataset of a section `data` may have targets that `targets.TARGETS` lacks.
+def _may_have_own_targets(data: ConfigDict) -> bool:
+    """Whether a dataset may have targets that `targets.TARGETS` lacks: it has to be asked then.
 
     A folder of densities has; once built it is read without its source.
     """
@@ -200,7 +200,7 @@ def has_own_targets(data: ConfigDict) -> bool:
 
 
 def _check_targets(config: ConfigDict) -> None:
-    if config.targets and not has_own_targets(config.data):
+    if config.targets and not _may_have_own_targets(config.data):
         get_specs(config.targets)
 
 

@@ -53,7 +53,7 @@ def shared_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def data_dir(shared_root: Path) -> Path:
     """Data directory with the `elastic_densities/grid24` that ships: read it only."""
-    from densityjax.data.input_pipeline import open_dataset
+    from densityjax.data.dataset import open_dataset
 
     with open(shared_root / "data.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

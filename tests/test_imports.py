@@ -29,7 +29,10 @@ ORDER = (
 )
 PLACE = {name: place for place, names in enumerate(ORDER) for name in names}
 # What the builders may know of the package, and the only file of the package that knows them.
-SEEN_BY_BUILDERS = {"density", "targets", "runtime.files", "runtime.errors"}
+SEEN_BY_BUILDERS = {
+    "density", "targets", "runtime.files", "runtime.errors", "runtime.csv_cells",
+    "runtime.command_line",
+}
 KNOWS_BUILDERS = "densityjax/data/dataset.py"
 # Code traced by JAX: no clocks, files, logs or configs.
 PURE = (

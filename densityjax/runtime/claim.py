@@ -13,18 +13,35 @@ from densityjax.runtime.errors import UserError
 
 log = logging.getLogger("densityjax")
 
+_LOCK = ".lock"
+
 
 @contextmanager
 def claimed(folder: str | Path) -> Iterator[None]:
     """Holds `folder` (made if it is missing) for the block; the system lets go if we are killed.
 
+    A folder that this makes and an error leaves empty is removed.
+
     Raises:
         UserError: another process holds it; names that process.
     """
     folder = Path(folder)
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(folder):
+            yield
+    except BaseException:
+        if made and [path.name for path in folder.iterdir()] == [_LOCK]:
+            (folder / _LOCK).unlink()
+            folder.rmdir()
+        raise
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     # Opened for appending: what the holder wrote stays readable until the lock is ours.
-    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+    with (folder / _LOCK).open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

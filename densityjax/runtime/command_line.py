@@ -62,12 +62,12 @@ def start_logging() -> None:
     logging.getLogger("jax").setLevel(logging.WARNING)
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[[], int | None], failure: int = 1) -> None:
     """Runs a door's work and ends the process as the user should see it.
 
-    A UserError, a full disk or a missing file is one line on standard error and status 1; with
-    DENSITYJAX_DEBUG set, the traceback comes, too. Any other exception keeps its traceback: it is
-    a fault of the program. A reader that closes the pipe early (`... | head`) is no error.
+    A UserError, a full disk or a missing file is one line on standard error and status `failure`;
+    with DENSITYJAX_DEBUG set, the traceback comes, too. Any other exception keeps its traceback: it
+    is a fault of the program. A reader that closes the pipe early (`... | head`) is no error.
     """
     try:
         status = main()
@@ -78,6 +78,9 @@ def run(main: Callable[[], int | None]) -> None:
     except (UserError, OSError) as error:
         if os.environ.get("DENSITYJAX_DEBUG"):
             raise
-        sys.exit(f"error: {error}")
+        if failure == 1:
+            sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        status = failure
     if status:
         sys.exit(status)

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ log = logging.getLogger("densityjax")
 # EX_TEMPFAIL of sysexits.h: the same command, run again, goes on. Job scripts requeue on it.
 EXIT_STATUS = 75
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A signal always ends a run: if saving hangs (a dead file system, say), without it after so long.
+_END_SECONDS = 300.0
 
 
 class Preempted(SystemExit):
@@ -169,15 +172,23 @@ def watch(watchdog_seconds: float = 0.0) -> Iterator[Watch]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
-    def end_at_second() -> None:
+    def end_if_it_must() -> None:
         seen = 0
-        while byte := os.read(reader, 1):
+        while True:
+            ready, _, _ = select.select([reader], [], [], _END_SECONDS if seen else None)
+            if not ready:  # whatever the main thread waits for, it does not come
+                log.error("No end for %.0f s: ending without saving; the same command resumes "
+                          "from the last checkpoint", _END_SECONDS)
+                os._exit(EXIT_STATUS)
+            byte = os.read(reader, 1)
+            if not byte:
+                break
             seen += byte[0] in _SIGNALS
             if seen == 2:
                 os._exit(128 + byte[0])
         os.close(reader)
 
-    threading.Thread(target=end_at_second, name="preemption", daemon=True).start()
+    threading.Thread(target=end_if_it_must, name="preemption", daemon=True).start()
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     before = {number: signal.signal(number, signals.handle) for number in _SIGNALS}
     try:

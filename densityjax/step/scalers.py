@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from densityjax.data.input_pipeline import DatasetError, Records
+from densityjax.data.dataset import DatasetError
+from densityjax.data.records import Records
 from densityjax.model.field import FieldTransform, transform_field
 from densityjax.model.lattice_features import LatticeFeatures, lattice_features
 from densityjax.runtime.files import replace_text

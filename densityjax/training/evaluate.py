@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from densityjax.data.input_pipeline import Records
+from densityjax.data.records import Records
 from densityjax.results.applicability import fit_applicability
 from densityjax.results.baselines import Rows, baseline_metrics
 from densityjax.results.metrics import average_r2

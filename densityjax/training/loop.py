@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from densityjax.data.input_pipeline import iterate_batches
+from densityjax.data.batches import iterate_batches
 from densityjax.results.predictions import predict_records, selection_loss
 from densityjax.runtime import distributed, environment
 from densityjax.runtime.preemption import NoWatch, Preempted, Watch

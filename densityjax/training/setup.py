@@ -13,16 +13,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-import tfds_builders
 from densityjax.config import check_grid
-from densityjax.data.input_pipeline import (
-    BatchSource,
-    DatasetError,
-    Records,
-    load_records,
-    open_from_config,
-    training_labels,
-)
+from densityjax.data.batches import BatchSource, training_labels
+from densityjax.data.dataset import DatasetError, fingerprint, open_from_config
+from densityjax.data.records import Records, load_records
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.runtime import distributed
@@ -101,7 +95,7 @@ def prepare_run(
     with facts.timed("build"):
         builder = open_from_config(config.data)
         specs = get_specs(config.targets, dataset_targets(builder))
-        data_fingerprint = tfds_builders.fingerprint(builder)
+        data_fingerprint = fingerprint(builder)
         check_same_data(workdir, data_fingerprint)
         # Without densities, at once: their number and size are all that the compiler needs.
         records = load_role(config, builder, specs, "train", cache_in_memory=False)
@@ -256,7 +250,7 @@ def _describe_dataset(
     }
 
 
-def claim_workdir(run: PreparedRun) -> None:
+def write_run_files(run: PreparedRun) -> None:
     """Writes what belongs to a run whatever its training gives; of several processes, one does.
 
     Raises:

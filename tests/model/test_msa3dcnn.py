@@ -171,7 +171,8 @@ def test_valid_padding_sees_no_border():
     _, embedding = jax.jit(model.apply)({"params": params}, jnp.ones_like(field), features)
     np.testing.assert_allclose(embedding[:, :16], embedding[:, 16:32], atol=1e-3)
     assert embedding[:, :16].std() > 0.1
-    with pytest.raises(ConfigError, match=r"too small for a 3\^3 kernel .* enlarge config.view.size"):
+    message = r"too small for a 3\^3 kernel .* enlarge config.view.size"
+    with pytest.raises(ConfigError, match=message):
         jax.jit(model.init)(jax.random.key(0), *inputs(16))
 
 

@@ -34,3 +34,14 @@ def test_a_directory_belongs_to_one_process(tmp_path: Path):
             assert f"process {os.getpid()} " in (tmp_path / "run" / ".lock").read_text()
     with claimed(tmp_path / "run"), claimed(tmp_path / "other"):
         pass
+
+
+def test_what_could_not_start_leaves_no_directory(tmp_path: Path):
+    with pytest.raises(UserError), claimed(tmp_path / "run"):
+        raise UserError("a bad config")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").touch()
+    with pytest.raises(UserError), claimed(tmp_path / "run"):
+        raise UserError("another")
+    assert (tmp_path / "run" / "config.json").exists()

@@ -58,6 +58,22 @@ def test_the_second_signal_ends_a_process_that_is_busy():
     assert result.returncode == 128 + signal.SIGINT
 
 
+def test_a_signal_ends_a_process_that_hangs():
+    code = """if True:
+        import os, signal, time
+        from densityjax.runtime import preemption
+        preemption._END_SECONDS = 0.5
+        with preemption.watch() as watch, watch.saving():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", code], timeout=50, check=False, capture_output=True, text=True
+    )
+    assert result.returncode == preemption.EXIT_STATUS
+    assert "ending without saving; the same command resumes" in result.stderr
+
+
 COMPILING = """
 import jax, jax.numpy as jnp
 from densityjax.runtime import preemption

@@ -12,7 +12,9 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from densityjax.data.input_pipeline import BatchSource, load_records, open_dataset, training_labels
+from densityjax.data.batches import BatchSource, training_labels
+from densityjax.data.dataset import open_dataset
+from densityjax.data.records import load_records
 from densityjax.model import views
 from densityjax.model.losses import LossConfig
 from densityjax.model.msa3dcnn import MSA3DCNN

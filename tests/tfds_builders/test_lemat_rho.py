@@ -17,7 +17,7 @@ import tfds_builders
 from densityjax.density import grid
 from densityjax.density.reader import read_density_bytes
 from tests.tfds_builders.test_elastic_densities import SHIPPED
-from tfds_builders.density_builder import DatasetSourceError
+from tfds_builders.errors import DatasetSourceError
 from tfds_builders.folds import fold_of
 
 pa = pytest.importorskip("pyarrow")
@@ -77,7 +77,7 @@ def test_records(materials, tmp_path, capsys):
     ]
     shards = [materials[:5] + unusable[:1], materials[5:] + unusable[1:]]
     folder = write(tmp_path / "shards/data", shards).parent
-    builder = tfds_builders.load_builder("lemat_rho/grid32", tmp_path, folder)
+    builder = tfds_builders.load_builder("lemat_rho/grid32", tmp_path, source=folder)
     builder.download_and_prepare()
     sources = builder.as_data_source()
     found = {r["material_id"].decode(): r for source in sources.values() for r in source}
@@ -116,20 +116,23 @@ def test_other_shards_are_another_dataset(materials, tmp_path):
     for number, energy in enumerate((-1.0, -2.0)):
         rows = [materials[0] | {"energy": energy}]
         root = tmp_path / str(number)
-        builder = tfds_builders.load_builder("lemat_rho/grid32", root, write(root / "x", [rows]))
+        folder = write(root / "x", [rows])
+        builder = tfds_builders.load_builder("lemat_rho/grid32", root, source=folder)
         builder.download_and_prepare()
         fingerprints.append(tfds_builders.fingerprint(builder))
     assert fingerprints[0] != fingerprints[1]
 
 
 def test_what_cannot_be_built(materials, tmp_path):
-    def fails(message: str, folder: Path | None) -> None:
-        builder = tfds_builders.load_builder("lemat_rho/grid32", tmp_path / "data", folder)
+    def fails(message: str, folder: Path | str) -> None:
+        builder = tfds_builders.load_builder(
+            "lemat_rho/grid32", tmp_path / "data", source=folder
+        )
         with pytest.raises(DatasetSourceError, match=message):
             builder.download_and_prepare()
         assert not builder.is_prepared()
 
-    fails("built from parquet shards", None)
+    fails("built from parquet shards", "")
     fails("no \\*.parquet there", tmp_path / "none")
     smoothed = write(tmp_path / "smoothed", [materials[:1]], drop=("charge_density",))
     fails("no column charge_density; expected", smoothed)

@@ -18,7 +18,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from densityjax.configs import smoke
-from densityjax.data.input_pipeline import BatchSource, DatasetError, iterate_batches
+from densityjax.data.batches import BatchSource, iterate_batches
+from densityjax.data.dataset import DatasetError
 from densityjax.runtime import preemption
 from densityjax.runtime.errors import ConfigError, UserError
 from densityjax.step import parallel

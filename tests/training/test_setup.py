@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from densityjax.configs import smoke
-from densityjax.data.input_pipeline import DatasetError
+from densityjax.data.dataset import DatasetError
 from densityjax.report.page import write_report
 from densityjax.training import setup
 from densityjax.training.grouped_training import train_groups

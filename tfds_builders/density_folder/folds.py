@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Sequence
 
-from tfds_builders.density_builder import DatasetSourceError
+from tfds_builders.errors import DatasetSourceError
 from tfds_builders.folds import NUM_FOLDS, hash_of
 
 

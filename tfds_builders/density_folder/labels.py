@@ -6,6 +6,7 @@ import difflib
 import math
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from densityjax.targets import TARGETS, TargetSpec
-from tfds_builders.density_builder import DatasetSourceError
 from tfds_builders.density_folder.problems import Problem
+from tfds_builders.errors import DatasetSourceError
 
 # Columns with a meaning of their own; the last two are there for people: densities have their own.
 NOT_TARGETS = ("file", "material_id", "fold", "formula", "chemical_system")
@@ -29,7 +30,7 @@ _CHOICES = {
     "transform": ("identity", "log"),
     "per": ("none", "electron", "volume"),
 }
-_HEADER = re.compile(r"(?P<name>.*?)\s*[(\[](?P<unit>[^()\[\]]*)[)\]]\s*")
+_BRACKET = re.compile(r"[()\[\]]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,11 +105,17 @@ def _hint(name: str, known: Sequence[str]) -> str:
 def split_header(column: str) -> tuple[str, str | None]:
     """Name and unit of a column: 'Band gap (eV)' as ('band_gap', 'eV'), 'tau' as ('tau', None).
 
-    A name in `TARGETS` is found whatever its case; others keep theirs.
+    What is no letter, number or '_' becomes '_'. A name in `TARGETS` is found whatever its case;
+    others keep theirs.
     """
-    match = _HEADER.fullmatch(column)
-    text, unit = (match["name"], match["unit"].strip()) if match else (column, None)
-    name = re.sub(r"\W+", "_", text.strip(), flags=re.ASCII).strip("_")
+    text, unit = column, None
+    brackets = list(_BRACKET.finditer(column))
+    if len(brackets) > 1 and brackets[-1][0] in ")]" and brackets[-2][0] in "([":
+        opening, closing = brackets[-2], brackets[-1]
+        if not column[closing.end() :].strip():
+            text, unit = column[: opening.start()], column[opening.end() : closing.start()].strip()
+    # Letters of any script, composed: some systems write ä as a and a mark.
+    name = re.sub(r"\W+", "_", unicodedata.normalize("NFC", text.strip())).strip("_")
     if name.lower() in TARGETS:
         name = name.lower()
     return (f"target_{name}" if not name or name[0].isdigit() else name), unit
@@ -152,7 +159,7 @@ def read_labels(
         (columns; problems: labels that are none, and columns that are no targets).
 
     Raises:
-        DatasetSourceError: two columns have the same name, or no column is a target.
+        DatasetSourceError: two columns are the same target.
     """
     found: list[LabelColumn] = []
     problems: list[Problem] = []
@@ -165,10 +172,11 @@ def read_labels(
         if isinstance(spec, str):
             problems.append(Problem("column not a target", "column left out", spec, column=column))
             continue
-        if spec.name in [other.spec.name for other in found]:
+        same = [other.column for other in found if other.spec.name == spec.name]
+        if same:
             raise DatasetSourceError(
-                f"labels.csv has two columns for the target '{spec.name}': rename one, or name it "
-                "in 'ignore' of targets.toml"
+                f"labels.csv has two columns for the target '{spec.name}', '{same[0]}' and "
+                f"'{column}': rename one, or name it in 'ignore' of targets.toml"
             )
         labels, wrong = parse_column(column, spec, texts, ids, fields.get("keep_outliers", False))
         problems += wrong
@@ -179,12 +187,6 @@ def read_labels(
             )
             continue
         found.append(LabelColumn(column, spec, labels))
-    if not found:
-        reasons = "; ".join(f"{p.column}: {p.message}" for p in problems if p.column) or "none"
-        raise DatasetSourceError(
-            "labels.csv has no column that is a target: add one beside 'file' or 'material_id' "
-            f"({reasons})"
-        )
     return found, problems
 
 

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from densityjax.density.reader import DensityFormatError, read_density
 from densityjax.density.record import make_record
-from tfds_builders.density_builder import DatasetSourceError
-from tfds_builders.density_folder.inventory import Row
+from tfds_builders.density_folder.rows import Row
+from tfds_builders.errors import DatasetSourceError
 
 MANY = 200  # densities from which on several processes pay for their start
 _TEXTS = ("formula", "chemical_system", "code")
@@ -56,14 +56,15 @@ def stage(row: Row, folder: str, size: int) -> Outcome:
     A row that was staged before is not read again. Memory: one density on its own grid.
     """
     note = Path(folder) / f"{row.index}.json"
-    if note.exists():
-        outcome = Outcome(**json.loads(note.read_text()))
-        if not outcome.error:
-            return outcome
+    outcome = _staged_before(note)
+    if outcome is not None:
+        return outcome
     try:
         record = process(row.path, size)
     except (DensityFormatError, OSError) as error:
         outcome = Outcome(error=str(error))
+    except MemoryError:  # of one file; the others may need less
+        outcome = Outcome(error=f"{row.path}: this machine has too little memory for it")
     else:
         digest = hashlib.sha256()
         for name in ("density", "lattice", "species"):
@@ -75,6 +76,15 @@ def stage(row: Row, folder: str, size: int) -> Outcome:
     text = json.dumps(dataclasses.asdict(outcome)).encode()
     _replace(note, lambda file: file.write(text))
     return outcome
+
+
+def _staged_before(note: Path) -> Outcome | None:
+    """What an earlier build noted, None where the density must be read."""
+    try:
+        outcome = Outcome(**json.loads(note.read_text()))
+    except (OSError, ValueError, TypeError):  # none, or cut short by a power cut
+        return None
+    return None if outcome.error else outcome
 
 
 def _replace(path: Path, write: Any) -> None:

@@ -1,8 +1,7 @@
 """Packs the densities of LeMat-Rho's parquet shards into sharded array_record files."""
 
-import collections
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,14 +12,8 @@ from pymatgen.core import Element
 from densityjax.density.reader import Density, DensityFormatError, density_from_row
 from densityjax.density.record import make_record
 from densityjax.targets import TargetSpec, get_specs
-from tfds_builders.density_builder import (
-    DatasetSourceError,
-    GridConfig,
-    exclusive,
-    missing_label,
-    num_shards,
-    record_features,
-)
+from tfds_builders.density_builder import DensityBuilder, GridConfig, Materials, missing_label
+from tfds_builders.errors import DatasetSourceError
 from tfds_builders.folds import fold_of
 from tfds_builders.left_out import LeftOut, report_left_out
 
@@ -37,72 +30,59 @@ TARGET_NAMES = ("volume", "density", *LABELS)
 TABLE = "lemat_rho_left_out.csv"
 _ROWS = 4  # held at once
 _GRAMS = 1.66053906660  # g/cm^3 of 1 u/Å^3
-_SPECS = get_specs(TARGET_NAMES)
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of lemat_rho: `tfds_builders.load_builder` makes one.
+class Builder(DensityBuilder):
+    """Builder of lemat_rho.
 
     Args:
-        archive: folder with parquet shards of LeMat-Rho, at any depth.
-        **kwargs: `config` and `data_dir`, as of any TFDS builder.
+        source: folder with parquet shards of LeMat-Rho, at any depth.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    TAKES_BEAM = False
     RELEASE_NOTES: ClassVar = {"1.0.0": "Densities of the column charge_density."}
     BUILDER_CONFIGS: ClassVar = [
         GridConfig(name=f"grid{size}", description=f"Densities on {size}^3 points.", grid=size)
         for size in (32, 64)
     ]
+    OPTIONS = ("source",)
+    ABOUT: ClassVar = {
+        "homepage": "https://huggingface.co/datasets/LeMaterial/LeMat-Rho",
+        "license": "CC BY 4.0",
+    }
+    specs = get_specs(TARGET_NAMES)
 
-    def __init__(self, *, archive: str | Path | None = None, **kwargs):
-        self._folder = Path(archive) if archive else None
-        super().__init__(file_format="array_record", **kwargs)
-        self._original_state["archive"] = archive  # what TFDS pickles a builder as
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=record_features(self.builder_config.grid, _SPECS),
-            homepage="https://huggingface.co/datasets/LeMaterial/LeMat-Rho",
-            license="CC BY 4.0",
-            metadata=tfds.core.MetadataDict(),
-        )
-
-    def download_and_prepare(self, **kwargs) -> None:
-        """Builds the dataset unless it is there; rows without a density are listed and counted.
+    def find_materials(self, download_config: Any) -> Materials:
+        """Indices of the rows that have a density; those without are listed and counted.
 
         Raises:
             DatasetSourceError: no shard, or one that is damaged or lacks a column.
         """
-        with exclusive(self) as needed:
-            if not needed:
-                return
-            digest = hashlib.sha256()
-            for shard in self._shards():
-                with open(shard, "rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-            places, left_out = self._find_rows()
-            if not places:
-                raise DatasetSourceError(f"{self._folder}: no row has a density ({DENSITY})")
-            self.info.metadata["archive_sha256"] = digest.hexdigest()
-            self.info.metadata["num_left_out"] = len(left_out)
-            self._places = places
-            config = kwargs.pop("download_config", None) or tfds.download.DownloadConfig()
-            counts = collections.Counter(places.values())
-            config.num_shards = num_shards(counts.values(), self.builder_config.grid**3 * 4)
-            super().download_and_prepare(download_config=config, **kwargs)
-            number = len(left_out) + len(places)
-            report_left_out(Path(self.data_path) / TABLE, left_out, f"{number} rows were")
-
-    def _split_generators(self, dl_manager) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        del dl_manager  # nothing is downloaded
-        return {
-            f"fold{fold}": self._generate_examples(
-                {index for index, found in self._places.items() if found == fold}, fold
-            )
-            for fold in sorted(set(self._places.values()))
+        digest = hashlib.sha256()
+        for shard in self._shards():
+            with open(shard, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        places, self._left_out = self._find_rows()
+        if not places:
+            raise DatasetSourceError(f"{self._folder}: no row has a density ({DENSITY})")
+        self._number = len(self._left_out) + len(places)
+        folds: dict[int, list[int]] = {}
+        for index, fold in places.items():
+            folds.setdefault(fold, []).append(index)
+        metadata = {
+            "archive_sha256": digest.hexdigest(), "num_left_out": len(self._left_out),
         }
+        return Materials(folds, self.builder_config.grid**3 * 4, metadata)
+
+    def after_build(self) -> None:
+        """Lists the rows without a density."""
+        path = Path(self.data_path) / TABLE
+        report_left_out(path, self._left_out, f"{self._number} rows were")
+
+    @property
+    def _folder(self) -> Path | None:
+        source = self.options.get("source")
+        return Path(source) if source else None
 
     def _shards(self) -> list[Path]:
         remedy = (
@@ -178,13 +158,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             places[index] = fold_of("-".join(sorted(set(symbols))))
         return places, left_out
 
-    def _generate_examples(
-        self, wanted: set[int], fold: int
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
+    def examples(self, fold: int, rows: Sequence[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Key and record of the rows with these indices, in the order of the shards."""
+        wanted = set(rows)
         columns = (ID, *STRUCTURE, SHAPE, DENSITY)
         for index, place, row in self._read_rows(columns, tuple(LABELS.values())):
             if index in wanted:
-                yield row[ID].as_py(), self._make_example(index, place, row, fold)
+                yield str(row[ID].as_py()), self._make_example(index, place, row, fold)
 
     def _make_example(
         self, index: int, place: str, row: dict[str, Any], fold: int
@@ -203,10 +183,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return record | {
             "code": "VASP",
             "functional": FUNCTIONAL,
-            "material_id": values[ID],
+            "material_id": str(values[ID]),
             "fold": fold,
             "index": index,
-            "targets": {spec.name: _label(spec, labels[spec.name]) for spec in _SPECS},
+            "targets": {spec.name: _label(spec, labels[spec.name]) for spec in self.specs},
         }
 
 

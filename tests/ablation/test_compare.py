@@ -1,69 +1,23 @@
-"""Scores, intervals and differences against loops written out and against known variances."""
+"""Scores, intervals and differences against loops written out."""
 
-import csv
 import dataclasses
-import io
 import json
-import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics import r2_score, recall_score
 
-from densityjax.ablation.comparison import (
+from densityjax.ablation.bootstrap import Draws
+from densityjax.ablation.compare import compare
+from densityjax.ablation.results import (
     AVERAGE,
     AVERAGE_WITHOUT_IDENTITIES,
-    DETECTABLE,
     CellResult,
     ComparisonError,
-    _Draws,
-    _p_value,
-    compare,
 )
 from densityjax.results.metrics import average_r2, target_metrics
-from densityjax.targets import get_specs
-
-ARCHIVE = Path(__file__).parents[2] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
-SPECS = get_specs(["bulk_modulus", "density", "crystal_system"])
-VARIANTS = ("single", "all", "random 0", "random 1", "random 2")
-POOLS = {"random (mean)": VARIANTS[2:]}
-
-
-def design(variants=VARIANTS, splits=("fold0", "fold1"), seeds=(0, 1, 2), size=40, systems=12):
-    """Cells with made-up labels, some missing, and predictions with noise."""
-    cells = []
-    for place, split in enumerate(splits):
-        rng = np.random.default_rng(place)
-        names = np.array([f"S{place}-{k}" for k in rng.integers(0, systems, size)])
-        truth = {
-            "bulk_modulus": rng.normal(100, 30, size),
-            "density": rng.normal(5, 2, size),
-            "crystal_system": rng.integers(-1, 3, size),
-        }
-        truth["bulk_modulus"][::7] = np.nan
-        for number, variant in enumerate(variants):
-            for seed in seeds:
-                noise = np.random.default_rng([place, number, seed])
-                scale = 0.3 + 0.1 * number
-                scores = noise.normal(0, 1, (size, 7))
-                scores[np.arange(size), truth["crystal_system"]] += 1.5
-                prediction = {
-                    "bulk_modulus": truth["bulk_modulus"] + noise.normal(0, 30 * scale, size),
-                    "density": truth["density"] + noise.normal(0, 2 * scale, size),
-                    "crystal_system": np.exp(scores) / np.exp(scores).sum(1, keepdims=True),
-                }
-                ids = np.array([f"mp-{place}-{k}" for k in range(size)])
-                facts = dict(parameters=1000 + number, device_seconds=2.0, updates=300)
-                cells.append(
-                    CellResult(variant, split, seed, truth, prediction, names, ids, **facts)
-                )
-    return cells
-
-
-def change(cell: CellResult, **predictions) -> CellResult:
-    return dataclasses.replace(cell, prediction=cell.prediction | predictions)
+from tests.ablation.designs import POOLS, SPECS, VARIANTS, basic, change, change_targets, made
 
 
 def brute_score(cell: CellResult, spec, rows) -> float:
@@ -77,11 +31,6 @@ def brute_score(cell: CellResult, spec, rows) -> float:
         )
     keep = np.isfinite(truth)
     return r2_score(truth[keep], prediction[keep])
-
-
-@pytest.fixture(scope="module")
-def cells():
-    return design()
 
 
 @pytest.fixture(scope="module")
@@ -115,26 +64,26 @@ def test_scores_are_those_of_evaluation(cells, result):
 
 def test_bootstrap_is_that_of_loops(cells):
     """The same draws, but materials listed one by one and scored by scikit-learn."""
-    count = 25
+    count, specs = 6, (SPECS[0], SPECS[2])  # values, some missing, and classes
     result = compare(cells, SPECS, "single", POOLS, [("all", "random (mean)")], replicates=count)
     by_name = {(c.variant, c.split, c.seed): c for c in cells}
-    samples = _Draws({c.split: c for c in cells}, count, 0)
-    for spec in SPECS:
+    draws = Draws({c.split: c.systems for c in cells}, count, 0)
+    for spec in specs:
         table = np.zeros((len(VARIANTS), count))
         for r in range(1, count + 1):
             for split in ("fold0", "fold1"):
                 cell = by_name["single", split, 0]
                 systems = np.unique(cell.systems)
-                drawn = samples.systems(split)[r]
+                drawn = draws.systems(split)[r]
                 rows = []
                 for name, times in zip(systems, drawn, strict=True):
                     rows += list(np.flatnonzero(cell.systems == name)) * int(times)
-                weights = samples.seeds(split, (0, 1, 2))[:, r]
+                weights = draws.seeds(split, (0, 1, 2))[:, r]
                 for v, variant in enumerate(VARIANTS):
                     for seed in range(3):
                         score = brute_score(by_name[variant, split, seed], spec, np.array(rows))
                         table[v, r - 1] += weights[seed] * score / 2
-        members = samples.members(POOLS["random (mean)"])[:, 1:]
+        members = draws.members(POOLS["random (mean)"])[:, 1:]
         pooled = np.sum(members * table[2:], axis=0)
         expected = {
             ("all", "single"): table[1] - table[0],
@@ -149,39 +98,6 @@ def test_bootstrap_is_that_of_loops(cells):
         score = result.score("all", spec.name)
         low, high = basic(score.value, table[1])
         assert (score.low, score.high) == pytest.approx((low, min(high, 1)))
-
-
-def basic(value: float, replicates: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Interval of Davison and Hinkley (1997), equation 5.6."""
-    low, high = np.percentile(replicates, [50 * (1 - level), 50 * (1 + level)])
-    return 2 * value - high, 2 * value - low
-
-
-def test_p_is_where_the_interval_touches_zero():
-    rng = np.random.default_rng(0)
-    for shift in (-2.0, -0.3, 0.5, 1.5):
-        values = np.r_[shift + 0.2, rng.gamma(4, 0.5, 20_000) - 2 + shift]  # skewed and biased
-        low, high = basic(values[0], values[1:], 1 - _p_value(values))
-        assert min(abs(low), abs(high)) < 0.01
-    assert _p_value(np.r_[5.0, rng.normal(5, 0.1, 100)]) == pytest.approx(2 / 101)
-    assert _p_value(np.zeros(100)) == 1
-
-
-def test_draws():
-    cell = design(size=60, systems=15)[0]
-    samples = _Draws({"fold0": cell}, 20_000, 3)
-    systems = samples.systems("fold0")
-    assert systems.shape == (20_001, len(np.unique(cell.systems)))
-    assert np.all(systems[0] == 1)
-    assert np.all(systems.sum(1) == systems.shape[1])
-    for seeds in ((4, 5), (1, 2, 3), (1, 2, 3, 4, 5)):
-        weights, n = samples.seeds("fold0", seeds), len(seeds)
-        np.testing.assert_allclose(weights.sum(0), 1)
-        np.testing.assert_allclose(weights[:, 0], 1 / n)
-        # So that the variance of a mean is the unbiased s^2 / n: weights vary by 1 / n^2.
-        np.testing.assert_allclose(weights[:, 1:].mean(1), 1 / n, atol=0.01)
-        np.testing.assert_allclose(weights[:, 1:].var(1), 1 / n**2, rtol=0.05)
-    assert np.all(samples.seeds("fold0", (7,)) == 1)
 
 
 def test_wins_signs_and_adjusted_p(cells, result):
@@ -242,73 +158,6 @@ def test_identical_variants_differ_by_exactly_nothing(cells):
         assert (contrast.same, contrast.better, contrast.worse, contrast.wins) == (3, 0, 0, 0)
 
 
-def made(variant: str, seed: int, truth: np.ndarray, error: np.ndarray, split="fold0"):
-    """A cell of one target, every material a system of its own."""
-    ids = np.array([f"{split}-{k:03d}" for k in range(truth.size)])
-    labels, values = {"bulk_modulus": truth}, {"bulk_modulus": truth + error}
-    return CellResult(variant, split, seed, labels, values, ids, ids, 1, 1.0, 1)
-
-
-def test_variance_between_seeds_is_unbiased():
-    """Where materials tell nothing, the standard error is that of a mean of n seeds."""
-    truth = np.tile([-1.0, 1.0], 100)
-    for n in (2, 3, 5):
-        levels = np.random.default_rng(n).uniform(0.2, 0.8, n)
-        cells = [made("a", s, truth, np.zeros(200)) for s in range(n)]
-        cells += [made("b", s, truth, np.full(200, level)) for s, level in enumerate(levels)]
-        row = compare(cells, SPECS[:1], "a", replicates=8000).contrast("b").rows[0]
-        scores = -(levels**2)  # R2 of a constant error, less that of none
-        assert row.value == pytest.approx(scores.mean())
-        assert row.se == pytest.approx(scores.std(ddof=1) / n**0.5, rel=0.03)
-
-
-def test_intervals_cover_a_known_difference():
-    """Errors with a part of the material, one of the seed: population R2 is 1 - Var e / Var y."""
-    rng = np.random.default_rng(0)
-    scales, truth_gap = {"a": 0.5, "b": 0.6}, -(0.6**2 - 0.5**2)
-    covered, designs = 0, 250
-    for _ in range(designs):
-        cells = []
-        for split in ("fold0", "fold1"):
-            truth = rng.normal(0, 1, 60)
-            for variant, scale in scales.items():
-                own = rng.normal(0, scale * 0.9**0.5, 60)
-                for seed in range(3):
-                    error = own + rng.normal(0, scale * 0.1**0.5, 60)
-                    cells.append(made(variant, seed, truth, error, split))
-        row = compare(cells, SPECS[:1], "a", replicates=300).contrast("b").rows[0]
-        covered += row.low <= truth_gap <= row.high
-    assert 0.88 <= covered / designs <= 0.99
-
-
-def test_averages_over_real_labels_are_covered():
-    """Splits drawn from the dataset, whose R2 is the truth; errors are heavy-tailed.
-
-    Plain percentiles cover 0.81 of these: the replicates of all splits and targets are biased to
-    the same side, and an average keeps the bias while its spread shrinks.
-    """
-    with tarfile.open(ARCHIVE) as archive:
-        rows = list(csv.DictReader(io.TextIOWrapper(archive.extractfile("labels.csv"))))
-    specs = get_specs(["bulk_modulus", "shear_modulus", "volume", "density", "fermi_energy"])
-    labels = np.array([[float(row[spec.name] or "nan") for spec in specs] for row in rows])
-    labels = labels[np.isfinite(labels).all(1)]  # [n, T]
-    rng = np.random.default_rng(3)
-    errors = 0.3 * labels.std(0) * rng.standard_t(4, labels.shape)
-    expected = np.mean(1 - np.mean(errors**2, 0) / labels.var(0))
-    covered, designs = 0, 150
-    for _ in range(designs):
-        cells = []
-        for split in range(5):
-            drawn = rng.integers(0, len(labels), 165)
-            ids = np.array([f"{split}-{k}" for k in range(165)])
-            truth = {spec.name: labels[drawn, k] for k, spec in enumerate(specs)}
-            guess = {spec.name: (labels + errors)[drawn, k] for k, spec in enumerate(specs)}
-            cells.append(CellResult("a", str(split), 0, truth, guess, ids, ids, 1, 1.0, 1))
-        score = compare(cells, specs, "a", replicates=300).score("a", AVERAGE)
-        covered += score.low <= expected <= score.high
-    assert 0.9 <= covered / designs <= 0.99
-
-
 def test_materials_of_a_system_come_together():
     """Every material four times over in its system: the interval must not shrink."""
     rng = np.random.default_rng(5)
@@ -337,10 +186,6 @@ def test_splits_with_common_systems_are_drawn_together(cells):
     assert first.contrast("all").rows[0].se > 0
     for a, b in zip(first.contrast("all").rows, second.contrast("all").rows, strict=True):
         assert a.se == pytest.approx(b.se)
-
-
-def change_targets(cell: CellResult, names=("bulk_modulus", "density")) -> CellResult:
-    return dataclasses.replace(cell, prediction={name: cell.prediction[name] for name in names})
 
 
 def test_variants_with_fewer_targets(cells):
@@ -420,54 +265,3 @@ def test_costs(cells):
     cost = compare(cells, SPECS, "single", replicates=5).costs[1]
     assert (cost.variant, cost.cells, cost.trunks, cost.parameters) == ("all", 6, 1.5, 1001)
     assert (cost.updates, cost.device_seconds, cost.total_device_seconds) == (300, 2.0, 12.0)
-
-
-def _broken(cells, **fields):
-    return [*cells[:-1], dataclasses.replace(cells[-1], **fields)]
-
-
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        (lambda c: [], "no cells"),
-        (lambda c: [*c, c[0]], "'single', fold0, seed 0 is there twice"),
-        (lambda c: _broken(c, ids=c[-1].ids[::-1]), "'random 2', fold1, seed 2 has other ids"),
-        (lambda c: _broken(c, systems=c[0].systems), "has other systems"),
-        (lambda c: _broken(c, prediction={}), "predicts nothing"),
-        (lambda c: _broken(c, truth={}), "predictions without labels"),
-        (
-            lambda c: _broken(c, truth=c[-1].truth | {"density": c[0].truth["density"]}),
-            "other labels of 'density'",
-        ),
-        (lambda c: [*c[:-1], change(c[-1], density=np.full(40, np.nan))], "not finite"),
-        (lambda c: [*c[:-1], change(c[-1], density=np.ones(39))], "shape"),
-        (lambda c: [change(x, band_gap=np.ones(40)) for x in c], "'band_gap', which has no spec"),
-        (lambda c: [dataclasses.replace(x, systems=np.full(40, "O")) for x in c], "1 chemical"),
-        (lambda c: [change_targets(x) for x in c], "no variant predicts crystal_system"),
-    ],
-)
-def test_bad_cells(cells, fault, message):
-    with pytest.raises(ComparisonError, match=message):
-        compare(fault(cells), SPECS, "single", replicates=5)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (dict(reference="alone"), "reference 'alone' has no cells"),
-        (dict(pools={"all": ("single",)}), "name of a variant"),
-        (dict(pools={"p": ("random 0", "random 9")}), "members without cells: random 9"),
-        (dict(pools={"p": ()}), "must name variants"),
-        (dict(contrasts=[("all", "none")]), "contrast with 'none'"),
-        (dict(replicates=0), "replicates=0"),
-    ],
-)
-def test_bad_arguments(cells, arguments, message):
-    with pytest.raises(ComparisonError, match=message):
-        compare(cells, SPECS, **({"reference": "single", "replicates": 5} | arguments))
-
-
-def test_detectable_difference_has_the_power_it_says():
-    """A normal estimate whose truth is 2.80 standard errors from 0 is found four times in five."""
-    power = stats.norm.sf(stats.norm.ppf(0.975) - DETECTABLE)
-    assert power == pytest.approx(0.8, abs=1e-4)

@@ -1,0 +1,163 @@
+"""Which density file belongs to which row of labels.csv."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfds_builders.density_folder.labels import NOT_TARGETS, is_missing
+from tfds_builders.density_folder.problems import Problem
+from tfds_builders.density_folder.rows import Row
+
+MAX_FOLD = int(np.iinfo(np.int32).max)  # records hold the fold as int32
+_KIND = r"(chgcar|chg|aeccar\d?|parchg)"
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+
+
+class _LeftOutError(Exception):
+    """A row gets no density; kind and message are those of its problem."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(kind, message)
+        self.kind, self.message = kind, message
+
+
+def match_files(
+    folder: Path, header: Sequence[str], table: Sequence[Sequence[str]], files: Sequence[Path],
+    split: str,
+) -> tuple[list[Row], list[Problem]]:
+    """Rows with their files, and what is wrong with the others.
+
+    Args:
+        header, table: of labels.csv.
+        files: density files in the folder.
+        split: 'fold' if rows must have one.
+    """
+    owners = _Owners(folder, files)
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    for index, cells in enumerate(table):
+        row = dict(zip(header, cells))
+        material = row.get("material_id") or row.get("file", "")
+        known = {"row": index + 2, "material_id": material, "file": row.get("file", "")}
+        try:
+            path = owners.find(row.get("file", ""), material)
+            known["file"] = file = relative_name(folder, path)
+            owners.claim(path, material, line=index + 2)
+            fold = _fold(row["fold"]) if split == "fold" else None
+        except _LeftOutError as error:
+            problems.append(Problem(error.kind, "row left out", error.message, **known))
+            continue
+        if _has_no_label(row):
+            message = "the row has no label: the density serves no target"
+            problems.append(Problem("labels missing", "kept", message, **known))
+        rows.append(Row(index, material, file, str(path), fold))
+    for path in owners.unnamed(files):
+        message = "no row of labels.csv names it: add one"
+        name = relative_name(folder, path)
+        problems.append(Problem("density without labels", "file left out", message, file=name))
+    return rows, problems
+
+
+class _Owners:
+    """The files of a folder by what a material may be called, and which row has which."""
+
+    def __init__(self, folder: Path, files: Sequence[Path]):
+        self._folder = folder
+        self._by_key: dict[str, list[Path]] = {}
+        for path in files:
+            for key in dict.fromkeys(_keys(folder, path)):
+                self._by_key.setdefault(key, []).append(path)
+        self._named: set[Path] = set()
+        self._line_of_id: dict[str, int] = {}
+        self._line_of_file: dict[str, int] = {}
+
+    def find(self, file: str, material: str) -> Path:
+        """The file of a row. Raises _LeftOutError if there is none, or not one."""
+        if not material:
+            raise _LeftOutError(
+                "no density named", "neither file nor material_id: fill in one of them"
+            )
+        if file:
+            path = self._folder / file
+            if not os.path.isfile(path):  # False, too, of a name that no file can have
+                raise _LeftOutError("missing file", "no such file in the folder")
+            self._named.add(path)
+            return path
+        found = self._best(material)
+        self._named.update(found)
+        if len(found) > 1:
+            listed = ", ".join(path.relative_to(self._folder).as_posix() for path in found[:3])
+            raise _LeftOutError(
+                "missing file", f"several files fit: {listed}; name one in a column 'file'"
+            )
+        if not found:
+            raise _LeftOutError(
+                "missing file",
+                "no density is called so: expected a file ID.CHGCAR, CHGCAR_ID, ID/CHGCAR or the "
+                "like, plain or compressed",
+            )
+        return found[0]
+
+    def claim(self, path: Path, material: str, line: int) -> None:
+        """Notes whose a file is. Raises _LeftOutError if an earlier row has the id or the file."""
+        real = os.path.realpath(path)
+        if material in self._line_of_id:
+            raise _LeftOutError(
+                "duplicate id", f"row {self._line_of_id[material]} has this id already, and is kept"
+            )
+        if real in self._line_of_file:
+            raise _LeftOutError(
+                "duplicate file",
+                f"row {self._line_of_file[real]} has this file already, and is kept",
+            )
+        self._line_of_id[material] = self._line_of_file[real] = line
+
+    def unnamed(self, files: Sequence[Path]) -> Iterator[Path]:
+        """Files that no row names."""
+        named = {os.path.realpath(path) for path in self._named}
+        return (path for path in files if os.path.realpath(path) not in named)
+
+    def _best(self, material: str) -> list[Path]:
+        """The files whose name fits a material most exactly."""
+        candidates = self._by_key.get(material, [])
+        keys = (list(dict.fromkeys(_keys(self._folder, path))) for path in candidates)
+        ranks = [names.index(material) for names in keys]
+        return [path for path, rank in zip(candidates, ranks) if rank == min(ranks)]
+
+
+def _fold(text: str) -> int:
+    """The fold that a cell gives. Raises _LeftOutError."""
+    digits = text.removesuffix(".0")
+    if not digits.isdecimal() or len(digits) > 10 or int(digits) > MAX_FOLD:
+        raise _LeftOutError("no fold", f"fold is '{text[:40]}', expected a whole number from 0")
+    return int(digits)
+
+
+def _has_no_label(row: Mapping[str, str]) -> bool:
+    return all(is_missing(text) for name, text in row.items() if name not in NOT_TARGETS)
+
+
+def plain(name: str) -> str:
+    """A file's name without the ending of its compression."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in _COMPRESSED else name
+
+
+def _keys(folder: Path, path: Path) -> Iterator[str]:
+    """What a material may be called whose density is this file, the most exact first."""
+    relative = path.relative_to(folder)
+    yield relative.as_posix()
+    yield plain(path.name)
+    stem = path.name.partition(".")[0]
+    yield stem
+    yield re.sub(rf"(?i)^{_KIND}[_-]|[_-]{_KIND}$", "", stem)
+    if len(relative.parts) > 1:
+        yield relative.parts[-2]
+
+
+def relative_name(folder: Path, path: Path) -> str:
+    """A path as people know it: relative to the folder, where it lies there."""
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
