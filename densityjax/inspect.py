@@ -13,6 +13,7 @@ import numpy as np
 from densityjax.density.density import Density, DensityFormatError
 from densityjax.density.grid import negative_fraction
 from densityjax.density.reader import find_files, read_density
+from densityjax.runtime.command_line import run
 
 # What VASP writes with fractional numbers of electrons, by name: the format is the same.
 PARTIAL = {
@@ -219,4 +220,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)
