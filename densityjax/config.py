@@ -84,7 +84,21 @@ text = Rule("a text", lambda value: isinstance(value, str))
 some_text = Rule("a text that is not empty", lambda value: isinstance(value, str) and value != "")
 element = Rule("the symbol of an element", frozenset(chemical_symbols[1:]).__contains__)
 
-# Every key of a training config but those of the section `grouping`.
+# Of each model, its own fields in the section `model`.
+MODEL_RULES: dict[str, dict[str, Rule]] = {
+    "msa3dcnn": {
+        "model.widths": each(positive_whole, at_least=1),
+        "model.blocks": each(whole, at_least=1),
+        "model.stem_stride": positive_whole,
+        "model.dilations": each(positive_whole, at_least=1),
+        "model.attention": each(one_of("channel", "spatial")),
+        "model.head_width": positive_whole,
+        "model.dropout": under_one,
+        "model.implementation": one_of("auto", "lax", "folded", "onednn"),
+        "model.remat": boolean,
+    },
+}
+# Every key of a training config but those of a model and those of the section `grouping`.
 RULES: dict[str, Rule] = {
     "seed": whole,
     "targets": each(some_text),
@@ -115,17 +129,8 @@ RULES: dict[str, Rule] = {
     "view.flip_spin": boolean,
     "view.validation_views": positive_whole,
     "view.evaluation_views": positive_whole,
-    "model.name": one_of("msa3dcnn"),
-    "model.widths": each(positive_whole, at_least=1),
-    "model.blocks": each(whole, at_least=1),
-    "model.stem_stride": positive_whole,
-    "model.dilations": each(positive_whole, at_least=1),
-    "model.attention": each(one_of("channel", "spatial")),
-    "model.head_width": positive_whole,
-    "model.dropout": under_one,
-    "model.implementation": one_of("auto", "lax", "folded", "onednn"),
+    "model.name": one_of(*MODEL_RULES),
     "model.dtype": one_of("float32", "bfloat16"),
-    "model.remat": boolean,
     "loss.regression": one_of("mse", "huber"),
     "loss.huber_delta": positive,
     "loss.target_weights": values_of(positive),
@@ -162,10 +167,12 @@ def check(config: ConfigDict, num_devices: int | None = None) -> None:
         ConfigError: a value breaks its rule, or values do not fit together; names the keys.
     """
     check_rules(config, RULES)
+    check_rules(config, MODEL_RULES[config.model.name])
     _check_targets(config)
     check_target_weights(config)
     _check_folds(config)
-    _check_stages(config)
+    if config.model.name == "msa3dcnn":
+        _check_stages(config)
     if num_devices is not None:
         check_batch_size(config, num_devices)
 
@@ -258,7 +265,7 @@ def check_grid(config: ConfigDict, stored_grid: int) -> None:
     Args:
         stored_grid: voxels along each axis of the dataset's densities.
     """
-    if config.view.kind == "cartesian":
+    if config.view.kind != "fractional" or config.model.name != "msa3dcnn":
         return
     stride = config.model.stem_stride * 2 ** (len(config.model.widths) - 1)
     if stored_grid % stride:
