@@ -4,7 +4,7 @@
 
 The files are pieces of real densities that ship with the repository, written in every format, plain
 and compressed. Case n of a seed is always the same, and can be repeated with --first n --count 1.
-tests/test_fuzz_density.py runs 2,100 of them.
+tests/benchmarks/test_fuzz_density.py runs 2,100 of them.
 """
 
 import argparse
