@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.target_grouping.small_groups import NAME
 
 ROOT = Path(__file__).parents[2]
