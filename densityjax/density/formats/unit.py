@@ -1,7 +1,7 @@
 """Units and cells of files that do not state them, found by their electrons and distances.
 
-Cube and XSF files mostly hold e/Bohr^3 on the grid that the format describes. But some writers leave
-e/Å^3 or rho * V_cell in them, lengths in the other unit, the last planes doubled, or the vectors of
+Cube and XSF files mostly hold e/Bohr^3 on the grid that the format describes. Some writers leave
+e/Å^3 or rho * V_cell in them, lengths in the other unit, doubled last planes, or the vectors of
 the cell where those of a voxel belong. Such a file is taken as it most likely was meant, and a note
 says so.
 """
