@@ -62,7 +62,7 @@ READ = {
     "c70c_molecule_in_box_general.xsf": ("N2", 10, 512, ()),
     "c70d_molecule_in_box_e_per_A3.xsf": ("N2", 10, 512, ("hold nothing and", "taken as e/Å^3")),
     "c72_CHGCAR_aug_then_text": ("NiO", 16, 72.512, ()),
-    "mp-104.chgcar.lz4": ("MgO", 8, 64, ()),
+    "mp-104.chgcar.lz4": ("CaCl", 9, 85.184, ()),
     "w01_pmg_CHGCAR": ("NiO", 64, 72.512, ()),
     "w04_pmg.cube": ("NiO", 64, 72.512, ("taken as rho * V_cell: 64",)),
     "w05_pmg_oxi_CHGCAR": ("NiO", 64, 72.512, ()),
