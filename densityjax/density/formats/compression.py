@@ -128,7 +128,7 @@ def _expand_stream(
             piece = getattr(decompressor, "unconsumed_tail", b"")
             if decompressor.eof or not (piece or not getattr(decompressor, "needs_input", True)):
                 break
-    return start - len(decompressor.unused_data)
+    return start - len(decompressor.unused_data or b"")  # LZ4 says None
 
 
 def _append(output: io.BytesIO, piece: bytes, limit: int) -> None:

@@ -28,6 +28,7 @@ _MAGIC = (
     (b"\xfe\xff", "text in UTF-16: convert it, `iconv -f UTF-16 -t UTF-8`"),
 )
 _HTML = (b"<!doctype html", b"<html", b"<head", b"<body")
+_CONTROL = bytes(c for c in range(32) if c not in b"\t\n\r\f")
 _SIESTA = 9 * 8  # bytes of the first record of .RHO: a cell of nine doubles
 
 
@@ -55,8 +56,9 @@ def foreign(head: bytes) -> str:
         # Text of two bytes a character without a mark has a NUL in every second place.
         if not any(head[1:200:2]) or not any(head[:200:2]):
             return "text in UTF-16: convert it, `iconv -f UTF-16 -t UTF-8`"
-        return "a binary file (it holds NUL bytes)"
-    return ""
+        return "a binary file (it holds NUL bytes), found bytes that are not text"
+    odd = sum(byte > 127 for byte in head) + len(head) - len(head.translate(None, _CONTROL))
+    return "a binary file, found bytes that are not text" if 2 * odd > len(head) else ""
 
 
 def _is_tar(head: bytes) -> bool:

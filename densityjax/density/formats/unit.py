@@ -1,7 +1,7 @@
 """Units and cells of files that do not state them, found by their electrons and distances.
 
-Cube and XSF files mostly hold e/Bohr^3 on the grid that the format describes. But some writers leave
-e/Å^3 or rho * V_cell in them, lengths in the other unit, the last planes doubled, or the vectors of
+Cube and XSF files mostly hold e/Bohr^3 on the grid that the format describes. Some writers leave
+e/Å^3 or rho * V_cell in them, lengths in the other unit, doubled last planes, or the vectors of
 the cell where those of a voxel belong. Such a file is taken as it most likely was meant, and a note
 says so.
 """
@@ -23,9 +23,13 @@ _NOTHING = 1e-3  # of the mean value: planes that hold nothing
 _STATED_APART = 0.15  # relative, of electrons and the valence charges that a file states
 
 _A = r"(?:å|a|ang|angstroms?)"
-_PER_VOLUME = r"(?:/|per)\s*\(?{0}\)?\s*(?:\^|\*\*)?\s*3|{0}\s*(?:\^|\*\*)\s*\(?\s*-\s*3\)?"
-_STATED_PER_A3 = re.compile(rf"(?<![a-zå]){_PER_VOLUME.format(_A)}(?![a-zå])")
-_STATED_PER_BOHR3 = re.compile(rf"(?<![a-z]){_PER_VOLUME.format('(?:b|bohr|a.u.|au)')}(?![a-z])")
+_B = r"(?:b|bohr|a\.u\.|au)"
+_PER_VOLUME = (  # 'e/Å^3', 'per bohr3' or 'Å**-3'
+    r"(?:/|\bper\b)\s*\(?{0}\)?\s*(?:\^|\*\*)?\s*3(?!\w)"
+    r"|(?<!\w){0}\s*(?:\^|\*\*)\s*\(?\s*-\s*3\)?(?!\w)"
+)
+_STATED_PER_A3 = re.compile(_PER_VOLUME.format(_A))
+_STATED_PER_BOHR3 = re.compile(_PER_VOLUME.format(_B))
 _STATED_A = re.compile(r"\bangstroms?\b|\(å\)|coords\s*=\s*(?:a|å|ang\w*)\b")
 _STATED_BOHR = re.compile(r"\bbohrs?\b|coords\s*=\s*(?:b|bohr|au|a\.u\.)\b")
 
