@@ -79,9 +79,12 @@ class Text:
         """The first `count` numbers of the next line, or of `words`. float64 [count], finite."""
         words = self.words(expected) if words is None else words
         try:
-            row = np.array([_with_e(word) for word in words[:count]], float)
-        except ValueError as error:
-            raise self.error(expected) from error
+            row = np.array(words[:count], float)
+        except ValueError:
+            try:
+                row = np.array([_with_e(word) for word in words[:count]], float)
+            except ValueError as error:
+                raise self.error(expected) from error
         if len(row) != count or not np.isfinite(row).all():
             raise self.error(expected)
         return row
