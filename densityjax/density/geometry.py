@@ -8,9 +8,11 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 # sums of their covalent radii apart (every third was looked at); N2 has 0.77, H2 1.19.
 NEAR = 0.65
 FAR = 1.6  # further apart are only noble gases and single atoms in a box
+BOX = 2.5  # still further are atoms in a box: crystals with lengths in Bohr taken as Å end here
+ROOM = 9.0  # volume over the atoms' covalent spheres; 99 % of those crystals have 0.9 to 5.7
 VOLUME_PER_ATOM = (2.0, 1e4)  # Å^3: hydrogen at 1 Mbar has 2, an atom in a box of 20 Å 8,000
 _NOBLE = (2, 10, 18, 36, 54, 86)
-_MOST_POINTS = 2_000_000  # images of atoms that are looked at; more are of strange cells
+_MOST_POINTS = 200_000  # images of atoms that are looked at; more are of strange cells
 
 
 def nearest_ratio(
@@ -59,11 +61,24 @@ def faults(lattice: np.ndarray, species: np.ndarray, positions: np.ndarray) -> t
     if len(species) and not low <= volume <= high:
         return (f"{volume:.4g} Å^3 for each atom, where solids have about 5 to 70: lengths in "
                 "another unit, or the vectors of a voxel and of the cell mixed up",)
-    ratio = nearest_ratio(lattice, species, positions, NEAR)
+    ratio = nearest_ratio(lattice, species, positions, FAR)
+    if ratio == np.inf and _room(volume, species) > ROOM:
+        ratio = nearest_ratio(lattice, species, positions, BOX)
+        if ratio is not None and ratio < BOX:
+            return (f"no atoms are nearer than {ratio:.2f} times the sum of their covalent radii, "
+                    "where about 1.3 is the most: lengths in another unit",)
     if ratio is None or ratio > NEAR:
         return ()
     return (f"atoms {ratio:.2f} times the sum of their covalent radii apart, where about 0.8 is "
             "the least: lengths in another unit, or atoms at the same place",)
+
+
+def _room(volume: float, species: np.ndarray) -> float:
+    """Volume of an atom over the mean covalent sphere; 0 for noble gases and unknown atoms."""
+    if (species == 0).any() or np.isin(species, _NOBLE).all():
+        return 0.0
+    radii = covalent_radii[np.minimum(species, len(covalent_radii) - 1)]  # [N] Å
+    return volume / float((4 / 3 * np.pi * radii**3).mean())
 
 
 def is_sound(lattice: np.ndarray, species: np.ndarray, positions: np.ndarray) -> bool:

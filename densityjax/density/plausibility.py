@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import numpy as np
+
 from densityjax.density import geometry, names, valence
 from densityjax.density.density import Density
 from densityjax.density.grid import negative_fraction
@@ -80,7 +82,19 @@ def _of_electrons(density: Density, name: str) -> list[str]:
     if neutral < _FEW * usual[0] and usual[0] - neutral > 0.5:
         found.append(f"{electrons:.6g} electrons, where these atoms have {usual[0]} valence "
                      "electrons at least: one spin, a part or a difference, or another unit")
+    elif _is_half(neutral, species):
+        found.append(f"{electrons:.6g} electrons are half of what these atoms may have "
+                     f"({2 * neutral:.6g}): one spin, or an unusual potential")
     elif neutral > 1.02 * usual[1] + 2:
         found.append(f"{electrons:.6g} electrons, where these atoms have {usual[1]} valence "
                      "electrons at most: an all-electron density, or another unit")
     return found
+
+
+def _is_half(electrons: float, species: np.ndarray) -> bool:
+    """Whether usual valences give twice as many electrons, and not these."""
+    sums = valence.usual_sums(species)
+    return (
+        valence.is_whole(2 * electrons) and round(2 * electrons) in sums
+        and not (valence.is_whole(electrons) and round(electrons) in sums)
+    )

@@ -1,5 +1,6 @@
 """Density files in, `Density` out: the only reader of densities."""
 
+import codecs
 import os
 import re
 import stat
@@ -107,6 +108,8 @@ def _read(data: bytes, source: str) -> Density:
         raise DensityFormatError(f"{source}: the file is empty; expected {FORMATS}")
     if is_compressed(data):
         raise DensityFormatError(f"{source}: compressed twice; expected once at most")
+    if data.startswith(codecs.BOM_UTF8):  # of Windows' editors
+        data = data[len(codecs.BOM_UTF8) :]
     if is_hdf5(data[:_HEAD]):
         return read_hdf5(data, source)
     if is_json(data[:_HEAD]):
@@ -136,7 +139,8 @@ def _read_gzip(data: bytes, source: str) -> Density | None:
 
 def _is_text(head: bytes) -> bool:
     """Whether a file starts as text in lines."""
-    return bool(head.strip()) and not is_compressed(head) and not is_json(head)
+    marked = head.startswith(codecs.BOM_UTF8)
+    return bool(head.strip()) and not marked and not is_compressed(head) and not is_json(head)
 
 
 def _read_text(text: Text, head: bytes) -> Density:

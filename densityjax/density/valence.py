@@ -9,9 +9,10 @@ from pymatgen.core import Element
 # (`pymatgen/io/vasp/potcar-summary-stats.json.bz2`, ZVAL of PBE, PBE_52, PBE_54, PBE_64 and LDA);
 # those of other families (GTH, ONCV, PSlibrary) are among them for nearly all elements. Added by
 # hand, from other families: Ba 2, As to I with a filled d shell, Zn, Cd and Hg without theirs.
+# Left out: Ti 2.
 _USUAL = """
 H 1 He 2 Li 1,3 Be 2,4 B 3 C 4,6 N 5 O 6,8 F 7 Ne 8,10 Na 1,7,9 Mg 2,8,10 Al 3,9,11 Si 4,10,12 P 5
-S 6 Cl 7 Ar 8 K 1,7,9 Ca 2,8,10 Sc 3,9,11 Ti 2,4,10,12 V 5,11,13 Cr 6,12,14 Mn 7,13,15 Fe 8,14,16
+S 6 Cl 7 Ar 8 K 1,7,9 Ca 2,8,10 Sc 3,9,11 Ti 4,10,12 V 5,11,13 Cr 6,12,14 Mn 7,13,15 Fe 8,14,16
 Co 9,15,17 Ni 10,16,18 Cu 11,17,19 Zn 2,12,18,20 Ga 3,13,19,21 Ge 4,14,22 As 5,15,23 Se 6,16,24
 Br 7,17,25 Kr 8 Rb 1,7,9 Sr 2,8,10 Y 3,9,11 Zr 4,10,12 Nb 5,11,13 Mo 6,12,14 Tc 7,13,15 Ru 8,14,16
 Rh 9,15,17 Pd 10,16,18 Ag 11,17,19 Cd 2,12,18,20 In 3,13,19,21 Sn 4,14,22 Sb 5,15,23 Te 6,16,24

@@ -71,6 +71,8 @@ def test_a_file_with_both_spins_may_be_called_spin():
         (molecule("N2", vacuum=5.0, pbc=True), 9, None),  # an ion
         (bulk("Ar", "fcc", 5.26), 8, None), (bulk("Cs", "bcc", 6.14), 9, None),
         (bulk("Si", a=5.43 * 0.529), 8, "lengths in another unit"),
+        (bulk("Si", a=5.43 / 0.529), 8, "where about 1.3 is the most: lengths in another unit"),
+        (bulk("Ti"), 10, "half of what these atoms may have (20): one spin"),
         (bulk("Si", a=300.0), 8, "Å^3 for each atom, where solids have about 5 to 70"),
     ],
 )

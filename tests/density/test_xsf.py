@@ -131,3 +131,8 @@ def test_other_grids_are_told(field):  # noqa: F811
     np.testing.assert_allclose(density.values, field / 2, rtol=1e-5)
     assert density.magnetization is None
     assert "2 grids, the first is taken and the others are left out" in density.notes[0]
+
+
+def test_two_files_in_one_are_told(field):  # noqa: F811
+    with pytest.raises(DensityFormatError, match="two files in one, split them"):
+        read_density_bytes((general(field) + general(field)).encode(), "x")

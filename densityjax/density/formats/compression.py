@@ -20,6 +20,7 @@ MAX_BYTES = 2**35  # of a file's text
 
 _CHUNK = 2**16  # bytes fed at once
 _PIECE = 2**22  # bytes taken out at once
+_LZ4_PIECE = 2**18  # LZ4 takes that memory whether it is filled or not
 
 
 def _gzip() -> Any:
@@ -114,6 +115,7 @@ def _expand_stream(
     bounded = create is not _zstd
     # Zstandard's cannot be bounded; 4 bytes of it expand to at most 128 KiB.
     chunk = _CHUNK if bounded else 2**12
+    most = _LZ4_PIECE if create is _lz4 else _PIECE
     while not decompressor.eof:
         if start >= len(view):
             raise EOFError("the end is missing")
@@ -123,7 +125,7 @@ def _expand_stream(
             _append(output, decompressor.decompress(piece), limit)
             continue
         while True:
-            _append(output, decompressor.decompress(piece, _PIECE), limit)
+            _append(output, decompressor.decompress(piece, most), limit)
             # zlib hands back what it has not looked at; bz2 and xz keep it.
             piece = getattr(decompressor, "unconsumed_tail", b"")
             if decompressor.eof or not (piece or not getattr(decompressor, "needs_input", True)):

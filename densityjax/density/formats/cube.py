@@ -237,9 +237,10 @@ def _read_values(text: Text, shape: tuple[int, int, int], num_values: int) -> np
             text.numbers(piece.size, part, out=piece.reshape(-1))
             values[start : start + len(piece)] = piece[:, 0]
     if rest := text.rest():
+        another = "" if _NUMBER.fullmatch(rest.encode()) else " (two frames or files in one?)"
         raise DensityFormatError(
             f"{text.source}: {what}: expected {size * num_values} numbers, after them found "
-            f"'{rest}'"
+            f"'{rest}'{another}"
         )
     return values.reshape(shape)
 

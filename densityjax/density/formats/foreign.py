@@ -28,7 +28,7 @@ _MAGIC = (
     (b"\xfe\xff", "text in UTF-16: convert it, `iconv -f UTF-16 -t UTF-8`"),
 )
 _HTML = (b"<!doctype html", b"<html", b"<head", b"<body")
-_CONTROL = bytes(c for c in range(32) if c not in b"\t\n\r\f")
+_NO_ASCII = bytes(c for c in range(256) if (c < 32 and c not in b"\t\n\r\f") or c > 126)
 _SIESTA = 9 * 8  # bytes of the first record of .RHO: a cell of nine doubles
 
 
@@ -57,13 +57,13 @@ def foreign(head: bytes) -> str:
         if not any(head[1:200:2]) or not any(head[:200:2]):
             return "text in UTF-16: convert it, `iconv -f UTF-16 -t UTF-8`"
         return "a binary file (it holds NUL bytes), found bytes that are not text"
-    odd = sum(byte > 127 for byte in head) + len(head) - len(head.translate(None, _CONTROL))
-    return "a binary file, found bytes that are not text" if 2 * odd > len(head) else ""
+    ascii_ = len(head.translate(None, _NO_ASCII))
+    return "a binary file, found bytes that are not text" if 2 * ascii_ < len(head) else ""
 
 
 def _is_tar(head: bytes) -> bool:
     """Whether the first 512 bytes are a member's header, whose checksum fits."""
-    if len(head) < tarfile.BLOCKSIZE or not any(head[: tarfile.BLOCKSIZE]):
+    if len(head) < tarfile.BLOCKSIZE or b"\0" not in head:  # fields are padded with NUL
         return False
     try:
         tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")

@@ -16,6 +16,7 @@ _LONGEST_LINE = 10_000  # bytes, of a header: a file without line ends is not on
 _TINY = re.compile(rb"(?:\d\.\d*|(?<!\d)\.\d+)-\d{3}(?![\d.])")
 # It writes D for E in double precision: 0.5D-02, 1d+3.
 _DOUBLE = re.compile(rb"(?<=[\d.])[dD](?=[+-]?\d)")
+_NO_E = re.compile(r"^([+-]?(?:\d+\.\d*|\.\d+))([+-]\d{3})$")
 T = TypeVar("T")
 
 
@@ -55,15 +56,15 @@ class Text:
         return self.raw_line().decode(errors="replace").strip()
 
     def words(self, expected: str) -> list[str]:
-        """Words of the next line; what is not UTF-8 may follow a `#` or `!`, as a comment."""
+        """Words of the next line; what is not UTF-8 may follow the first, as a label or comment."""
         line = self.raw_line()
         try:
             return line.decode().split()
         except UnicodeDecodeError as error:
-            data, mark, _ = re.split(rb"([#!])|$", line, maxsplit=1)
-            if not mark or not data.isascii():
+            words = line.split()
+            if not words[0].isascii():
                 raise self.error(f"{expected}, found bytes that are not text") from error
-            return [*data.decode().split(), mark.decode()]
+            return [word.decode(errors="replace") for word in words]
 
     def mark(self) -> tuple[int, int]:
         """The position, for `back_to`."""
@@ -78,9 +79,12 @@ class Text:
         """The first `count` numbers of the next line, or of `words`. float64 [count], finite."""
         words = self.words(expected) if words is None else words
         try:
-            row = np.array([_with_e(word) for word in words[:count]], float)
-        except ValueError as error:
-            raise self.error(expected) from error
+            row = np.array(words[:count], float)
+        except ValueError:
+            try:
+                row = np.array([_with_e(word) for word in words[:count]], float)
+            except ValueError as error:
+                raise self.error(expected) from error
         if len(row) != count or not np.isfinite(row).all():
             raise self.error(expected)
         return row
@@ -175,8 +179,10 @@ class Text:
 
 
 def _with_e(word: str) -> str:
-    """A number of Fortran's with E for D, any other word as it is."""
-    return word.replace("D", "E").replace("d", "e") if word[:1] in "+-.0123456789" else word
+    """A number of Fortran's with an E, for a D or for nothing; any other word as it is."""
+    if word[:1] not in "+-.0123456789":
+        return word
+    return _NO_E.sub(r"\1E\2", word.replace("D", "E").replace("d", "e"))
 
 
 def whole(word: str | bytes) -> int | None:

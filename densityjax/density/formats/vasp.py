@@ -101,7 +101,7 @@ def _read_header(text: Text) -> _Header:
 
 def _read_lattice(text: Text) -> tuple[np.ndarray, np.ndarray]:
     """Scale factors [1 or 3], and the lattice [3, 3] Å."""
-    line = text.words("a scale factor")
+    line = _without_comment(text.words("a scale factor"))
     scale = text.floats(
         3 if len(line) == 3 else 1, "a scale factor: one number, or three", line
     )  # [1 or 3]

@@ -154,6 +154,8 @@ def _read_grids(text: Text) -> tuple[_Grid, _Grid | None, list[str]]:
     names, other = [], None
     for line in iter(text.raw_line, b""):
         word = line.strip()[:80].decode(errors="replace")
+        if line.split()[:1] in [[keyword] for keyword in _KEYWORDS]:
+            raise text.error("nothing after the grids", f"'{word}': two files in one, split them")
         if not word.upper().startswith(_GRID):
             continue
         names.append(word)
