@@ -33,7 +33,7 @@ def entry_line(entry: Entry) -> str:
     origins = entry.origins
     labels = ", ".join(f"{name} {value:.4g}" for name, value in entry.labels.items())
     return (
-        f"  {entry.material_id} {entry.formula}: {entry.key}, {entry.size / 1e6:.1f} MB, the latest "
-        f"with a density of {origins['static_tasks']} {entry.run_type} static tasks "
+        f"  {entry.material_id} {entry.formula}: {entry.key}, {entry.size / 1e6:.1f} MB, the "
+        f"latest with a density of {origins['static_tasks']} {entry.run_type} static tasks "
         f"({origins['last_updated'][:10]}); {labels}"
     )
