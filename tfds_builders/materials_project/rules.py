@@ -1,10 +1,13 @@
 """Which numbers of the Materials Project's documents are labels; README.md states every rule."""
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from tfds_builders.materials_project.ids import UnknownIdError, number_of
 
 THERMO_TYPES = {"GGA": "GGA_GGA+U", "GGA+U": "GGA_GGA+U", "r2SCAN": "R2SCAN"}
 PHONON_METHOD = "dfpt"
@@ -100,11 +103,30 @@ def bulk_modulus(document: Mapping[str, Any]) -> float:
     return hill
 
 
-def elastic_tasks(document: Mapping[str, Any]) -> list[str]:
-    """Ids of the tasks behind an elastic tensor that tell its run type."""
+def magnetic_moment(output: Mapping[str, Any], volume: float) -> float:
+    """|Total moment| of a task's cell, μB. Raises NoLabelError if the task has none.
+
+    The server's pipeline writes moment / volume, and null for a moment of zero, which an
+    antiferromagnet has; the number itself is in the summary of OUTCAR.
+
+    Args:
+        volume: Å^3.
+    """
+    if output.get("mag_density") is not None:
+        return abs(finite_number(output, "mag_density", "the task")) * volume
+    outcar = output.get("outcar") or {}
+    return abs(finite_number(outcar, "total_magnetization", "the task's OUTCAR"))
+
+
+def elastic_tasks(document: Mapping[str, Any]) -> list[int]:
+    """Numbers of the tasks behind an elastic tensor, any of which may tell its run type."""
     data = document.get("fitting_data") or {}
     tasks = [data.get("optimization_task"), *(data.get("deformation_tasks") or ())]
-    return [str(task) for task in tasks if task][:2]
+    numbers = {}  # in their order, each once
+    for task in filter(None, tasks):
+        with contextlib.suppress(UnknownIdError):
+            numbers[number_of(task)] = None
+    return list(numbers)
 
 
 def formation_energy(document: Mapping[str, Any], run_type: str) -> tuple[float, float | None]:
@@ -120,11 +142,14 @@ def formation_energy(document: Mapping[str, Any], run_type: str) -> tuple[float,
     return energy, None if corrected is None or raw is None else corrected - raw
 
 
-def chosen_phonons(summary: Mapping[str, Any]) -> str:
-    """Id of the phonon calculation that a summary names. Raises NoLabelError if none serves."""
+def chosen_phonons(summary: Mapping[str, Any]) -> int:
+    """Number of the phonon calculation of a summary. Raises NoLabelError if none serves."""
     ids = summary.get("phonon_IDs") or {}
     ids = {str(getattr(k, "value", k)): v for k, v in ids.items()}
     if not ids.get(PHONON_METHOD):
         raise NoLabelError(f"no phonons by {PHONON_METHOD}; it has {', '.join(ids) or 'none'}")
-    # The order of the API's list means nothing; the lowest id is always the same one.
-    return min(map(str, ids[PHONON_METHOD]), key=lambda i: (len(i), i))
+    # The order of the API's list means nothing; the lowest is always the same one.
+    try:
+        return min(map(number_of, ids[PHONON_METHOD]))
+    except UnknownIdError as error:
+        raise NoLabelError(f"phonons: {error}") from error
