@@ -81,11 +81,15 @@ def _room(volume: float, species: np.ndarray) -> float:
     return volume / float((4 / 3 * np.pi * radii**3).mean())
 
 
-def is_sound(lattice: np.ndarray, species: np.ndarray, positions: np.ndarray) -> bool:
-    """Whether atoms are as near to each other as in matter, neither too near nor too far."""
+def strangeness(lattice: np.ndarray, species: np.ndarray, positions: np.ndarray) -> float:
+    """How far atoms are from being as near to each other as bonded ones are, 0 for that.
+
+    Infinite where they are nearer than in any matter, or so far that they are not bonded.
+    """
     low, high = VOLUME_PER_ATOM
     if not low <= volume_per_atom(lattice, species) <= high:
-        return False
+        return np.inf
     ratio = nearest_ratio(lattice, species, positions, FAR)
-    far = ratio == np.inf and not np.isin(species, _NOBLE).all()
-    return ratio is not None and ratio > NEAR and not far
+    if ratio == np.inf and np.isin(species, _NOBLE).all():
+        return float(np.log(FAR))
+    return abs(float(np.log(ratio))) if ratio is not None and ratio > NEAR else np.inf

@@ -26,7 +26,7 @@ READ = {
     "c19_latin1_comment.xsf": ("Si", 8, 40.026, ()),
     "c20_alphaSn_e_per_A3.xsf": ("Sn", 8, 68.340, ("taken as e/Å^3: 8",)),
     "c21_cppaw.cub": ("Si", 8, 40.026, ("taken as Bohr", "it holds 8.00003")),
-    "c21b_cppaw_new.cub": ("Si", 8, 40.026, ("the last planes repeat", "it holds 8.00003")),
+    "c21b_cppaw_new.cub": ("Si", 8, 40.026, ("the last planes repeat",)),
     "c22_rmg_angstrom.cube": ("Si", 8, 40.026, ("lengths are in Å, as the title says",)),
     "c23_pymatgen2022_to_cube.cube": (
         "Si", 8, 40.026, ("vectors of the voxels are taken as those of", "taken as rho * V_cell"),

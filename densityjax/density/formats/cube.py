@@ -28,6 +28,7 @@ from densityjax.density.formats.unit import (
 from densityjax.density.names import note_of_title
 
 _VOXELS_AT_ONCE = 2**16  # of a file with several values for each
+_COARSE = 2.0  # Å, of an edge of a voxel; 0.05 to 0.5 are usual
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?")
 
 
@@ -161,13 +162,15 @@ def _cells(header: _Header, places: np.ndarray, values: np.ndarray) -> list[Cell
         if castep:
             add(_lattice(header, unit, 1), unit, 1, unlikely, notes)
             continue
-        add(_lattice(header, unit), unit, 0, unlikely, notes)
-        if same:
-            less = unlikely + (0.5 if held else 1)
-            add(_lattice(header, unit, 1), unit, 1, less, [*notes, doubled])
+        with np.errstate(over="ignore", invalid="ignore"):
+            coarse = (np.linalg.norm(header.edges, axis=1) * unit > _COARSE).all()
+        whole = [(0, notes), (1, [*notes, doubled])][: 1 + same]
+        # Planes that hold something repeat by design, those of a vacuum in any case.
+        for rank, (less, said) in enumerate(whole[::-1] if held else whole):
+            add(_lattice(header, unit, less), unit, less, unlikely + coarse + rank, said)
         as_cell = "the vectors of the voxels are taken as those of the cell"
         with np.errstate(over="ignore", invalid="ignore"):
-            add(header.edges * unit, unit, 0, unlikely + 1, [*notes, as_cell])
+            add(header.edges * unit, unit, 0, unlikely + 1 - coarse, [*notes, as_cell])
     return cells
 
 

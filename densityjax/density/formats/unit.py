@@ -134,9 +134,9 @@ def choose(
         ))
     fitting = sorted(
         (o for o in others if grade.is_usual(o.electrons) and _is_sound(o, cells[0], species)),
-        key=lambda o: o.unlikely,
+        key=lambda o: _rank(o, species),
     )
-    if fitting and (len(fitting) == 1 or fitting[0].unlikely < fitting[1].unlikely):
+    if fitting:
         return _taken(fitting[0], default, species)
     return _by_count(default, others, species)
 
@@ -168,12 +168,19 @@ class _Grade:
         return valence.is_whole(electrons) and 0.85 * low <= electrons <= high + 2
 
 
+def _rank(meaning: _Meaning, species: np.ndarray) -> tuple[bool, float, float]:
+    """Smaller for what is more likely meant: bonded atoms, near the format, near to each other."""
+    cell = meaning.cell
+    strangeness = geometry.strangeness(cell.lattice, species, cell.positions)
+    return strangeness == np.inf, meaning.unlikely, strangeness
+
+
 def _is_sound(meaning: _Meaning, default: Cell, species: np.ndarray) -> bool:
     """Whether a meaning's lengths can be; those of the format need less evidence."""
     cell = meaning.cell
     if np.array_equal(cell.lattice, default.lattice):
         return not geometry.faults(cell.lattice, species, cell.positions)
-    return geometry.is_sound(cell.lattice, species, cell.positions)
+    return geometry.strangeness(cell.lattice, species, cell.positions) < np.inf
 
 
 def _taken(
