@@ -65,6 +65,13 @@ def values_of(rule: Rule) -> Rule:
     )
 
 
+def up_to(high: int) -> Rule:
+    """A whole number from 1 to `high`."""
+    return Rule(
+        f"a whole number from 1 to {high}", lambda value: _is_whole(value) and 1 <= value <= high
+    )
+
+
 def from_to(low: float, high: float) -> Rule:
     """A number from `low` to `high`, both included."""
     return Rule(
@@ -84,6 +91,7 @@ text = Rule("a text", lambda value: isinstance(value, str))
 some_text = Rule("a text that is not empty", lambda value: isinstance(value, str) and value != "")
 element = Rule("the symbol of an element", frozenset(chemical_symbols[1:]).__contains__)
 
+MAX_VIEWS = 1024  # of a material; a stranger's config is not to keep a machine for days
 # Of each model, its own fields in the section `model`.
 MODEL_RULES: dict[str, dict[str, Rule]] = {
     "msa3dcnn": {
@@ -127,8 +135,8 @@ RULES: dict[str, Rule] = {
     "view.cube_operations": boolean,
     "view.rotate": boolean,
     "view.flip_spin": boolean,
-    "view.validation_views": positive_whole,
-    "view.evaluation_views": positive_whole,
+    "view.validation_views": up_to(MAX_VIEWS),
+    "view.evaluation_views": up_to(MAX_VIEWS),
     "model.name": one_of(*MODEL_RULES),
     "model.dtype": one_of("float32", "bfloat16"),
     "loss.regression": one_of("mse", "huber"),

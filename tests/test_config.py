@@ -63,7 +63,7 @@ def test_choices_are_those_that_the_code_has(key: str, known):
         ("view.kind", "polar", "one of 'fractional', 'cartesian'"),
         ("view.padding", "reflect", "one of 'zero', 'valid'"),
         ("view.spacing", -0.3, "a number above 0"),
-        ("view.evaluation_views", 0, "a whole number of at least 1"),
+        ("view.evaluation_views", 0, "a whole number from 1 to 1024"),
         ("model.name", "resnet", "one of 'msa3dcnn'"),
         ("model.attention", ("temporal",), "each one of 'channel', 'spatial'"),
         ("model.dilations", (0,), "each a whole number of at least 1"),

@@ -13,6 +13,7 @@ from tfds_builders.density_folder.problems import Problem
 from tfds_builders.density_folder.rows import Row
 
 MAX_FOLD = int(np.iinfo(np.int32).max)  # records hold the fold as int32
+MAX_ID = 10_000  # characters; arrays of ids take as much for each as for the longest
 _KIND = r"(?:chgcar|chg|aeccar\d?|parchg|locpot|elfcar)"
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 _FORMAT = r"\.(?:cube|cub|xsf|vasp|json|h5|hdf5)"
@@ -94,6 +95,10 @@ class _Owners:
         if not material:
             raise _LeftOutError(
                 "no density named", "neither file nor material_id: fill in one of them"
+            )
+        if len(material) > MAX_ID:
+            raise _LeftOutError(
+                "no density named", f"an id of {len(material)} characters: {MAX_ID} at most"
             )
         if file:
             path = self._named_file(file)
