@@ -14,7 +14,8 @@ from tfds_builders.density_folder.labels import (
     read_labels,
     read_settings,
 )
-from tfds_builders.density_folder.matching import match_files, plain, relative_name
+from tfds_builders.density_folder.matching import match_files, relative_name
+from tfds_builders.density_folder.names import plain
 from tfds_builders.density_folder.problems import Problem
 from tfds_builders.density_folder.reading import note, read_table
 from tfds_builders.density_folder.rows import Row

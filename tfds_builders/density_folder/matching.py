@@ -1,7 +1,6 @@
 """Which density file belongs to which row of labels.csv."""
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -9,20 +8,22 @@ import numpy as np
 
 from tfds_builders.density_folder.cells import is_missing
 from tfds_builders.density_folder.labels import NOT_TARGETS
+from tfds_builders.density_folder.names import (
+    is_beside,
+    is_of_run,
+    keys,
+    loose,
+    no_density,
+    plain,
+    rank,
+    spellings,
+)
 from tfds_builders.density_folder.problems import Problem
 from tfds_builders.density_folder.rows import Row
 
 MAX_FOLD = int(np.iinfo(np.int32).max)  # records hold the fold as int32
+_Names = dict[str, dict[Path, int]]  # {what a material may be called: {file: how exact}}
 MAX_ID = 10_000  # characters; arrays of ids take as much for each as for the longest
-_KIND = r"(?:chgcar|chg|aeccar\d?|parchg|locpot|elfcar)"
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
-_FORMAT = r"\.(?:cube|cub|xsf|vasp|json|h5|hdf5)"
-# Endings that ids of a table carry along from the files that it was made of.
-_ID_ENDING = re.compile(r"(?i)\.(?:cif|poscar|contcar|vasp|xyz|json|res|chgcar|cube|xsf)$")
-# Backups, and the sums that scripts of VASP users leave for a Bader analysis.
-_BACKUP = re.compile(
-    r"(?i)~$|[._-](?:bak|backup|old|orig|save|copy|prev|sum)\d*$|^#|\(\d+\)$"
-)
 
 
 class _LeftOutError(Exception):
@@ -77,15 +78,13 @@ class _Owners:
 
     def __init__(self, folder: Path, files: Sequence[Path]):
         self._folder = folder
-        self._by_key: dict[str, list[Path]] = {}
-        # In other spellings: without regard to case, and numbers without zeros in front.
-        self._by_loose_key: dict[str, list[Path]] = {}
+        self._by_key: _Names = {}
+        # In other spellings: without regard to case, hyphens, and zeros in front of numbers.
+        self._by_loose_key: _Names = {}
         for path in files:
-            keys = list(dict.fromkeys(_keys(folder, path)))
-            for key in keys:
-                self._by_key.setdefault(key, []).append(path)
-            for key in dict.fromkeys(map(_loose, keys)):
-                self._by_loose_key.setdefault(key, []).append(path)
+            for place, key in keys(folder, path):
+                for names, name in ((self._by_key, key), (self._by_loose_key, loose(key))):
+                    names.setdefault(name, {}).setdefault(path, place)  # the most exact is first
         self._named: set[Path] = set()
         self._line_of_id: dict[str, int] = {}
         self._line_of_file: dict[str, int] = {}
@@ -110,6 +109,12 @@ class _Owners:
             listed = ", ".join(path.relative_to(self._folder).as_posix() for path in found[:3])
             raise _LeftOutError(
                 "missing file", f"several files fit: {listed}; name one in a column 'file'"
+            )
+        if found and (kind := no_density(found[0], material)):
+            raise _LeftOutError(
+                "missing file",
+                f"only {relative_name(self._folder, found[0])} is called so, by its name {kind}: "
+                "add the density or, if it is one, name it in a column 'file'",
             )
         if not found:
             raise _LeftOutError(
@@ -136,47 +141,56 @@ class _Owners:
     def unnamed(self, files: Sequence[Path]) -> Iterator[Path]:
         """Files that no row names, nor lie as VASP's other files beside one that a row names."""
         named = {os.path.realpath(path) for path in self._named}
-        folders = {path.parent for path in self._named if _is_vasp_name(path)}
+        folders = {path.parent for path in self._named if is_of_run(path)}
+        charges = {path.with_name(plain(path.name)) for path in self._named}
         return (
             path for path in files
             if os.path.realpath(path) not in named
-            and not (path.parent in folders and _is_vasp_name(path) and _rank(path) > 0)
+            and not (path.parent in folders and is_beside(path))
+            and path.with_name(plain(path.name)) not in charges
         )
 
     def _named_file(self, file: str) -> Path:
-        """The file of a column 'file': as it stands, or with the other slash, case or ending."""
+        """The file of a column 'file': as it stands, or with the other slash, case or ending.
+
+        A folder stands for the charge density in it.
+        """
         path = self._folder / file
         if os.path.isfile(path):  # False, too, of a name that no file can have
             return path
-        wanted = file.replace("\\", "/").removeprefix("./")
+        wanted = file.replace("\\", "/").removeprefix("./").rstrip("/")
         if os.path.isfile(self._folder / wanted):
             return self._folder / wanted
-        for names in (
-            self._by_key.get(plain(wanted), []), self._by_loose_key.get(_loose(plain(wanted)), [])
+        for names, name in (
+            (self._by_key, plain(wanted)), (self._by_loose_key, loose(plain(wanted)))
         ):
-            fits = [
-                path for path in names
-                if _loose(plain(path.relative_to(self._folder).as_posix())) == _loose(plain(wanted))
-            ]
+            fits = [path for path, place in names.get(name, {}).items() if place == 0]
             if len(fits) == 1:
                 return fits[0]
-        raise _LeftOutError("missing file", "no such file in the folder")
+        parent = self._folder / wanted
+        inside = {
+            path: 0 for path in self._by_key.get(parent.name, {}) if path.parent == parent
+        }
+        if len(found := _first(inside)) == 1:
+            return found[0]
+        raise _LeftOutError(
+            "missing file", "no such file in the folder; its path starts at labels.csv"
+        )
 
     def _best(self, material: str) -> list[Path]:
         """The files whose name fits a material most exactly; of those, its charge density."""
-        for name in dict.fromkeys((material, _ID_ENDING.sub("", material))):
-            exact, loose = self._by_key.get(name), self._by_loose_key.get(_loose(name))
-            candidates = exact or loose or []
-            spell = str if exact else _loose
-            places = [
-                [spell(key) for key in dict.fromkeys(_keys(self._folder, path))].index(spell(name))
-                for path in candidates
-            ]
-            nearest = [path for path, at in zip(candidates, places) if at == min(places)]
-            if nearest:
-                ranks = [_rank(path) for path in nearest]
-                return [path for path, rank in zip(nearest, ranks) if rank == min(ranks)]
+        for name in spellings(material):
+            if found := _first(self._by_key.get(name) or self._by_loose_key.get(loose(name), {})):
+                return found
         return []
+
+
+def _first(places: Mapping[Path, int]) -> list[Path]:
+    """Of files by how exactly they fit, the nearest; of those the first in rank."""
+    least = min(places.values(), default=None)
+    ranks = {path: rank(path) for path, place in places.items() if place == least}
+    first = min(ranks.values(), default=None)
+    return [path for path, own in ranks.items() if own == first]
 
 
 def _fold(text: str) -> int:
@@ -185,56 +199,14 @@ def _fold(text: str) -> int:
     if not digits.isdecimal() or len(digits) > 10 or int(digits) > MAX_FOLD:
         raise _LeftOutError(
             "no fold",
-            f"fold is '{text[:40]}', expected a whole number from 0, or train, val and test in all "
-            "rows",
+            f"fold is '{text[:40]}', expected a whole number from 0, or train, val or test where "
+            "the others say so, too",
         )
     return int(digits)
 
 
 def _has_no_label(row: Mapping[str, str]) -> bool:
     return all(is_missing(text) for name, text in row.items() if name not in NOT_TARGETS)
-
-
-def plain(name: str) -> str:
-    """A file's name without the ending of its compression."""
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in _COMPRESSED else name
-
-
-def _keys(folder: Path, path: Path) -> Iterator[str]:
-    """What a material may be called whose density is this file, the most exact first."""
-    relative = path.relative_to(folder)
-    yield relative.as_posix()
-    yield plain(relative.as_posix())
-    name = plain(path.name)
-    yield name
-    bare = re.sub(f"(?i){_FORMAT}$", "", name)
-    yield bare
-    # mp-1.CHGCAR, CHGCAR_mp-1, CHGCAR.mp-1; ids may hold points
-    yield re.sub(f"(?i)^{_KIND}[._-]|[._-]{_KIND}$", "", bare)
-    stem = path.name.partition(".")[0]
-    yield stem
-    yield re.sub(f"(?i)^{_KIND}[_-]|[_-]{_KIND}$", "", stem)
-    yield from reversed(relative.parts[:-1])  # mp-1/CHGCAR, mp-1/static/CHGCAR
-
-
-def _loose(name: str) -> str:
-    """A name without regard to case or, if it is a number, zeros in front."""
-    return str(int(name)) if name.isdecimal() and len(name) < 20 else name.casefold()
-
-
-def _is_vasp_name(path: Path) -> bool:
-    return re.match(f"(?i){_KIND}", path.name) is not None
-
-
-def _rank(path: Path) -> int:
-    """0 for what should be the charge density, more for what is beside it: CHG, parts, backups."""
-    name = plain(path.name)
-    if _BACKUP.search(name):
-        return 3
-    if re.search(r"(?i)aeccar|parchg|locpot|elfcar", name):
-        return 2
-    return 1 if re.search(r"(?i)(^|[._-])chg([._-]|$)", name) else 0
 
 
 def relative_name(folder: Path, path: Path) -> str:
