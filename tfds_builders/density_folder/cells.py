@@ -1,7 +1,7 @@
 """A cell of labels.csv as people and spreadsheets write it: missing, a number, or a text."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # In lower case: what pandas, R and spreadsheets leave where there is no value.
 MISSING = frozenset((
@@ -9,13 +9,34 @@ MISSING = frozenset((
     "1.#qnan", "-1.#ind", "1.#ind", "-1.#qnan",
 ))
 # What old programs write for a missing number. One is taken for it only far beyond all others.
-SENTINELS = frozenset((-999.0, -9999.0, -99999.0, -999.25, 9999.0, 99999.0, 999999.0, 1e20, 1e30))
+SENTINELS = frozenset((
+    -999.0, -9999.0, -99999.0, -999999.0, -999.25, -999.9, -9999.9, 9999.0, 99999.0, 999999.0,
+    9999.9, 9999999.0, -9999999.0, 1e20, -1e20, 1e30, -1e30, 1e36, -1e36, -32768.0, -2147483648.0,
+))
+# The same of numbers that are labels more often: these must come twice.
+REPEATED_SENTINELS = frozenset((999.0, -99.0, 99.0, 999.9, -99.9, 99.9, -99.99, 99.99))
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 # Or a decimal comma: the cell alone does not tell.
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
-_LIKE_A_NUMBER = re.compile(r"[+\-−]?[\d.,'\s]*\d[\d.,'\s]*([eE][+-]?\d+)?")
-_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}")
-_WITH_UNIT = re.compile(r"[+\-−]?\d[\d.,]*([eE][+-]?\d+)?\s*([^\W\d_][^\d]*|%)")
+# Points that may separate thousands, in a table whose decimal sign is the comma.
+_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
+_WITH_BOTH = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+,\d+")  # 1.234,5
+_FORTRAN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d+)")  # 1.5D+01
+_PLAIN = r"[+\-−]?[\d.,'\s]*\d[\d.,'\s]*(?:[eE][+-]?\d+|\s*[x×·]\s*10\^?[\s\d⁰¹²³⁴-⁹⁻−+-]+)?"
+_UNCERTAIN = r"(?:\s*(?:±|\+/-|\+-)\s*[\d.,]+|\s*\(\d+\))?"
+_LIKE_A_NUMBER = re.compile(rf"[<>≤≥~≈=]*\s*{_PLAIN}{_UNCERTAIN}")
+_DATE = re.compile(
+    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}( .*)?"
+    r"|\d{1,2}[- ](?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[- ]\d{2,4}",
+    re.IGNORECASE,
+)
+_WITH_UNIT = re.compile(r"([+\-−]?\d[\d.,]*(?:[eE][+-]?\d+)?)(\s*)([^\W\d_].*|%|°.*)")
+# Of what stands behind a number at once, what is a unit and no name such as 2H or 3R.
+_UNITS = frozenset((
+    "ev", "mev", "kev", "gpa", "mpa", "kbar", "pa", "k", "°c", "å", "å3", "å³", "å^3", "nm", "pm",
+    "ps", "fs", "hz", "thz", "ghz", "cm-1", "cm^-1", "g/cm3", "g/cm³", "g/cm^3", "mub", "μb", "µb",
+    "w/mk", "w/m/k", "j/mol", "kj/mol", "ev/atom", "mev/atom", "%", "ha", "ry", "t",
+))
 
 
 def is_missing(text: str) -> bool:
@@ -24,16 +45,21 @@ def is_missing(text: str) -> bool:
 
 
 def number(text: str) -> float | None:
-    """The number that a cell is, None for any other text. Python's 1_000 is none."""
+    """The number that a cell is, None for any other text.
+
+    Fortran's 1.5D+01 is one, Python's 1_000 is none.
+    """
     try:
         return None if "_" in text else float(text)
     except ValueError:
-        return None
+        found = _FORTRAN.fullmatch(text.strip())
+        return float(f"{found[1]}e{found[2]}") if found else None
 
 
 def looks_like_number(text: str) -> bool:
     """Whether a cell was meant as a number, if perhaps not in a way that can be read."""
-    return number(text) is not None or _LIKE_A_NUMBER.fullmatch(text.strip()) is not None
+    text = text.strip()
+    return number(text) is not None or has_unit(text) or bool(_LIKE_A_NUMBER.fullmatch(text))
 
 
 def looks_like_date(text: str) -> bool:
@@ -42,26 +68,70 @@ def looks_like_date(text: str) -> bool:
 
 
 def has_unit(text: str) -> bool:
-    """Whether a cell is a number with a unit behind it."""
-    return _WITH_UNIT.fullmatch(text.strip()) is not None
+    """Whether a cell is a number with a unit behind it; 2H is a name."""
+    found = _WITH_UNIT.fullmatch(text.strip())
+    return found is not None and bool(
+        found[3].lower() in _UNITS or ((found[2] or "." in found[1]) and len(found[3]) < 12)
+    )
 
 
-def with_points(texts: Sequence[str], separator: str) -> list[str]:
-    """The cells of a column with decimal points, where it has decimal commas.
+def decimal_comma(columns: Iterable[Sequence[str]], separator: str) -> bool:
+    """Whether a table has decimal commas, so that 1,234 is a little more than one.
 
-    A column has them if every comma in it can be one, no cell has a point, and it is told from
-    thousands: by a table that commas do not separate, or by a cell such as 0,5 or 12,25.
+    It does if a cell such as 0,5 shows it, or semicolons separate cells; and no cell has a point
+    that separates no thousands.
 
     Args:
+        columns: of cells.
         separator: of the table.
     """
+    shown = separator == ";"
+    for texts in columns:
+        for text in map(str.strip, texts):
+            if "." in text and number(text) is not None and not _POINTS.fullmatch(text):
+                return False
+            shown = shown or _is_certain(text)
+    return shown
+
+
+def _is_certain(text: str) -> bool:
+    """Whether the comma in a cell is a decimal one whatever the others are."""
+    return "," in text and (
+        bool(_DECIMAL_COMMA.fullmatch(text)) and not _THOUSANDS.fullmatch(text)
+        or bool(_WITH_BOTH.fullmatch(text))
+    )
+
+
+def with_points(texts: Sequence[str], decimal: bool) -> list[str]:
+    """The cells of a column with decimal points, where it has decimal commas.
+
+    A column has them if every comma in it can be one, and the table has them or a cell such as 0,5
+    or 12,25 shows it. In a column with a cell such as 1.234,5 the points separate thousands.
+
+    Args:
+        decimal: of the table, see `decimal_comma`.
+    """
     present = [text.strip() for text in texts if "," in text]
+    both = any(map(_WITH_BOTH.fullmatch, present))
+    points = [text.strip() for text in texts if "." in text and "," not in text]
+    points = [text for text in points if number(text) is not None]
     is_decimal = (
         bool(present)
-        and all(map(_DECIMAL_COMMA.fullmatch, present))
-        and not any("." in text and number(text) is not None for text in texts)
-        and (separator != "," or not all(map(_THOUSANDS.fullmatch, present)))
+        and all(_DECIMAL_COMMA.fullmatch(text) or _WITH_BOTH.fullmatch(text) for text in present)
+        and (decimal or any(map(_is_certain, present)))
+        and (all(map(_POINTS.fullmatch, points)) if both else not points)
     )
     if not is_decimal:
         return list(texts)
-    return [text.replace(",", ".") if "," in text else text for text in texts]
+    mended = []
+    for text in map(str.strip, texts):
+        if both and (_WITH_BOTH.fullmatch(text) or _POINTS.fullmatch(text)):
+            text = text.replace(".", "")
+        mended.append(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text)
+    return mended
+
+
+def may_be_thousands(texts: Sequence[str]) -> bool:
+    """Whether every point of a column may separate thousands, as in 1.234 and 12.500."""
+    points = [text.strip() for text in texts if "." in text]
+    return len(points) > 1 and all(map(_POINTS.fullmatch, points))
