@@ -32,8 +32,10 @@ from tests.tfds_builders.test_elastic_densities import SHIPPED
 from tfds_builders import __main__ as command
 from tfds_builders.density_folder import density_folder_dataset_builder as module
 from tfds_builders.density_folder.folds import assign_folds
+from tfds_builders.density_folder.headers import split_header
 from tfds_builders.density_folder.inventory import take_inventory
-from tfds_builders.density_folder.labels import find_spec, read_labels, read_settings, split_header
+from tfds_builders.density_folder.labels import find_spec, read_labels
+from tfds_builders.density_folder.settings import read_settings
 from tfds_builders.errors import DatasetSourceError
 
 NUM_FILES = 30

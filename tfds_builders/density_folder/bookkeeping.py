@@ -17,9 +17,19 @@ _NAMES = frozenset((
     "sg_number", "spacegroup_symbol", "space_group_symbol", "symmetry_number", "symmetry_symbol",
     "symmetry_space_group", "title", "source", "reference", "references", "ref", "doi", "url",
     "author", "comment", "comments", "note", "notes", "cif", "structure", "poscar", "deprecated",
-    "theoretical", "functional", "code", "sha256", "md5",
+    "theoretical", "functional", "code", "sha256", "md5", "name", "names", "compound",
+    "compound_name", "material_name", "common_name", "path", "filename", "file_name", "filepath",
+    "folder", "directory", "dir", "user", "owner", "email", "version", "vasp_version", "run_id",
+    "run", "job", "job_id", "calc_id", "calculation_id", "entry_id", "task_ids", "serial",
+    "serial_no", "serial_number", "s_no", "sl_no", "sno", "row_id", "rowid", "row_number",
+    "row_no", "record", "number", "seed", "random_seed", "kpoints", "encut", "potcar",
+    "pseudopotential", "remark", "remarks", "description", "tags", "keywords", "warnings",
+    "database_ids", "composition_reduced", "symmetry_symprec", "symmetry_version", "modified",
+    "last_modified", "time", "datetime", "point_group", "symmetry_point_group", "prototype",
+    "num_electrons", "nelect", "n_electrons",
 ))
-_UNNAMED = re.compile(r"(unnamed_*\d*|level_\d+|target_\d*)")
+_UNNAMED = re.compile(r"unnamed_*\d*")
+_NUMBERED = re.compile(r"level_\d+|target_\d*")
 
 
 def why_bookkeeping(name: str, texts: Sequence[str]) -> str:
@@ -33,8 +43,10 @@ def why_bookkeeping(name: str, texts: Sequence[str]) -> str:
     if name.lower() in _NAMES:
         return f"bookkeeping by its name: {remedy}"
     present = [text for text in texts if not is_missing(text)]
-    if _UNNAMED.fullmatch(name.lower()) and all(text.isdecimal() for text in present):
-        return f"numbers of rows, without a name: {remedy}"
+    if _UNNAMED.fullmatch(name.lower()):
+        return f"a column without a name: {remedy}"
+    if _NUMBERED.fullmatch(name.lower()) and all(text.isdecimal() for text in present):
+        return f"numbers of rows: {remedy}"
     if present and 2 * sum(map(looks_like_date, present)) > len(present):
         return f"dates: {remedy}"
     return ""

@@ -24,6 +24,7 @@ _WITH_BOTH = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+,\d+")  # 1.234,5
 _FORTRAN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d+)")  # 1.5D+01
 _PLAIN = r"[+\-−]?[\d.,'\s]*\d[\d.,'\s]*(?:[eE][+-]?\d+|\s*[x×·]\s*10\^?[\s\d⁰¹²³⁴-⁹⁻−+-]+)?"
 _UNCERTAIN = r"(?:\s*(?:±|\+/-|\+-)\s*[\d.,]+|\s*\(\d+\))?"
+_LONGEST = 100  # characters; beyond it no number was meant
 _LIKE_A_NUMBER = re.compile(rf"[<>≤≥~≈=]*\s*{_PLAIN}{_UNCERTAIN}")
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}( .*)?"
@@ -35,7 +36,7 @@ _WITH_UNIT = re.compile(r"([+\-−]?\d[\d.,]*(?:[eE][+-]?\d+)?)(\s*)([^\W\d_].*|
 _UNITS = frozenset((
     "ev", "mev", "kev", "gpa", "mpa", "kbar", "pa", "k", "°c", "å", "å3", "å³", "å^3", "nm", "pm",
     "ps", "fs", "hz", "thz", "ghz", "cm-1", "cm^-1", "g/cm3", "g/cm³", "g/cm^3", "mub", "μb", "µb",
-    "w/mk", "w/m/k", "j/mol", "kj/mol", "ev/atom", "mev/atom", "%", "ha", "ry", "t",
+    "w/mk", "w/m/k", "j/mol", "kj/mol", "ev/atom", "mev/atom", "%", "ha", "ry",
 ))
 
 
@@ -59,6 +60,8 @@ def number(text: str) -> float | None:
 def looks_like_number(text: str) -> bool:
     """Whether a cell was meant as a number, if perhaps not in a way that can be read."""
     text = text.strip()
+    if len(text) > _LONGEST:
+        return False
     return number(text) is not None or has_unit(text) or bool(_LIKE_A_NUMBER.fullmatch(text))
 
 
@@ -75,29 +78,27 @@ def has_unit(text: str) -> bool:
     )
 
 
-def decimal_comma(columns: Iterable[Sequence[str]], separator: str) -> bool:
+def decimal_comma(columns: Iterable[Sequence[str]]) -> bool | None:
     """Whether a table has decimal commas, so that 1,234 is a little more than one.
 
-    It does if a cell such as 0,5 shows it, or semicolons separate cells; and no cell has a point
-    that separates no thousands.
+    It does if a cell such as 0,5 shows it. None where no cell shows decimal commas or points.
 
     Args:
         columns: of cells.
-        separator: of the table.
     """
-    shown = separator == ";"
+    shown = None
     for texts in columns:
         for text in map(str.strip, texts):
             if "." in text and number(text) is not None and not _POINTS.fullmatch(text):
                 return False
-            shown = shown or _is_certain(text)
+            shown = shown or _is_certain(text) or None
     return shown
 
 
 def _is_certain(text: str) -> bool:
     """Whether the comma in a cell is a decimal one whatever the others are."""
     return "," in text and (
-        bool(_DECIMAL_COMMA.fullmatch(text)) and not _THOUSANDS.fullmatch(text)
+        (bool(_DECIMAL_COMMA.fullmatch(text)) and not _THOUSANDS.fullmatch(text))
         or bool(_WITH_BOTH.fullmatch(text))
     )
 

@@ -134,8 +134,8 @@ class Builder(DensityBuilder):
         return self.options.get("strict", False)
 
     def _report(self, counts: dict[str, int], materials: int) -> None:
-        """Says what is wrong, or stops at it."""
-        counts = {kind: times for kind, times in counts.items() if kind != "read as"}
+        """Says how much is wrong, or stops at it."""
+        counts = {kind: times for kind, times in counts.items() if kind not in problem_table.NOTES}
         if not counts:
             return
         text = problem_table.describe_counts(counts)
@@ -162,10 +162,11 @@ class Builder(DensityBuilder):
             raise DatasetSourceError(f"{reason} (all problems are in {self.problems_path})")
         print(
             f"{inventory.source}: {len(inventory.rows)} densities, targets:\n{describe(inventory)}",
-            file=sys.stderr, flush=True,
+            *problem_table.describe(inventory.problems), sep="\n", file=sys.stderr, flush=True,
         )
         kept, wrong = select(inventory.rows, self._stage(inventory.rows, download_config))
         found = (*inventory.problems, *wrong)
+        print(*problem_table.describe(wrong), sep="\n", end="\n" * bool(wrong), file=sys.stderr)
         problem_table.write_problems(self.problems_path, found)
         if self._strict or not kept:
             self._report(problem_table.count(found), len(kept))
@@ -249,7 +250,7 @@ def select(
     for row, outcome in zip(rows, outcomes, strict=True):
         known = {"row": row.line, "file": row.file, "material_id": row.material_id}
         if outcome.error:
-            wrong.append(Problem("unreadable file", "row left out", outcome.error, **known))
+            wrong.append(Problem(outcome.kind, "row left out", outcome.error, **known))
             continue
         same = first.setdefault(outcome.content, row)
         if same is not row:

@@ -23,16 +23,30 @@ def folds_of_words(cells: Sequence[str]) -> list[str] | None:
     to 4 in the order of the table, and to folds 1 to 4 where no row is for validation.
 
     Args:
-        cells: [n] 'train', 'val', 'test' and the like in any case; '' stays.
+        cells: [n] 'train', 'val', 'test' and the like in any case; '' and, where most cells are
+          such, other words stay.
     """
     parts = [_PARTS.get(cell.strip().lower()) for cell in cells]
-    unknown = any(cell.strip() and not part for cell, part in zip(cells, parts))
-    if unknown or not {"train", "test"} <= set(parts):
+    unknown = sum(bool(cell.strip()) and not part for cell, part in zip(cells, parts))
+    if 2 * unknown > len(cells) or not {"train", "test"} <= set(parts):
         return None
     training = (2, 3, 4) if "validation" in parts else (1, 2, 3, 4)
     dealt = itertools.cycle(training)
     fold = {"test": lambda: 0, "validation": lambda: 1, "train": lambda: next(dealt)}
-    return [str(fold[part]()) if part else "" for part in parts]
+    return [str(fold[part]()) if part else cell for cell, part in zip(cells, parts)]
+
+
+def from_one(folds: Sequence[int]) -> str:
+    """What to say of folds that are counted from 1, '' for others: runs count from 0."""
+    if not folds or min(folds) == 0:
+        return ""
+    first, last = min(folds), max(folds)
+    return (
+        f"no row has fold 0 (there are {first} to {last}), and a run tests on it unless told "
+        f"otherwise: count folds from 0, or name those of a run, such as --config.data.test_fold="
+        f"{first} --config.data.validation_fold={first + 1}"
+        + (f' --config.data.train_folds="{first + 2},"' if last > first + 1 else "")
+    )
 
 
 def assign_folds(

@@ -7,18 +7,18 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfds_builders.density_folder.folds import folds_of_words
+from tfds_builders.density_folder.folds import folds_of_words, from_one
 from tfds_builders.density_folder.labels import (
     NOT_TARGETS,
     LabelColumn,
     read_labels,
-    read_settings,
 )
 from tfds_builders.density_folder.matching import match_files, relative_name
 from tfds_builders.density_folder.names import plain
-from tfds_builders.density_folder.problems import Problem
+from tfds_builders.density_folder.problems import Problem, reasons
 from tfds_builders.density_folder.reading import note, read_table
 from tfds_builders.density_folder.rows import Row
+from tfds_builders.density_folder.settings import read_settings
 from tfds_builders.errors import DatasetSourceError
 
 SPLITS = ("auto", "fold", "system", "id")
@@ -54,17 +54,17 @@ class Inventory:
     def unusable(self) -> str:
         """Why no dataset can be made of the folder, '' if one can."""
         if not self.columns:
-            reasons = "; ".join(_once([p for p in self.problems if p.column], "column"))
+            found = reasons([p for p in self.problems if p.column and p.kind != "read as"])
             return (
                 f"{self.source}: labels.csv has no column that is a target: add one beside 'file' "
-                f"or 'material_id' ({reasons or 'none'})"
+                f"or 'material_id' ({'; '.join(found) or 'none'})"
             )
         if not self.rows:
-            reasons = "; ".join(_once([p for p in self.problems if p.row], "material_id")[:3])
+            found = "; ".join(reasons([p for p in self.problems if p.row])[:3])
             files = [p.file for p in self.problems if p.kind == "density without labels"]
             beside = f"; {len(files)} files in the folder, such as {files[0]}" if files else ""
             return (
-                f"{self.source}: no row of labels.csv has a density file ({reasons}{beside}); "
+                f"{self.source}: no row of labels.csv has a density file ({found}{beside}); "
                 "the column 'file' holds paths relative to the folder, 'material_id' what file "
                 "names start with"
             )
@@ -96,6 +96,8 @@ def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
     split = _resolve_split(split, header, folder)
     files, odd = find_files(folder)
     rows, unmatched = match_files(folder, header, table, files, split)
+    if text := from_one([row.fold for row in rows if row.fold is not None]):
+        notes.append(note(text, "fold"))
     ids = [_identity(header, cells) for cells in table]
     cells = {
         name: [row[place] for row in table]
@@ -159,19 +161,6 @@ def find_files(folder: Path) -> tuple[list[Path], list[Problem]]:
     return files, problems
 
 
-def _once(problems: Sequence[Problem], name: str) -> list[str]:
-    """Every reason once, with what it is about first and how often it comes."""
-    groups: dict[str, list[Problem]] = {}
-    for problem in problems:
-        groups.setdefault(problem.message, []).append(problem)
-    return [
-        f"{getattr(same[0], name)}: {message}"
-        + (f" (found '{same[0].value[:40]}')" if same[0].value else "")
-        + (f" and {len(same) - 1} more like it" if len(same) > 1 else "")
-        for message, same in groups.items()
-    ]
-
-
 def _with_fold_numbers(
     header: list[str], rows: list[list[str]]
 ) -> tuple[list[str], list[list[str]], list[Problem]]:
@@ -191,7 +180,10 @@ def _with_fold_numbers(
         table = [
             [*row[:place], number, *row[place + 1 :]] for row, number in zip(rows, numbers)
         ]
-        text = f"column '{header[place]}': test is fold 0, validation fold 1, training the others"
+        text = (
+            f"column '{header[place]}': test is fold 0, validation fold 1, training the others in "
+            "turn"
+        )
         return named, table, [note(text, header[place])]
     return header, rows, []
 

@@ -1,14 +1,10 @@
-"""Columns of labels.csv -> target specifications and labels: targets.toml first, then inference."""
+"""Columns of labels.csv -> target specifications and labels: targets.toml first, then guesses."""
 
 import collections
 import dataclasses
-import difflib
 import math
 import re
-import tomllib
-import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +12,19 @@ import numpy as np
 from densityjax.targets import TARGETS, TargetSpec
 from tfds_builders.density_folder.bookkeeping import why_bookkeeping
 from tfds_builders.density_folder.cells import (
+    REPEATED_SENTINELS,
     SENTINELS,
+    decimal_comma,
     has_unit,
     is_missing,
     looks_like_number,
+    may_be_thousands,
     number,
     with_points,
 )
+from tfds_builders.density_folder.headers import split_header
 from tfds_builders.density_folder.problems import Problem
+from tfds_builders.density_folder.settings import Settings
 from tfds_builders.density_folder.units import same_unit
 from tfds_builders.errors import DatasetSourceError
 
@@ -33,104 +34,9 @@ MAX_CLASSES = 20  # a column of text with more different values is not taken for
 # A label further beyond the 5th or 95th percentile than so many times their distance explodes.
 EXPLODING, EXPLODING_MINIMUM_LABELS = 10, 20
 
-_FIELDS = ("kind", "unit", "label", "transform", "per", "minimum", "classes", "keep_outliers")
-_CHOICES = {
-    "kind": ("regression", "classification"),
-    "transform": ("identity", "log"),
-    "per": ("none", "electron", "volume"),
-}
 # What stands for the two classes of a target whose own names are others.
 _WORDS = {"false": 0, "no": 0, "n": 0, "f": 0, "true": 1, "yes": 1, "y": 1, "t": 1}
-_BRACKET = re.compile(r"[()\[\]]")
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What targets.toml says.
-
-    Attributes:
-        ignore: columns that are no targets.
-        targets: {column or name of the target: its fields}.
-    """
-
-    ignore: tuple[str, ...]
-    targets: dict[str, dict[str, Any]]
-
-
-def read_settings(folder: Path, columns: Sequence[str]) -> Settings:
-    """Reads targets.toml, if there is one.
-
-    Raises:
-        DatasetSourceError: it is damaged, or names a column, field or value that there is not.
-    """
-    path = folder / "targets.toml"
-    if not path.exists():
-        return Settings((), {})
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DatasetSourceError(f"{path}: cannot be read as TOML ({error}); mend it") from error
-    ignore = content.pop("ignore", [])
-    if not isinstance(ignore, list):
-        raise DatasetSourceError(f"{path}: 'ignore' must be a list of columns, found {ignore!r}")
-    known = [*columns, *(split_header(column)[0] for column in columns)]
-    for name in (*ignore, *content):
-        if name not in known:
-            raise DatasetSourceError(
-                f"{path}: labels.csv has no column '{name}'{_hint(name, known)}"
-            )
-    for name, fields in content.items():
-        if not isinstance(fields, dict):
-            raise DatasetSourceError(
-                f"{path}: {name} must be a section, [{name}], found {fields!r}"
-            )
-        for field, value in fields.items():
-            _check_field(path, name, field, value)
-    return Settings(tuple(ignore), content)
-
-
-def _check_field(path: Path, name: str, field: str, value: Any) -> None:
-    if field not in _FIELDS:
-        raise DatasetSourceError(f"{path}: [{name}] has '{field}'{_hint(field, _FIELDS)}")
-    if field in _CHOICES:
-        fits, expected = value in _CHOICES[field], f"one of {', '.join(_CHOICES[field])}"
-    elif field == "minimum":
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = fits and math.isfinite(value)
-        expected = "a finite number"
-    elif field == "keep_outliers":
-        fits, expected = isinstance(value, bool), "true or false"
-    elif field == "classes":
-        fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        fits, expected = fits and len(set(value)) == len(value) >= 2, "a list of two or more names"
-    else:
-        fits, expected = isinstance(value, str), "a text"
-    if not fits:
-        raise DatasetSourceError(f"{path}: [{name}] {field} = {value!r}; expected {expected}")
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
-    return f": did you mean {', '.join(close)}?" if close else f"; known: {', '.join(known)}"
-
-
-def split_header(column: str) -> tuple[str, str | None]:
-    """Name and unit of a column: 'Band gap (eV)' as ('band_gap', 'eV'), 'tau' as ('tau', None).
-
-    What is no letter, number or '_' becomes '_'. A name in `TARGETS` is found whatever its case;
-    others keep theirs.
-    """
-    text, unit = column, None
-    brackets = list(_BRACKET.finditer(column))
-    if len(brackets) > 1 and brackets[-1][0] in ")]" and brackets[-2][0] in "([":
-        opening, closing = brackets[-2], brackets[-1]
-        if not column[closing.end() :].strip():
-            text, unit = column[: opening.start()], column[opening.end() : closing.start()].strip()
-    # Letters of any script, composed: some systems write ä as a and a mark.
-    name = re.sub(r"\W+", "_", unicodedata.normalize("NFC", text.strip())).strip("_")
-    if name.lower() in TARGETS:
-        name = name.lower()
-    return (f"target_{name}" if not name or name[0].isdigit() else name), unit
+_NEGATION = re.compile(r"^(?:non|not)[\s_-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,20 +71,26 @@ def read_labels(
     """
     found: list[LabelColumn] = []
     problems: list[Problem] = []
+    decimal = decimal_comma(cells.values())
     for column, texts in cells.items():
         name, _ = split_header(column)
         if column in settings.ignore or name in settings.ignore:
             continue
         fields = settings.targets.get(column, settings.targets.get(name, {}))
         if not fields and name not in TARGETS and (reason := why_bookkeeping(name, texts)):
-            problems.append(
-                Problem("column not a target", "column left out", reason, column=column)
-            )
+            problems.append(Problem("bookkeeping", "column left out", reason, column=column))
             continue
-        texts = with_points(texts, separator)
+        if decimal and may_be_thousands(texts):
+            reason = (
+                "other columns have decimal commas, and its points may separate thousands: write "
+                "its numbers without them, or with commas"
+            )
+            problems.append(not_a_target(column, reason))
+            continue
+        texts = with_points(texts, separator == ";" if decimal is None else decimal)
         spec = find_spec(column, texts, fields)
         if isinstance(spec, str):
-            problems.append(Problem("column not a target", "column left out", spec, column=column))
+            problems.append(not_a_target(column, spec))
             continue
         same = [other.column for other in found if other.spec.name == spec.name]
         if same:
@@ -190,12 +102,15 @@ def read_labels(
         problems += wrong
         if len(np.unique(labels[labels >= 0] if spec.classes else labels[~np.isnan(labels)])) < 2:
             message = "no two different labels are left: there is nothing to learn"
-            problems.append(
-                Problem("column not a target", "column left out", message, column=column)
-            )
+            problems.append(not_a_target(column, message))
             continue
         found.append(LabelColumn(column, spec, labels))
     return found, problems
+
+
+def not_a_target(column: str, reason: str) -> Problem:
+    """The problem of a column that is none, against what its name lets expect."""
+    return Problem("column not a target", "column left out", reason, column=column)
 
 
 def find_spec(column: str, texts: Sequence[str], fields: Mapping[str, Any]) -> TargetSpec | str:
@@ -212,25 +127,19 @@ def find_spec(column: str, texts: Sequence[str], fields: Mapping[str, Any]) -> T
     present = [text.strip() for text in texts if not is_missing(text)]
     if not present:
         return "it is empty"
-    numbers = [value for value in map(number, present) if value is not None]
-    meant = sum(map(looks_like_number, present))  # such a column never becomes classes
-    different = collections.Counter(present)
-    binary = len(numbers) == len(present) and set(numbers) == {0.0, 1.0}
     known = TARGETS.get(name)
     kind = fields.get("kind") or ("classification" if "classes" in fields else None)
     if kind is None and known is not None:
         kind = known.kind
+    # A mark of a missing number makes no class, and no regression of 0 and 1.
+    different = collections.Counter(text for text in present if number(text) not in SENTINELS)
+    if not different:
+        return "it holds nothing but marks of missing numbers"
+    binary = set(map(number, different)) == {0.0, 1.0}
     if kind is None:
-        kind = "regression" if 2 * meant > len(present) and not binary else "classification"
-        if (
-            kind == "classification"
-            and not binary
-            and (len(different) > MAX_CLASSES or 2 * len(different) > len(present))
-        ):
-            return (
-                f"it has {len(different)} different texts in {len(present)} rows: give its classes "
-                "in targets.toml, or name it in 'ignore' there"
-            )
+        kind, reason = _guess_kind(different, binary)
+        if reason:
+            return reason
     if kind == "classification":
         classes = fields.get("classes")
         if classes is None and known is not None and known.classes:
@@ -240,7 +149,17 @@ def find_spec(column: str, texts: Sequence[str], fields: Mapping[str, Any]) -> T
         base = known if known is not None and known.classes else None
         label = fields.get("label") or (base.label if base else _label(name))
         return TargetSpec(name, "classification", "", label, classes=tuple(classes))
-    unit = fields.get("unit", unit)
+    return _regression(name, fields.get("unit", unit), fields)
+
+
+def _regression(name: str, unit: str | None, fields: Mapping[str, Any]) -> TargetSpec:
+    """Specification of a column of numbers.
+
+    Args:
+        unit: that the header or targets.toml states, None for none.
+        fields: of the column in targets.toml.
+    """
+    known = TARGETS.get(name)
     if known is not None and not known.classes:
         spec = known
         if unit is not None and same_unit(unit, known.unit):
@@ -253,6 +172,30 @@ def find_spec(column: str, texts: Sequence[str], fields: Mapping[str, Any]) -> T
     if "per" in fields:
         changed["per"] = None if fields["per"] == "none" else fields["per"]
     return dataclasses.replace(spec, **changed)
+
+
+def _guess_kind(different: Mapping[str, int], binary: bool) -> tuple[str, str]:
+    """Kind of a column by its cells, and why it is no target, '' if it is one.
+
+    A column of numbers never becomes classes, however they are written; nor does a mixture.
+
+    Args:
+        different: {cell: how often}, without missing ones.
+        binary: whether all are 0 or 1.
+    """
+    rows = sum(different.values())
+    meant = sum(times for text, times in different.items() if looks_like_number(text))
+    remedy = "in targets.toml, or name it in 'ignore' there"
+    if binary:
+        return "classification", ""
+    if 2 * meant > rows:
+        return "regression", ""
+    if 10 * meant > rows:
+        return "", f"{meant} of its {rows} cells are numbers, others texts: give its kind {remedy}"
+    number_of = len(different)
+    if number_of > MAX_CLASSES or 2 * number_of > rows:
+        return "", f"it has {number_of} different texts in {rows} rows: give its classes {remedy}"
+    return "classification", ""
 
 
 def _class_order(text: str) -> tuple[float, str]:
@@ -347,6 +290,9 @@ def is_mark(labels: np.ndarray) -> np.ndarray:
         labels: [n], NaN = missing.
     """
     known = np.isin(labels, list(SENTINELS))
+    for mark in REPEATED_SENTINELS:
+        if (same := labels == mark).sum() > 1:
+            known |= same
     others = labels[~known & np.isfinite(labels)]
     if not known.any() or len(others) < 2:
         return np.zeros(len(labels), bool)
@@ -377,8 +323,12 @@ def _class_index(spec: TargetSpec, text: str) -> int | None:
     lowered = [name.lower() for name in spec.classes]
     if text.lower() in lowered:
         return lowered.index(text.lower())
-    if len(spec.classes) == 2 and text.lower() in _WORDS:
-        return _WORDS[text.lower()]
+    if len(spec.classes) == 2:
+        if text.lower() in _WORDS:
+            return _WORDS[text.lower()]
+        denied = _NEGATION.sub("", text.lower())  # 'non-metal' is the class that is not 'metal'
+        if denied != text.lower() and denied in lowered:
+            return 1 - lowered.index(denied)
     value = number(text)
     if value is None:
         return None

@@ -13,11 +13,14 @@ import numpy as np
 from tqdm import tqdm
 
 from densityjax.density.plausibility import warnings_of
-from densityjax.density.reader import DensityFormatError, read_density
+from densityjax.density.reader import Density, DensityFormatError, read_density
 from densityjax.density.record import make_record
+from densityjax.density.valence import is_whole, usual_sums
+from tfds_builders.density_folder.names import no_density
 from tfds_builders.density_folder.rows import Row
 from tfds_builders.errors import DatasetSourceError
 
+NO_ELECTRONS = 0.05  # for each atom: fewer are a difference, a spin, or rho without the volume
 MANY = 200  # densities from which on several processes pay for their start
 _TEXTS = ("formula", "chemical_system", "code")
 
@@ -28,14 +31,16 @@ class Outcome:
 
     Attributes:
         error: why there is no record, '' if there is one.
+        kind: of the problem that the error is, see `problems.Problem`.
         content: hash of the record, whatever the file's format and compression.
         num_bytes: of the density as stored.
         warnings: what the reader assumed and what looks wrong, see `plausibility.warnings_of`.
-        num_electrons: of the cell.
+        num_electrons: of the cell, were it neutral.
         species: atomic numbers.
     """
 
     error: str = ""
+    kind: str = "unreadable file"
     content: str = ""
     chemical_system: str = ""
     num_bytes: int = 0
@@ -44,8 +49,12 @@ class Outcome:
     species: tuple[int, ...] = ()
 
 
-def process(path: str, size: int) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The fields of a record that a density file gives, and what speaks against it.
+class _NoDensityError(Exception):
+    """A file can be read, and certainly holds no density of its material."""
+
+
+def process(path: str, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a record that a density file gives, and those of an `Outcome`.
 
     Args:
         size: voxels along each axis of the stored density.
@@ -54,8 +63,37 @@ def process(path: str, size: int) -> tuple[dict[str, Any], tuple[str, ...]]:
         DensityFormatError: the file cannot be read.
     """
     density = read_density(path)
-    warnings = (*density.notes, *warnings_of(density, path))
-    return make_record(density, size) | {"code": density.code}, warnings
+    if reason := why_no_density(density, path):
+        raise _NoDensityError(reason)
+    record = make_record(density, size) | {"code": density.code}
+    return record, {
+        "chemical_system": record["chemical_system"],
+        "num_bytes": record["density"].nbytes,
+        "warnings": (*density.notes, *warnings_of(density, path)),
+        "num_electrons": float(density.num_electrons + density.charge),
+        "species": tuple(map(int, density.species)),
+    }
+
+
+def why_no_density(density: Density, path: str) -> str:
+    """Why a density is certainly not that of its atoms, '' if it may be.
+
+    It has next to no electrons; or the file's name says that it is something else, and its
+    electrons are not those that the atoms have with usual pseudopotentials.
+    """
+    electrons, atoms = density.num_electrons, len(density.species)
+    remedy = "put the density in its place, or take the row out"
+    if electrons < NO_ELECTRONS * atoms:
+        return f"{electrons:.4g} electrons for {atoms} atoms, so no density of theirs: {remedy}"
+    kind = no_density(Path(path), "")
+    neutral = electrons + density.charge
+    usual = is_whole(neutral) and round(neutral) in usual_sums(density.species)
+    if kind and atoms and not usual:
+        return (
+            f"by its name {kind}, and its integral of {electrons:.6g} is no number of electrons "
+            f"that its {atoms} atoms have: {remedy}"
+        )
+    return ""
 
 
 def stage(row: Row, folder: str, size: int) -> Outcome:
@@ -68,19 +106,18 @@ def stage(row: Row, folder: str, size: int) -> Outcome:
     if outcome is not None:
         return outcome
     try:
-        record, warnings = process(row.path, size)
+        record, facts = process(row.path, size)
     except (DensityFormatError, OSError) as error:
         outcome = Outcome(error=str(error))
+    except _NoDensityError as error:
+        outcome = Outcome(error=f"{row.path}: {error}", kind="no density")
     except MemoryError:  # of one file; the others may need less
         outcome = Outcome(error=f"{row.path}: this machine has too little memory for it")
     else:
         digest = hashlib.sha256()
         for name in ("density", "lattice", "species"):
             digest.update(np.ascontiguousarray(record[name]).tobytes())
-        outcome = Outcome(
-            "", digest.hexdigest(), record["chemical_system"], record["density"].nbytes, warnings,
-            float(record["num_electrons"]), tuple(map(int, record["species"])),
-        )
+        outcome = Outcome(content=digest.hexdigest(), **facts)
         _replace(note.with_suffix(".npz"), lambda file: np.savez(file, **record))
     text = json.dumps(dataclasses.asdict(outcome)).encode()
     _replace(note, lambda file: file.write(text))
