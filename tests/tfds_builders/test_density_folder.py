@@ -194,7 +194,7 @@ def test_everything_wrong_is_listed_and_nothing_else_is_lost(folder, tmp_path, c
     builder = tfds_builders.load_builder(NAME, tmp_path / "data", source=folder)
     builder.download_and_prepare()
     assert listed(builder) == [
-        ("column not a target", "note"),
+        ("bookkeeping", "note"),
         ("density without labels", "densities/alone.CHGCAR.xz"),
         ("duplicate content", ids[3]),
         ("duplicate id", ids[4]),
@@ -529,7 +529,7 @@ def test_bad_table(folder, table, hint):
         ("file\nno.CHGCAR\n", "no column that is a target", ("missing file", "no.CHGCAR")),
         (
             "file,note\nno.CHGCAR,a\nnot.CHGCAR,b\n", "no column that is a target",
-            ("column not a target", "note"),
+            ("bookkeeping", "note"),
         ),
     ],
 )

@@ -99,7 +99,8 @@ def test_two_of_a_kind_are_named_and_not_chosen(tmp_path):
     [
         (["train", "TEST", "Val", "train", "train", "train"], ["2", "0", "1", "3", "4", "2"]),
         (["training", "testing", "train", "train", "train", ""], ["1", "0", "2", "3", "4", ""]),
-        (["train", "test", "banana"], None), (["0", "1"], None), (["train", "train"], None),
+        (["train", "test", "banana"], ["1", "0", "banana"]), (["0", "1"], None),
+        (["train", "test", "a", "b", "c"], None), (["train", "train"], None),
     ],
 )
 def test_words_for_folds(cells, folds):
@@ -153,19 +154,19 @@ def test_blank_lines_and_line_separators_in_cells(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("texts", "separator", "values"),
+    ("texts", "decimal", "values"),
     [
-        (["0,5", "1,0", "", "1,5e-3"], ";", [0.5, 1.0, None, 0.0015]),
-        (["0,5", "12,25"], ",", [0.5, 12.25]),  # in quotation marks
-        (["3,071", "1,234"], ";", [3.071, 1.234]),
-        (["3,071", "1,234"], ",", [None, None]),  # thousands, perhaps
-        (["1,234.5", "2.5"], ";", [None, 2.5]),
-        (["1.5", "2,5"], ";", [1.5, None]),
-        (["1_000", "5"], ",", [None, 5.0]),
+        (["0,5", "1,0", "", "1,5e-3"], True, [0.5, 1.0, None, 0.0015]),
+        (["0,5", "12,25"], False, [0.5, 12.25]),  # in quotation marks
+        (["3,071", "1,234"], True, [3.071, 1.234]),
+        (["3,071", "1,234"], False, [None, None]),  # thousands, perhaps
+        (["1,234.5", "2.5"], True, [None, 2.5]),
+        (["1.5", "2,5"], True, [1.5, None]),
+        (["1_000", "5"], False, [None, 5.0]),
     ],
 )
-def test_decimal_commas(texts, separator, values):
-    assert [number(text) for text in with_points(texts, separator)] == values
+def test_decimal_commas(texts, decimal, values):
+    assert [number(text) for text in with_points(texts, decimal)] == values
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_bookkeeping_is_no_target_unless_asked_for(name, texts):
     rows = [str(i) for i in range(len(texts) * 3)]
     columns, problems = read_labels({name: texts * 3}, NONE, rows)
     assert not columns
-    assert [p.kind for p in problems] == ["column not a target"]
+    assert [p.kind for p in problems] == ["bookkeeping"]
     assert f"[{name}]" in problems[0].message
     asked = Settings((), {name: {"kind": "classification"}})
     assert [c.spec.name for c in read_labels({name: texts * 3}, asked, rows)[0]] == [name]
