@@ -43,6 +43,8 @@ def odd_ones(electrons: Sequence[float], species: Sequence[np.ndarray]) -> list[
         electrons: [n] of each cell, were it neutral.
         species: n arrays of atomic numbers.
     """
+    if not len(species):
+        return []
     counts = np.stack(  # [n, 120]
         [np.bincount(atoms, minlength=120).astype(np.int32) for atoms in species]
     )
