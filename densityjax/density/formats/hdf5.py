@@ -78,7 +78,8 @@ def _read_vasp(file: Any, source: str) -> Density:
     positions = np.array(group["position_ions"], np.float64)  # [N, 3]
     if "direct_coordinates" in group and not int(np.asarray(group["direct_coordinates"])):
         check_lattice(lattice, source)
-        positions = positions * scale @ np.linalg.inv(lattice)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+            positions = positions * scale @ np.linalg.inv(lattice)
     blocks = [np.array(charge[i], np.float64).T for i in range(charge.shape[0])]  # [X, Y, Z]
     return make_density(
         blocks[0], blocks[1:], lattice, species, positions, source,

@@ -16,6 +16,8 @@ _LONGEST_LINE = 10_000  # bytes, of a header: a file without line ends is not on
 _TINY = re.compile(rb"(?:\d\.\d*|(?<!\d)\.\d+)-\d{3}(?![\d.])")
 # It writes D for E in double precision: 0.5D-02, 1d+3.
 _DOUBLE = re.compile(rb"(?<=[\d.])[dD](?=[+-]?\d)")
+# A line of numbers, the first with a point, as grids are and titles are not. It may be cut.
+_NUMBERS = re.compile(rb"\s*[+-]?\d*\.[-+.\deEdD]*(?:\s+[-+.\deEdD]+)*\s*")
 _NO_E = re.compile(r"^([+-]?(?:\d+\.\d*|\.\d+))([+-]\d{3})$")
 T = TypeVar("T")
 
@@ -52,8 +54,11 @@ class Text:
         return self._stream.readline(_LONGEST_LINE)
 
     def title(self) -> str:
-        """The next line, which may hold anything, also bytes that are not UTF-8."""
-        return self.raw_line().decode(errors="replace").strip()
+        """The start of the next line, of any length, which may hold bytes that are not UTF-8."""
+        line = piece = self.raw_line()
+        while piece and not piece.endswith(b"\n"):
+            piece = self._stream.readline(_LONGEST_LINE)
+        return line.decode(errors="replace").strip()
 
     def words(self, expected: str) -> list[str]:
         """Words of the next line; what is not UTF-8 may follow the first, as a label or comment."""
@@ -143,7 +148,7 @@ class Text:
         if found == count and not more and not rest.strip():
             end = self._stream.tell()
             below = self._stream.readline(100)
-            if any(b"." in word for word in below.split()[:1]):
+            if _NUMBERS.fullmatch(below):
                 rest = below
             self._stream.seek(end)
         return found, rest.decode(errors="replace").strip()[:40]
