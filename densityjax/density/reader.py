@@ -161,7 +161,7 @@ def _shown_format(head: bytes) -> Callable[[Text], Density] | None:
 def _read_text(text: Text, head: bytes) -> Density:
     """Reads text in the format that its first lines show."""
     read = _shown_format(head)
-    meaning = foreign(head, shown=read is not None)
+    meaning = foreign(head, titled=read is not None)
     if not read and not meaning:
         meaning = a_line(head, cut=len(head) == _HEAD)
     if meaning:

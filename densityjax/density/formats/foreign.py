@@ -2,6 +2,8 @@
 
 import tarfile
 
+from densityjax.density.formats.text import shown
+
 # First bytes -> what it is, and the remedy.
 _MAGIC = (
     (b"PK\x03\x04", "a zip archive (or .npz): unpack it and give the density file inside"),
@@ -41,18 +43,18 @@ def is_hdf5(head: bytes) -> bool:
     return head.startswith(b"\x89HDF\r\n\x1a\n")
 
 
-def foreign(head: bytes, shown: bool = False) -> str:
+def foreign(head: bytes, titled: bool = False) -> str:
     """What a file with these first bytes is, and the remedy; '' if it may be a density text.
 
     Args:
-        shown: the lines after the first are those of a density, whose title may be anything.
+        titled: the lines after the first are those of a density, whose title may be anything.
     """
     for magic, meaning in _MAGIC:
         if head.startswith(magic):
             return meaning
     if _is_tar(head):
         return "a tar archive: unpack it (`tar xf`) and give the density file inside"
-    if shown:
+    if titled:
         return ""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:100].lower()
     if start.startswith(_HTML):
@@ -84,9 +86,8 @@ def a_line(head: bytes, cut: bool) -> str:
         return ""
     if b"annex/objects/" in text:  # a link of git's, written as text
         return "a git-annex pointer that stands for the file: fetch the file with `git annex get`"
-    shown = text[:80].decode(errors="replace")
-    return (f"a text of one line, '{shown}', such as a server's error message: fetch the density "
-            "itself")
+    return (f"a text of one line, '{shown(text)}', such as a server's error message: fetch the "
+            "density itself")
 
 
 def _wide(head: bytes) -> str:

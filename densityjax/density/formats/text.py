@@ -127,14 +127,14 @@ class Text:
         """The next word that is left, '' if only white space is; reads to the end."""
         while piece := self._stream.read(2**16):
             if word := piece.strip():
-                return word[:40].decode(errors="replace").split()[0]
+                return shown(word).split()[0]
         return ""
 
     def next_word(self) -> str:
         """The first word of the next line that is not blank, '' at the end."""
         for line in iter(functools.partial(self._stream.readline, _LONGEST_LINE), b""):
             if words := line[:200].split():
-                return words[0][:40].decode(errors="replace")
+                return shown(words[0])
         return ""
 
     def _parse(
@@ -151,7 +151,7 @@ class Text:
             if _NUMBERS.fullmatch(below):
                 rest = below
             self._stream.seek(end)
-        return found, rest.decode(errors="replace").strip()[:40]
+        return found, shown(rest)
 
     def repaired(self, read: Callable[[], T]) -> T:
         """What `read` returns; if it fails, once more with Fortran's odd numbers written out.
@@ -188,6 +188,12 @@ def _with_e(word: str) -> str:
     if word[:1] not in "+-.0123456789":
         return word
     return _NO_E.sub(r"\1E\2", word.replace("D", "E").replace("d", "e"))
+
+
+def shown(piece: bytes) -> str:
+    """The start of the first line of a piece of a file, for a message: one line, printable."""
+    line = piece.strip().split(b"\n")[0].decode(errors="replace")[:40].rstrip()
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def whole(word: str | bytes) -> int | None:

@@ -17,7 +17,7 @@ from densityjax.density.density import (
     check_shape,
     make_density,
 )
-from densityjax.density.formats.text import Text, whole
+from densityjax.density.formats.text import Text, shown, whole
 
 # Fe_pv, Fe/5e0f28cc669, Fe1, Fe2+, H1.25: an element and which of its kind.
 _SYMBOL = re.compile(r"([A-Z][a-z]?)(?:[\d._/+-].*)?")
@@ -270,7 +270,7 @@ def _next_header(
 
 def _unexpected(text: Text, line: bytes, num_blocks: int) -> DensityFormatError:
     """What to raise for a line where a grid or the end was expected."""
-    found = line[:40].decode(errors="replace").strip()
+    found = shown(line)
     if not num_blocks and b"(fermi energy" in text.raw_line():
         return DensityFormatError(
             f"{text.source}: ABACUS's own format of densities, which is not read: give the .cube "
