@@ -190,6 +190,12 @@ def test_what_abacus_writes_as_text_is_named():
         read_density_bytes(text.encode(), "SPIN1_CHG")
 
 
+@pytest.mark.parametrize("names", ["Fe1 O2-", "Fe(1) O*", "Fe:1 O@2", "Fe_pv/ab O_s", "Fe\nO"])
+def test_labels_of_elements(names):
+    density = read_density_bytes(chgcar().replace("Fe O", names).encode(), "x")
+    assert density.species.tolist() == [26, 8, 8]
+
+
 def test_doubles_of_fortran():
     text = chgcar().replace("E+02", "D+02").replace("1.050000D+02", "1.05000-102").encode()
     expected = read_density_bytes(chgcar().encode(), "x").values

@@ -19,8 +19,8 @@ from densityjax.density.density import (
 )
 from densityjax.density.formats.text import Text, shown, whole
 
-# Fe_pv, Fe/5e0f28cc669, Fe1, Fe2+, H1.25: an element and which of its kind.
-_SYMBOL = re.compile(r"([A-Z][a-z]?)(?:[\d._/+-].*)?")
+# Fe_pv, Fe/5e0f28cc669, Fe1, Fe2+, H1.25, Fe(1), Fe:up: an element and which of its kind.
+_SYMBOL = re.compile(r"([A-Z][a-z]?)(?:[^A-Za-z].*)?")
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?")
 _BLOCKS = {1: "charge", 2: "charge, m", 4: "charge, mx, my, mz"}
 
