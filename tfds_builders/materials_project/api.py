@@ -16,6 +16,7 @@ IDS_PER_REQUEST = 100
 _ABSENT = re.compile(r"No (phonon )?bandstructure data found")
 _REFUSED = re.compile(r"status code 40[13]\b|[Vv]alid API key")
 _TOO_LARGE = re.compile(r"timed? ?out|\b(413|414|504)\b|too large|smaller request")
+_ADDRESS = re.compile(r"(https?://[^/\s]*|with url: )/?\S{80,}")
 _T = TypeVar("_T")
 
 
@@ -125,7 +126,7 @@ class Api:
                         return self._open(table, what, call)
             return self._retry(what, call, self._errors)
         except (ValueError, TypeError, KeyError, IndexError) as error:
-            text = _one_line(error)
+            text = one_line(error)
             raise UnreadableError(f"{type(error).__name__}: {text}") from error
 
     def _open(self, table: str, what: str, call: Callable[[], _T]) -> _T:
@@ -153,7 +154,7 @@ class Api:
             try:
                 return call()
             except errors as error:
-                text = _one_line(error)
+                text = one_line(error)
                 if _ABSENT.match(text):
                     raise AbsentError(text) from error
                 if _REFUSED.search(text):
@@ -181,5 +182,7 @@ def refused(text: str) -> str:
     )
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
+def one_line(error: Exception) -> str:
+    """An error's text without line breaks, and without the addresses that hold a hundred ids."""
+    text = " ".join(_ADDRESS.sub(r"\1...", str(error)).split())
+    return text[:500] or type(error).__name__

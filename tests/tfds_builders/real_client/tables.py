@@ -53,7 +53,7 @@ def _not_null(table: pa.Table) -> pa.Table:
 
 
 def _bands(entry: Entry) -> ElectronicBS:
-    """Two bands that touch, as wide together as the entry says, a core 10 eV below, one above a gap."""
+    """Two bands that touch, as wide together as the entry says; a core 10 eV below; one above."""
     k = np.linspace(0, 0.5, 40)
     width = entry.bandwidth
     wave = np.cos(2 * np.pi * k) * width / 4
