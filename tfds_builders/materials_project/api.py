@@ -60,6 +60,7 @@ class Api:
         self.num_requests = 0
         self._errors, self._attempts, self._pause = errors, attempts, pause
         self._threads, self._lock = threads, threading.Lock()
+        self._opening, self._open_tables = threading.Lock(), set()
 
     def search(
         self, what: str, rester: Any, fields: Sequence[str], **query: Any
@@ -103,8 +104,14 @@ class Api:
         found = self.map(ask, list(batches(numbers, size)))
         return [document for documents in found for document in documents]
 
-    def fetch(self, what: str, call: Callable[[], _T]) -> _T:
-        """Returns call(), which reads one object from the client's tables.
+    def fetch(self, table: str, what: str, call: Callable[[], _T]) -> _T:
+        """Returns call(), which reads one object from one of the client's tables.
+
+        Args:
+            table: for which the first call is made alone: the client opens it, and would fail at
+                opening it twice.
+            what: for messages.
+            call: of the client.
 
         Raises:
             AbsentError: there is no such object.
@@ -112,10 +119,20 @@ class Api:
             ApiError: it could not be read; its text names `what`.
         """
         try:
+            if table not in self._open_tables:
+                with self._opening:
+                    if table not in self._open_tables:
+                        return self._open(table, what, call)
             return self._retry(what, call, self._errors)
         except (ValueError, TypeError, KeyError, IndexError) as error:
             text = _one_line(error)
             raise UnreadableError(f"{type(error).__name__}: {text}") from error
+
+    def _open(self, table: str, what: str, call: Callable[[], _T]) -> _T:
+        try:
+            return self._retry(what, call, self._errors)
+        finally:
+            self._open_tables.add(table)
 
     def map(self, call: Callable[[Any], _T], items: Sequence[Any]) -> list[_T]:
         """call of each item, in threads; the first error stops what was not begun."""
