@@ -13,7 +13,11 @@ PYTEST_ARGS ?=
 
 VENV := .venv
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])' 2>/dev/null)
+PYTHONS := 3.11 3.12 3.13
+# Each lock names every package of one Python with the hashes of its files, resolved for Linux x86_64.
 LOCK := requirements/lock-py$(VERSION).txt
+TEST_LOCK := requirements/lock-py$(VERSION)-test.txt
+BUILD_LOCK := requirements/build.txt
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 # uv takes a fraction of pip's time; where it cannot install (another index is set up for pip), pip does.
 UV := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python
@@ -21,7 +25,7 @@ UV := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin
 INSTALLED := $(VENV)/installed-py$(VERSION)
 TESTABLE := $(VENV)/testable-py$(VERSION)
 
-.PHONY: help train test lock clean
+.PHONY: help train test quick lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -35,30 +39,39 @@ test: $(TESTABLE)  ## install with the test tools, check the style, run the test
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	  --durations 10 $(PYTEST_ARGS)
 
-$(INSTALLED): pyproject.toml $(wildcard $(LOCK))
-	@test -n '$(VERSION)' || { echo 'No interpreter "$(PYTHON)": install Python 3.11 or 3.12, or' \
-	  'name one: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }
+quick: $(TESTABLE)  ## while you work: the style and the tests that are short and start no processes
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  -m 'not slow and not process' $(PYTEST_ARGS)
+
+$(INSTALLED): pyproject.toml setup.py $(wildcard $(LOCK)) $(BUILD_LOCK)
+	@test -n '$(VERSION)' || { echo 'No interpreter "$(PYTHON)": install Python 3.11, 3.12 or' \
+	  '3.13, or name one: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }
 	@test -f $(LOCK) || { echo '$(PYTHON) is '"$$($(PYTHON) -V)"'; densityjax has lock files for' \
-	  'Python 3.11 and 3.12: make PYTHON=python3.12 ...' >&2; exit 1; }
+	  'Python 3.11, 3.12 and 3.13: make PYTHON=python3.12 ...' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo '$(PYTHON) cannot make' \
 	  'environments: install its venv package (Debian, Ubuntu: apt install python3-venv)' >&2; exit 1; }
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	-$(PIP) install --quiet uv
-	$(UV) -c $(LOCK) -e . || $(PIP) install -c $(LOCK) -e .
+	$(PIP) install --quiet --require-hashes -r $(BUILD_LOCK)
+	$(UV) --require-hashes -r $(LOCK) || $(PIP) install --require-hashes -r $(LOCK)
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(TESTABLE): $(INSTALLED)
-	$(UV) -c $(LOCK) -e '.[test]' || $(PIP) install -c $(LOCK) -e '.[test]'
+$(TESTABLE): $(INSTALLED) $(wildcard $(TEST_LOCK))
+	$(UV) --require-hashes -r $(TEST_LOCK) || $(PIP) install --require-hashes -r $(TEST_LOCK)
 	@touch $@
 
-# Each lock holds every package of one Python, resolved for Linux x86_64, and serves as constraints.
-lock: $(INSTALLED)  ## resolve requirements/lock-py*.txt again from pyproject.toml
-	$(PIP) install --quiet uv
-	for version in 3.11 3.12; do \
-	  UV_CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/bin/uv pip compile pyproject.toml --upgrade \
-	    --extra test --python-version $$version --python-platform x86_64-manylinux_2_28 \
-	    --no-annotate --quiet --output-file requirements/lock-py$${version/./}.txt || exit 1; \
+# The tests' lock first, which the other one is a part of.
+COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/bin/uv pip compile --quiet --upgrade \
+  --generate-hashes --no-annotate --python-platform x86_64-manylinux_2_28
+lock: $(INSTALLED)  ## resolve the files of requirements/ again from pyproject.toml
+	printf 'setuptools>=77\nuv\n' | $(COMPILE) --python-version 3.11 -o $(BUILD_LOCK) -
+	for python in $(PYTHONS); do \
+	  lock=requirements/lock-py$${python/./}; \
+	  $(COMPILE) --python-version $$python -c $(BUILD_LOCK) --extra test -o $$lock-test.txt \
+	    pyproject.toml || exit 1; \
+	  $(COMPILE) --python-version $$python -c $$lock-test.txt -o $$lock.txt pyproject.toml || exit 1; \
 	done
 
 clean:  ## remove the environment and caches; data/ and runs/ stay

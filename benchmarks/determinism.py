@@ -21,10 +21,10 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from densityjax.data.input_pipeline import evaluation_batches
-from densityjax.step import parallel, task
+from densityjax.data.batches import evaluation_batches
+from densityjax.step import create_task, parallel
 from densityjax.step.train_state import create_train_state
-from densityjax.training import train
+from densityjax.training.setup import prepare_run
 
 config_flags.DEFINE_config_file("config", "configs/elastic.py")
 _REPEATS = flags.DEFINE_integer("repeats", 200, "Runs of the same step.")
@@ -43,11 +43,11 @@ def main(_) -> None:
     """Prints how often each result came out."""
     config = flags.FLAGS.config
     with tempfile.TemporaryDirectory() as workdir:
-        run = train.prepare_run(config, Path(workdir))
+        run = prepare_run(config, Path(workdir))
     make_state = lambda: parallel.replicate(  # noqa: E731
         create_train_state(
             run.task.model, run.task.tx, run.statistics.arrays(), config.seed,
-            task.field_size(config, run.splits["train"].grid),
+            create_task.field_size(config, run.splits["train"].grid),
         )
     )
     step = parallel.mapped_train_step(run.task)

@@ -36,12 +36,14 @@ from array_record.python import array_record_module
 from ml_collections import config_flags
 from tensorflow_datasets.core.example_parser import tf_example_pb2
 
-from densityjax.data.input_pipeline import Records, iterate_batches, open_dataset
+from densityjax.data.batches import iterate_batches
+from densityjax.data.dataset import open_dataset
+from densityjax.data.records import Records
 from densityjax.runtime import environment, files
 from densityjax.step import parallel
-from densityjax.step.task import field_size
+from densityjax.step.create_task import field_size
 from densityjax.step.train_state import create_train_state
-from densityjax.training import train
+from densityjax.training.setup import PreparedRun, prepare_run
 
 config_flags.DEFINE_config_file("config", "configs/elastic.py")
 _PARTS = flags.DEFINE_list("parts", ["loop", "memory"], "What to measure.")
@@ -60,7 +62,7 @@ _LEAD = 2  # untimed steps of a turn, in which the other loop's traces vanish
 _SECONDS = 3.0  # at least, that the pipeline alone is timed
 
 
-def endless(run: train.Run) -> Iterator[dict[str, jax.Array]]:
+def endless(run: PreparedRun) -> Iterator[dict[str, jax.Array]]:
     """Placed batches as training takes them, without an end."""
     source = dataclasses.replace(run.source, num_steps=10**6)
     config = run.config.train
@@ -69,7 +71,7 @@ def endless(run: train.Run) -> Iterator[dict[str, jax.Array]]:
     )
 
 
-def make_loop(run: train.Run) -> Callable[[Iterable], None]:
+def make_loop(run: PreparedRun) -> Callable[[Iterable], None]:
     """A function that takes as many training steps as there are batches."""
     state = create_train_state(
         run.task.model, run.task.tx, run.statistics.arrays(), run.config.seed,
@@ -91,7 +93,7 @@ def measure_loop(cache_in_memory: bool) -> dict[str, Any]:
     config = flags.FLAGS.config.copy_and_resolve_references()
     config.data.cache_in_memory = cache_in_memory
     with tempfile.TemporaryDirectory() as workdir:
-        run = train.prepare_run(config, Path(workdir))
+        run = prepare_run(config, Path(workdir))
     loop, batches = make_loop(run), endless(run)
     feeds = {"cached": itertools.repeat(next(batches)), "fed": batches}
     loop([next(batches)])  # compiles
@@ -190,7 +192,7 @@ def measure_start(data_dir: str) -> dict[str, Any]:
     before = memory_mib("VmRSS")
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as workdir:
-        run = train.prepare_run(config, Path(workdir))
+        run = prepare_run(config, Path(workdir))
     seconds = time.perf_counter() - start
     prepared = memory_mib("VmHWM")
     batches = endless(run)

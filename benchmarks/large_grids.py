@@ -27,7 +27,7 @@ from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.runtime import environment
 from densityjax.step import parallel
-from densityjax.step.task import create_task
+from densityjax.step.create_task import create_task
 from densityjax.step.train_state import create_train_state
 from densityjax.targets import get_specs
 

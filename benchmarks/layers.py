@@ -39,7 +39,7 @@ from densityjax.model.ops import conv3d as conv_op
 from densityjax.model.ops import onednn
 from densityjax.model.ops.activation import silu
 from densityjax.runtime import environment
-from densityjax.step.task import create_task
+from densityjax.step.create_task import create_task
 from densityjax.targets import get_specs
 
 _GRIDS = flags.DEFINE_list("grids", ["24", "32", "48"], "Edges of the field that enters the trunk.")

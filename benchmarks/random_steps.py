@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from densityjax.step.steps import Batch, Task
-from densityjax.step.task import create_task, field_size
+from densityjax.step.create_task import create_task, field_size
+from densityjax.step.steps import DeviceBatch
+from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState, create_train_state
 from densityjax.targets import get_specs
-from densityjax.training.train import step_shapes
+from densityjax.training.setup import step_shapes
 
 
 def make_task(config: ConfigDict) -> Task:
@@ -23,7 +24,7 @@ def make_state(config: ConfigDict, task: Task, grid: int, seed: int) -> TrainSta
     return create_train_state(task.model, task.tx, ones, seed, field_size(config, grid))
 
 
-def make_batch(config: ConfigDict, task: Task, grid: int, seed: int) -> Batch:
+def make_batch(config: ConfigDict, task: Task, grid: int, seed: int) -> DeviceBatch:
     """Leaves [B, ...]: uniform densities and labels in cells of more than 5 Å."""
     _, shapes = step_shapes(config, task, grid)
     key = jax.random.key(seed)

@@ -29,7 +29,8 @@ from densityjax.configs import elastic
 from densityjax.model import losses
 from densityjax.runtime import environment
 from densityjax.step import parallel, steps
-from densityjax.step.task import create_task
+from densityjax.step.create_task import create_task
+from densityjax.step.task import Task
 from densityjax.step.train_state import create_train_state
 from densityjax.targets import get_specs
 
@@ -69,14 +70,14 @@ def make_batch(config: ConfigDict, grid: int) -> dict[str, np.ndarray]:
     }
 
 
-def make_task(config: ConfigDict, implementation: str = "auto") -> steps.Task:
+def make_task(config: ConfigDict, implementation: str = "auto") -> Task:
     """The task of a case."""
     config = ConfigDict(config)
     config.model.implementation = implementation
     return create_task(config, get_specs(config.targets), 1000)
 
 
-def make_state(task: steps.Task, config: ConfigDict, grid: int) -> Any:
+def make_state(task: Task, config: ConfigDict, grid: int) -> Any:
     """A fresh state with plausible statistics."""
     constants = {
         "field_mean": np.array([-2.0, 0.3], np.float32),
@@ -95,7 +96,7 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def check_equal(
-    task: steps.Task, state: Any, batch: dict[str, np.ndarray], reference: TorchStep, grid: int
+    task: Task, state: Any, batch: dict[str, np.ndarray], reference: TorchStep, grid: int
 ) -> dict[str, float]:
     """Relative differences of the loss, the whole gradient and its worst leaf, on one field."""
     rng = np.random.default_rng(1)
@@ -127,7 +128,7 @@ def check_equal(
     }
 
 
-def ours(task: steps.Task, state: Any, batch: dict[str, np.ndarray]) -> Callable[[], None]:
+def ours(task: Task, state: Any, batch: dict[str, np.ndarray]) -> Callable[[], None]:
     """A function that runs one mapped training step to its end."""
     devices = tuple(jax.local_devices()[:1])
     mapped = parallel.mapped_train_step(task, devices)

@@ -15,7 +15,7 @@ from densityjax.density.density import Density, DensityFormatError
 from densityjax.density.grid import negative_fraction
 from densityjax.density.plausibility import moment_of, warnings_of
 from densityjax.density.reader import find_files, read_density
-from densityjax.runtime import command_line
+from densityjax.runtime.command_line import run
 
 KEYS = ("file", "formula", "grid", "volume", "num_electrons", "magnetization", "min", "max",
         "warnings", "error")
@@ -181,4 +181,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    run(main)

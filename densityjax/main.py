@@ -4,14 +4,14 @@ Any value of the config can be given on the command line: `--config.optimizer.le
 `--config.targets="('bulk_modulus', 'shear_modulus')"`.
 """
 
-import sys
-
 from absl import app, flags
 from ml_collections import config_flags
 
-from densityjax.runtime.command_line import parse_flags, start_logging
+from densityjax.runtime.command_line import parse_flags, run, start_logging
 
-config_flags.DEFINE_config_file("config", None, "File with get_config(), e.g. configs/elastic.py.")
+config_flags.DEFINE_config_file(
+    "config", None, "A config that ships, by its name ('elastic'), or a file with get_config()."
+)
 _SHARD = flags.DEFINE_string(
     "shard", "0/1", "i/n: of several groups of targets (config.groups), train every n-th from i on."
 )
@@ -30,29 +30,30 @@ def main(argv: list[str]) -> None:
     and to be started again; 128 + the signal's number after a second one, which ends at once.
     """
     # Imported late so that --help and mistakes in flags answer at once.
-    from densityjax.runtime import compile_cache, distributed
-    from densityjax.training.checkpoint import CheckpointError
-    from densityjax.training.grouped_training import parse_shard, train_groups
-    from densityjax.training.train import RunError, check_config
+    from densityjax.runtime import distributed
 
     start_logging()
-    config = flags.FLAGS.config
     with distributed.ending_together():
-        # Errors of datasets, targets and reports are ValueErrors; a full disk is an OSError.
-        try:
-            distributed.initialize(config.train.heartbeat_seconds)
-            compile_cache.enable()
-            check_config(config)
-            result = train_groups(
-                config, _WORKDIR.value, parse_shard(_SHARD.value), _ALLOW_CONFIG_CHANGE.value
-            )
-            if result is None or not distributed.is_writer():
-                return  # the shard that finishes last joins the groups
-            from densityjax.report.page import write_report  # its plotting library takes a while
+        run(_train)
 
-            print(f"Report: {write_report(_WORKDIR.value)}")
-        except (RunError, CheckpointError, ValueError, OSError) as error:
-            sys.exit(f"error: {error}")
+
+def _train() -> None:
+    from densityjax.config import check
+    from densityjax.runtime import compile_cache, distributed
+    from densityjax.training.compatibility import check_processes_agree
+    from densityjax.training.grouped_training import parse_shard, train_groups
+
+    config, shard = flags.FLAGS.config, parse_shard(_SHARD.value)
+    check(config)
+    distributed.initialize(config.train.heartbeat_seconds)
+    compile_cache.enable()
+    check_processes_agree(config)
+    result = train_groups(config, _WORKDIR.value, shard, _ALLOW_CONFIG_CHANGE.value)
+    if result is None or not distributed.is_writer():
+        return  # the shard that finishes last joins the groups
+    from densityjax.report.page import write_report  # its plotting library takes a while
+
+    print(f"Report: {write_report(_WORKDIR.value)}")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 import dataclasses
 import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from densityjax.runtime.errors import ConfigError, UserError
 
 CRYSTAL_SYSTEMS = (
     "triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic",
@@ -94,18 +94,18 @@ def get_specs(
         known: table to look in; of a dataset with targets of its own, `dataset_targets` has it.
 
     Raises:
-        ValueError: a name is unknown or given twice, or there is none; names close ones.
+        ConfigError: a name is unknown or given twice, or there is none; names close ones.
     """
     for name in names:
         if name not in known:
             if "," in name:
                 names = tuple(part.strip() for part in name.split(","))
-                raise ValueError(f'several targets are a tuple: --config.targets="{names}"')
+                raise ConfigError(f'several targets are a tuple: --config.targets="{names}"')
             close = difflib.get_close_matches(name, known, n=3)
             hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(known)}"
-            raise ValueError(f"unknown target '{name}' in config.targets: {hint}")
+            raise ConfigError(f"unknown target '{name}' in config.targets: {hint}")
     if len(set(names)) != len(names) or not names:
-        raise ValueError(f"config.targets must name each target once, got {list(names)}")
+        raise ConfigError(f"config.targets must name each target once, got {list(names)}")
     return tuple(known[name] for name in names)
 
 
@@ -132,24 +132,6 @@ def dataset_targets(builder: Any) -> Mapping[str, TargetSpec]:
     return TARGETS if stated is None else specs_from_json(stated)
 
 
-def read_specs(workdir: Path, names: Sequence[str]) -> tuple[TargetSpec, ...]:
-    """Specifications of a run's targets, from its targets.json.
-
-    A run that was made before there was such a file has targets of `TARGETS`.
-
-    Raises:
-        ValueError: as `get_specs`, or the file is damaged.
-    """
-    path = workdir / "targets.json"
-    if not path.exists():
-        return get_specs(names)
-    try:
-        known = specs_from_json(json.loads(path.read_text()))
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error}): run the training command again") from error
-    return get_specs(names, known)
-
-
 def to_intensive(
     spec: TargetSpec, values: np.ndarray, num_electrons: np.ndarray, volume: np.ndarray
 ) -> np.ndarray:
@@ -161,13 +143,16 @@ def to_intensive(
         volume: [...] Å^3 per cell.
 
     Raises:
-        ValueError: a label is not positive under a log transform.
+        UserError: a label is not positive under a log transform.
     """
     scale = {"electron": num_electrons, "volume": volume, None: 1.0}[spec.per]
     values = values / scale
     if spec.transform == "log":
         if np.any(values <= 0):
-            raise ValueError(f"target '{spec.name}' has a log transform and labels <= 0")
+            raise UserError(
+                f"target '{spec.name}' has a log transform and labels <= 0: take the transform "
+                "away, or mend the labels"
+            )
         values = np.log(values)
     return values
 

@@ -8,7 +8,7 @@ from importlib import metadata
 # fusion that runs 8 times slower (measured on two cores of an AMD EPYC with JAX 0.10.2).
 _FLAG = "--xla_cpu_experimental_ynn_fusion_type="
 # XLA aborts the process on a flag it does not know, so the flag is given only to tried releases.
-TESTED_JAXLIB = ("0.10.", "0.11.")
+TESTED_JAXLIB = ("0.10.", "0.11.", "0.12.")
 
 
 def set_defaults(environ: MutableMapping[str, str] = os.environ) -> str:

@@ -38,8 +38,15 @@ def pytest_sessionstart() -> None:
         pytest.exit(f"Tests need 8 simulated CPU devices, found {jax.devices()}", returncode=4)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Starts slow tests first, so that no worker is left alone with one at the end."""
+    """Starts slow tests first, so that no worker is left alone with one at the end.
+
+    A test that needs a finished run is slow, whatever itself takes.
+    """
+    for item in items:
+        if "smoke_run" in item.fixturenames:
+            item.add_marker("slow")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
@@ -53,7 +60,7 @@ def shared_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def data_dir(shared_root: Path) -> Path:
     """Data directory with the `elastic_densities/grid24` that ships: read it only."""
-    from densityjax.data.input_pipeline import open_dataset
+    from densityjax.data.dataset import open_dataset
 
     with open(shared_root / "data.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -65,7 +72,7 @@ def data_dir(shared_root: Path) -> Path:
 def smoke_run(shared_root: Path, data_dir: Path) -> Path:
     """Directory of a finished run of configs/smoke.py, shared by all tests: read it only."""
     from densityjax.configs import smoke
-    from densityjax.training.train import train_and_evaluate
+    from densityjax.training.run import train_and_evaluate
 
     workdir = shared_root / "smoke"
     with open(shared_root / "smoke.lock", "w") as lock:

@@ -8,6 +8,60 @@ import time
 from collections.abc import Iterator
 
 
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Forwards one connection's requests; `server.proxy` says with which faults."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        fault = self.server.proxy.take_fault(self.command, self.path, self.headers.get("Range"))
+        with contextlib.suppress(OSError):  # a client that gave up
+            self._answer(fault)
+
+    do_HEAD = do_GET
+
+    def _answer(self, fault: str | None) -> None:
+        if fault == "slow":
+            time.sleep(self.server.proxy.silence)
+        if fault == "refuse":
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        status, headers, body = self._forward()
+        promised = headers["Content-Length"]
+        if fault in ("cut", "short"):
+            body = body[: len(body) // 2]
+        if fault == "short":
+            promised = str(len(body))
+        if fault == "flip":
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        self.send_response(status)
+        for name, value in headers.items():
+            if name not in ("Content-Length", "Transfer-Encoding", "Connection"):
+                self.send_header(name, value)
+        if promised is not None:
+            self.send_header("Content-Length", promised)
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+        if fault == "cut":
+            self.close_connection = True
+
+    def _forward(self) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """Status, headers and body that the server behind answers."""
+        server = http.client.HTTPConnection("127.0.0.1", self.server.proxy.port)
+        headers = {name: value for name, value in self.headers.items() if name != "Connection"}
+        server.request(self.command, self.path, headers=headers)
+        answer = server.getresponse()
+        body = answer.read()
+        server.close()
+        return answer.status, answer.headers, body
+
+    def log_message(self, *args) -> None:
+        pass
+
+
 class FaultProxy:
     """Forwards GET and HEAD to a server on loopback, with faults for some paths.
 
@@ -21,63 +75,21 @@ class FaultProxy:
     silence = 1.5  # seconds
 
     def __init__(self, port: int):
+        self.port = port
         self.faults: dict[str, list[str | None]] = {}
         self.requests: list[tuple[str, str, str | None]] = []
         self._lock = threading.Lock()
-        proxy = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                with proxy._lock:
-                    proxy.requests.append((self.command, self.path, self.headers.get("Range")))
-                    faults = proxy.faults.get(self.path) if self.command == "GET" else None
-                    fault = faults.pop(0) if faults else None
-                with contextlib.suppress(OSError):  # a client that gave up
-                    self._answer(fault)
-
-            do_HEAD = do_GET
-
-            def _answer(self, fault: str | None) -> None:
-                if fault == "slow":
-                    time.sleep(proxy.silence)
-                if fault == "refuse":
-                    self.send_response(503)
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-                server = http.client.HTTPConnection("127.0.0.1", port)
-                headers = {k: v for k, v in self.headers.items() if k != "Connection"}
-                server.request(self.command, self.path, headers=headers)
-                answer = server.getresponse()
-                body = answer.read()
-                server.close()
-                promised = answer.headers["Content-Length"]
-                if fault in ("cut", "short"):
-                    body = body[: len(body) // 2]
-                if fault == "short":
-                    promised = str(len(body))
-                if fault == "flip":
-                    body = body[:-1] + bytes([body[-1] ^ 1])
-                self.send_response(answer.status)
-                for name, value in answer.headers.items():
-                    if name not in ("Content-Length", "Transfer-Encoding", "Connection"):
-                        self.send_header(name, value)
-                if promised is not None:
-                    self.send_header("Content-Length", promised)
-                self.end_headers()
-                self.wfile.write(body)
-                self.wfile.flush()
-                if fault == "cut":
-                    self.close_connection = True
-
-            def log_message(self, *args) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self.server.proxy = self
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def take_fault(self, method: str, path: str, wanted: str | None) -> str | None:
+        """Notes a request for the bytes `wanted` and takes the fault that is next for its path."""
+        with self._lock:
+            self.requests.append((method, path, wanted))
+            faults = self.faults.get(path) if method == "GET" else None
+            return faults.pop(0) if faults else None
 
     @classmethod
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""densityjax.main as tests/test_distributed.py starts it: observed, and with faults after a batch.
+"""densityjax.main as runtime/test_distributed.py starts it: observed, with faults after a batch.
 
 FAULT=die:PROCESS:BATCH ends a process without a word, stuck:... keeps it alive without a step,
 error:... raises there, preempt:... is a SIGTERM. The digests of its state after training go to
@@ -17,15 +17,15 @@ from absl import app, flags
 from densityjax import main
 from densityjax.runtime.command_line import parse_flags
 from densityjax.runtime.preemption import SyncPoint
-from densityjax.training import train
 from densityjax.training.checkpoint import digests
+from densityjax.training.loop import Loop
 
-_train, _reached = train.train, SyncPoint.reached
+_run, _reached = Loop.run, SyncPoint.reached
 
 
-def _observed(run, *args, **kwargs):
-    state = _train(run, *args, **kwargs)
-    path = run.workdir / "digests" / f"{run.source.host}.json"
+def _observed(loop: Loop):
+    state = _run(loop)
+    path = loop._run.workdir / "digests" / f"{loop._run.source.host}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(digests(state)))
     return state
@@ -46,7 +46,7 @@ def _faulty(point: SyncPoint, step: int) -> bool:
 
 
 if __name__ == "__main__":
-    train.train = _observed
+    Loop.run = _observed
     if os.environ.get("FAULT"):
         SyncPoint.reached = _faulty
     flags.mark_flags_as_required(["config", "workdir"])

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
+from densityjax.config import check
 from densityjax.configs import elastic
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.step import parallel
-from densityjax.step.task import create_task, field_size
+from densityjax.step.create_task import create_task, field_size
 from densityjax.step.train_state import train_state_shapes
 from densityjax.targets import get_specs
 
@@ -23,7 +24,7 @@ NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in 
 
 
 def _load(name: str) -> ConfigDict:
-    return importlib.import_module(f"configs.{name}").get_config()
+    return importlib.import_module(f"densityjax.configs.{name}").get_config()
 
 
 def _keys(config: ConfigDict, prefix: str = "") -> set[str]:
@@ -39,6 +40,7 @@ def _keys(config: ConfigDict, prefix: str = "") -> set[str]:
 def test_shapes(name: str):
     """A whole training step, traced without arrays, on 8 devices."""
     config = _load(name)
+    check(config, jax.device_count())
     # Those of a folder are the columns of its table; any of them has the same shapes.
     specs = get_specs(config.targets or ("bulk_modulus", "is_metal"))
     grid = int(re.search(r"grid(\d+)$", config.data.name).group(1))
@@ -58,7 +60,6 @@ def test_shapes(name: str):
     size = field_size(config, grid)
     state = train_state_shapes(task.model, task.tx, statistics, size)
     devices, steps = jax.device_count(), config.train.accumulation_steps
-    parallel.check_batch_size(config.train.batch_size, steps)
     share = config.train.batch_size // devices // steps
 
     def leaf(*shape: int, dtype=jnp.float32) -> jax.ShapeDtypeStruct:
@@ -94,7 +95,7 @@ def test_declares_no_key_of_its_own(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_header_gives_the_command(name: str):
-    doc = importlib.import_module(f"configs.{name}").__doc__
+    doc = importlib.import_module(f"densityjax.configs.{name}").__doc__
     assert f"--config=configs/{name}.py" in doc
 
 

@@ -15,6 +15,7 @@ ORDER = (
     ("__init__",),
     ("runtime",),
     ("targets",),
+    ("config",),
     ("density",),
     ("inspect", "tfds_builders"),
     ("data", "model"),
@@ -24,13 +25,20 @@ ORDER = (
     ("report",),
     ("predict", "target_grouping", "ablation"),
     ("main",),
+    ("__main__",),
 )
 PLACE = {name: place for place, names in enumerate(ORDER) for name in names}
 # What the builders may know of the package, and the only file of the package that knows them.
-SEEN_BY_BUILDERS = {"density", "targets", "runtime.files", "runtime.errors"}
+SEEN_BY_BUILDERS = {
+    "density", "targets", "runtime.files", "runtime.errors", "runtime.csv_cells",
+    "runtime.command_line",
+}
 KNOWS_BUILDERS = "densityjax/data/dataset.py"
 # Code traced by JAX: no clocks, files, logs or configs.
-PURE = ("densityjax/model/", "densityjax/step/steps.py", "densityjax/target_grouping/affinity.py")
+PURE = (
+    "densityjax/model/", "densityjax/step/steps.py", "densityjax/step/task.py",
+    "densityjax/target_grouping/affinity.py",
+)
 IMPURE_MODULES = {
     "absl", "array_record", "csv", "glob", "grain", "h5py", "io", "logging",
     "ml_collections", "orbax", "os", "pathlib", "pickle", "random", "shutil", "subprocess", "sys",

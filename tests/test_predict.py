@@ -1,9 +1,15 @@
 import csv
 import dataclasses
 import io
+import json
+import os
+import re
+import shutil
+import stat
 import subprocess
 import sys
 import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +17,21 @@ import pytest
 
 from densityjax import predict
 from densityjax.density.reader import Density, read_density
-from densityjax.predict import Restored, predict_densities, restore_run
+from densityjax.predict import make_material, predict_files, predict_materials
+from densityjax.results.predictions import Predictions
+from densityjax.runtime import command_line
+from densityjax.runtime.errors import UserError
 from densityjax.step import parallel
-from densityjax.step.task import create_task, field_size
+from densityjax.step.create_task import create_task, field_size
 from densityjax.step.train_state import create_train_state
+from densityjax.training.trained_model import TrainedModel, restore_groups, restore_run
+from tests.tfds_builders.test_folder_tables import silicon
 
 SHIPPED = Path(__file__).parents[1] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 
 
 @pytest.fixture(scope="module")
-def restored(smoke_run) -> Restored:
+def restored(smoke_run) -> TrainedModel:
     return restore_run(smoke_run)
 
 
@@ -47,7 +58,14 @@ def folder(labels, tmp_path_factory) -> Path:
     return path
 
 
-def untrained_spin_model(restored: Restored) -> Restored:
+def predict_densities(
+    model: TrainedModel, densities: list[Density]
+) -> tuple[Predictions, list[list[str]]]:
+    grid = model.applicability.grid
+    return predict_materials(model, [make_material(density, grid) for density in densities])
+
+
+def untrained_spin_model(restored: TrainedModel) -> TrainedModel:
     """The same, with two channels and random parameters."""
     config = restored.config.copy_and_resolve_references()
     config.input.channels = 2
@@ -162,18 +180,116 @@ def test_batches_do_not_change_predictions(restored, folder):
         (["--workdir={run}", "{empty}"], "no file with the name of a density"),
         (["--workdir={run}", "--out={empty}/no/out.csv", "x"], "cannot be written"),
         (["--workdir={started}", "x"], "has no checkpoint"),
+        (["--workdir={untrained}", "x"], "has no checkpoints/best"),
     ],
 )
 def test_one_line_when_nothing_can_be_done(smoke_run, tmp_path, capsys, arguments, message):
-    places = {"run": smoke_run, "empty": tmp_path / "empty", "started": tmp_path / "started"}
+    places = {"run": smoke_run, "empty": tmp_path / "empty", "started": tmp_path / "started",
+              "untrained": tmp_path / "untrained"}
     places["empty"].mkdir()
+    places["untrained"].mkdir()
     (places["started"] / "checkpoints/best").mkdir(parents=True)
-    for name in ("config.json", "statistics.json", "applicability.npz"):
-        (places["started"] / name).write_bytes((smoke_run / name).read_bytes())
-    assert predict.main([argument.format(**places) for argument in arguments]) == 2
+    for name in ("config.json", "targets.json", "statistics.json", "applicability.npz"):
+        for folder in ("started", "untrained"):
+            (places[folder] / name).write_bytes((smoke_run / name).read_bytes())
+    given = [argument.format(**places) for argument in arguments]
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(lambda: predict.main(given), failure=2)
+    assert ended.value.code == 2
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "statistics.json", "run.json", "targets.json", "applicability.npz"]
+)
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"a": ', b"\xff\xfe\x00"])
+def test_a_damaged_file_of_the_run_is_named(smoke_run, tmp_path, name, content):
+    for path in smoke_run.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).write_bytes(content)
+    if (name, content) == ("run.json", b"{}"):
+        return  # states no groups, which is all that a prediction wants to know
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / name))):
+        predict.main([f"--workdir={tmp_path}", "x"])
+
+
+def test_cut_archive_is_named(smoke_run, tmp_path):
+    for path in smoke_run.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    whole = (smoke_run / "applicability.npz").read_bytes()
+    (tmp_path / "applicability.npz").unlink()
+    for size in (10, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "applicability.npz").write_bytes(whole[:size])
+        with pytest.raises(UserError, match=r"applicability\.npz is damaged"):
+            restore_run(tmp_path)
+
+
+def test_the_table_takes_no_input_s_place(smoke_run, folder, tmp_path):
+    """By its name, another name, a link, as a file of a folder; nor the place of a run's file."""
+    file = tmp_path / "a.CHGCAR.xz"
+    file.write_bytes(next((folder / "0").iterdir()).read_bytes())
+    content = file.read_bytes()
+    (tmp_path / "link").symlink_to(file)
+    (tmp_path / "hard").hardlink_to(file)
+    for out, given in (
+        (file, file), (tmp_path / "no" / ".." / file.name, file), (tmp_path / "link", file),
+        (tmp_path / "hard", file), (file, tmp_path), (file, tmp_path / "link"),
+        (tmp_path / "absent", tmp_path / "absent"), (smoke_run / "predictions.csv", file),
+    ):
+        with pytest.raises(UserError, match="is an input"):
+            predict.main([f"--workdir={smoke_run}", f"--out={out}", str(given)])
+    assert file.read_bytes() == content
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_table_is_whole_or_not_there(smoke_run, folder, tmp_path, monkeypatch):
+    """An error on the way leaves the table that was there, and no rest."""
+    out = tmp_path / "out.csv"
+    out.write_text("before")
+
+    def fail(*_):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(predict, "read_material", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        predict.main([f"--workdir={smoke_run}", f"--out={out}", str(folder / "0")])
+    assert out.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_pipe_is_written_to_and_stays(smoke_run, tmp_path):
+    """A device or pipe is not replaced by a file."""
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    assert predict.main([f"--workdir={smoke_run}", f"--out={pipe}", "nowhere"]) == 1
+    reader.join()
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert read[0].startswith("file,formula")
+
+
+def test_what_one_file_costs_is_that_file_s_row(restored, folder, monkeypatch):
+    """Too little memory, a name that cannot be one, an I/O error: the others are predicted."""
+    good = sorted((folder / "0").iterdir())[0]
+    errors = {"big": MemoryError(), "disk": OSError(5, "Input/output error")}
+
+    def read(path):
+        if path.name in errors:
+            raise errors[path.name]
+        return read_density(path)
+
+    monkeypatch.setattr(predict, "read_density", read)
+    paths, table = [Path("big"), Path("disk"), Path("a\0b"), Path("n" * 300), good], io.StringIO()
+    assert predict.predict_files([restored], paths, table) == 4
+    rows = list(csv.DictReader(io.StringIO(table.getvalue())))
+    reasons = [row["warnings"] for row in rows if row["warnings"].startswith("error: ")]
+    parts = ("too little memory", "Input/output", "NUL", "name")
+    assert all(part in reason for part, reason in zip(parts, reasons, strict=True))
+    assert len([row for row in rows if row["file"] == str(good)]) == len(restored.specs)
 
 
 def test_help_names_the_exit_status():
@@ -244,3 +360,25 @@ def test_supercell_leaves_intensive_predictions_and_doubles_extensive_ones(resto
         difference = difference.reshape(len(densities), -1).max(1)  # of classes, [n, K]
         assert (difference < factor * once.spread[spec.name]).all(), spec.name
     assert not any("electrons" in warning for found in warnings for warning in found)
+
+
+def test_a_config_of_too_many_views_is_refused(smoke_run, tmp_path):
+    """Of a stranger's run: it would take days, and no message came."""
+    run = tmp_path / "run"
+    shutil.copytree(smoke_run, run)
+    config = json.loads((run / "config.json").read_text())
+    config["view"]["evaluation_views"] = 100_000
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config\.json: view\.evaluation_views=100000"):
+        restore_run(run)
+
+
+def test_a_part_of_the_density_is_named_by_its_cause(smoke_run, tmp_path):
+    """One spin: the table says so, as `inspect` does."""
+    path = tmp_path / "SPIN_UP.vasp"
+    path.write_text(silicon(4.0))
+    with io.StringIO() as table:
+        predict_files(restore_groups(smoke_run), [path], table)
+        rows = list(csv.DictReader(io.StringIO(table.getvalue())))
+    assert len(rows) == 5
+    assert all("one spin" in row["warnings"] for row in rows)

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from densityjax.runtime.errors import ConfigError, UserError
 from densityjax.targets import TARGETS, from_intensive, get_specs, to_intensive
 
 ELECTRONS, VOLUME = np.array([8.0, 12.0, 30.0]), np.array([40.0, 11.0, 200.0])
@@ -50,7 +51,7 @@ def test_log_passes_missing_labels_and_refuses_others():
     values = to_intensive(log, np.array([np.nan, 1.0, np.e]), ELECTRONS, VOLUME)
     np.testing.assert_allclose(values, [np.nan, 0, 1])
     for bad in (0.0, -1.0):
-        with pytest.raises(ValueError, match="'shear_modulus' has a log transform and labels <= 0"):
+        with pytest.raises(UserError, match="'shear_modulus' has a log transform and labels <= 0"):
             to_intensive(log, np.array([bad, 1.0, np.nan]), ELECTRONS, VOLUME)
 
 
@@ -72,5 +73,5 @@ def test_get_specs():
     ],
 )
 def test_wrong_names(names, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         get_specs(names)

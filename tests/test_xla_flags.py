@@ -12,7 +12,7 @@ def jaxlib(monkeypatch):
     return lambda version: monkeypatch.setattr(metadata, "version", lambda name: version)
 
 
-@pytest.mark.parametrize("version", ["0.10.2", "0.11.0"])
+@pytest.mark.parametrize("version", ["0.10.2", "0.11.0", "0.12.0.1"])
 def test_tried_releases_get_the_flag_beside_the_users(version, jaxlib):
     jaxlib(version)
     environ = {}
@@ -22,7 +22,7 @@ def test_tried_releases_get_the_flag_beside_the_users(version, jaxlib):
     assert xla_flags.set_defaults(environ) == f"--xla_dump_to=/tmp {FLAG}"
 
 
-@pytest.mark.parametrize("version", ["0.9.2", "0.12.0", "0.1.75", "1.10.0"])
+@pytest.mark.parametrize("version", ["0.9.2", "0.13.0", "0.1.75", "1.10.0"])
 def test_untried_releases_do_not(version, jaxlib):
     jaxlib(version)
     environ = {}

@@ -6,23 +6,27 @@ import importlib
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tfds_builders.errors import DatasetSourceError, UnknownDatasetError
 
 if TYPE_CHECKING:
-    import tensorflow_datasets as tfds
+    from tfds_builders.density_builder import DensityBuilder
+
+# What a builder may be given, and what stands for nothing given.
+_DEFAULTS = {"archive": None, "source": "", "split": "auto", "strict": False, "workers": 0}
 
 
 def load_builder(
     name_and_config: str, data_dir: str | Path, archive: str | Path | None = None, *,
     source: str | Path = "", split: str = "auto", strict: bool = False, workers: int = 0,
-) -> "tfds.core.GeneratorBasedBuilder":
+) -> "DensityBuilder":
     """Makes the builder of a dataset, built or not.
 
     Args:
         name_and_config: 'elastic_densities/grid32'.
         data_dir: where datasets lie or will be built, as data_dir/NAME/CONFIG/VERSION.
-        archive: builds from this archive instead of the one that ships with the builder; of
-            materials_project and lemat_rho the same as `source`.
+        archive: elastic_densities is built from this archive instead of the one that ships with it.
         source: folder that density_folder, materials_project or lemat_rho is built from.
         split, strict, workers: of density_folder, see its builder.
 
@@ -31,40 +35,55 @@ def load_builder(
         `as_data_source(split)` reads it.
 
     Raises:
-        ValueError: no such dataset or config; names those that there are.
+        UnknownDatasetError: no such dataset or config; names those that there are.
+        DatasetSourceError: the dataset takes no such option, or its folder cannot be read.
     """
     name, _, config = name_and_config.partition("/")
-    known = {path.parent.name: path.stem for path in Path(__file__).parent.glob("*/*_builder.py")}
-    if name not in known:
-        raise ValueError(f"unknown dataset '{name}'{_hint(name, sorted(known))}")
-    module = importlib.import_module(f"tfds_builders.{name}.{known[name]}")
-    configs = [config.name for config in module.Builder.BUILDER_CONFIGS]
-    takes_source = name == "density_folder"
-    pattern = r"({})(-[0-9a-f]{{12}})?" if takes_source else r"({})"
-    if not re.fullmatch(pattern.format("|".join(configs)), config):
-        raise ValueError(f"dataset '{name}' has no config '{config}'{_hint(config, configs)}")
-    if takes_source:
-        return module.Builder(
-            config=config, data_dir=data_dir, source=source, split=split, strict=strict,
-            workers=workers,
+    builder = find_builder(name)
+    configs = [known.name for known in builder.BUILDER_CONFIGS]
+    # A dataset with targets of its own is named after the content of its folder, too.
+    digest = "(-[0-9a-f]{12})?" if builder.OWN_TARGETS else ""
+    if not re.fullmatch(f"({'|'.join(configs)}){digest}", config):
+        raise UnknownDatasetError(
+            f"dataset '{name}' has no config '{config}'{_hint(config, configs)}"
         )
-    if source and name == "elastic_densities":  # it ships with what it is built from
-        raise ValueError(f"'{name}' is not built from a folder: config.data.source must be empty")
-    archive = archive or source or None
-    return module.Builder(config=config, data_dir=data_dir, archive=archive)
+    options = {
+        "archive": archive, "source": source, "split": split, "strict": strict, "workers": workers,
+    }
+    given = {key: value for key, value in options.items() if value != _DEFAULTS[key]}
+    for option, value in given.items():
+        if option not in builder.OPTIONS:
+            raise DatasetSourceError(
+                f"dataset '{name}' takes no {option} ('{value}'): leave --{option} and "
+                f"config.data.{option} out; it takes {', '.join(builder.OPTIONS) or 'none'}"
+            )
+    return builder(config=config, data_dir=data_dir, **given)
 
 
-def fingerprint(builder: "tfds.core.GeneratorBasedBuilder") -> str:
+def find_builder(name: str) -> "type[DensityBuilder]":
+    """The class of builders of a dataset, 'elastic_densities'.
+
+    Raises:
+        UnknownDatasetError: no such dataset; names those that there are.
+    """
+    known = {path.parent.name: path.stem for path in Path(__file__).parent.glob("*/*_builder.py")}
+    name = name.partition("/")[0]
+    if name not in known:
+        raise UnknownDatasetError(f"unknown dataset '{name}'{_hint(name, sorted(known))}")
+    return importlib.import_module(f"tfds_builders.{name}.{known[name]}").Builder
+
+
+def fingerprint(builder: Any) -> str:
     """Says which data a built dataset holds: name, config, version, archive and features.
 
     A folder that was copied has other file times, hence another config, and the same fingerprint.
 
     Raises:
-        ValueError: the dataset has not been built.
+        DatasetSourceError: the dataset has not been built.
     """
     name = f"{builder.name}/{builder.builder_config.name}:{builder.version}"
     if not builder.is_prepared():
-        raise ValueError(
+        raise DatasetSourceError(
             f"dataset {name} is not in {builder.data_dir_root}; build it with python -m "
             f"tfds_builders {name.partition(':')[0]} --data_dir={builder.data_dir_root}"
         )

@@ -1,11 +1,12 @@
 """Builds a dataset: python -m tfds_builders elastic_densities/grid32 --data_dir=data."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import tfds_builders
+from densityjax.runtime import command_line
+from tfds_builders.errors import DatasetSourceError
 
 
 def beam_config(options: Sequence[str]) -> Any:
@@ -15,15 +16,15 @@ def beam_config(options: Sequence[str]) -> Any:
         options: of the pipeline, 'runner=FlinkRunner' or 'streaming'.
 
     Raises:
-        ValueError: Apache Beam is not installed, or does not know an option.
+        DatasetSourceError: Apache Beam is not installed, or does not know an option.
     """
     try:
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
-        raise ValueError(
+        raise DatasetSourceError(
             f"--beam needs Apache Beam ({error}): install densityjax[beam], see docs/ingest.md"
         ) from error
-    import tensorflow_datasets as tfds
+    import tensorflow_datasets as tfds  # takes a second, which --help must not
 
     parsed = PipelineOptions([f"--{option.removeprefix('--')}" for option in options])
     unknown = [
@@ -32,12 +33,12 @@ def beam_config(options: Sequence[str]) -> Any:
         if option.partition("=")[0].removeprefix("--") not in parsed.get_all_options()
     ]
     if unknown:
-        raise ValueError(f"--beam: Apache Beam knows no option {', '.join(unknown)}")
+        raise DatasetSourceError(f"--beam: Apache Beam knows no option {', '.join(unknown)}")
     return tfds.download.DownloadConfig(beam_options=parsed)
 
 
-def main() -> int:
-    """Builds the dataset named on the command line. Returns the exit status."""
+def main() -> None:
+    """Builds the dataset named on the command line, and prints its fingerprint."""
     parser = argparse.ArgumentParser(prog="python -m tfds_builders", description=__doc__)
     parser.add_argument("dataset", help="NAME/CONFIG, such as elastic_densities/grid32")
     parser.add_argument("--data_dir", default="data", help="where datasets lie (default: data)")
@@ -58,21 +59,16 @@ def main() -> int:
         "without the leading --, such as runner=DirectRunner; see docs/ingest.md",
     )
     args = parser.parse_args()
-    try:
-        builder = tfds_builders.load_builder(
-            args.dataset, args.data_dir, args.archive, source=args.source, split=args.split,
-            strict=args.strict, workers=args.workers,
-        )
-        if args.beam and not builder.TAKES_BEAM:
-            raise ValueError(f"--beam: dataset '{builder.name}' is built without Apache Beam")
-        options = {"download_config": beam_config(args.beam)} if args.beam else {}
-        builder.download_and_prepare(**options)
-        print(tfds_builders.fingerprint(builder))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    builder = tfds_builders.load_builder(
+        args.dataset, args.data_dir, args.archive, source=args.source, split=args.split,
+        strict=args.strict, workers=args.workers,
+    )
+    if args.beam and not builder.TAKES_BEAM:
+        raise DatasetSourceError(f"--beam: dataset '{builder.name}' is built without Apache Beam")
+    options = {"download_config": beam_config(args.beam)} if args.beam else {}
+    builder.download_and_prepare(**options)
+    print(tfds_builders.fingerprint(builder))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

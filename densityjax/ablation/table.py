@@ -1,7 +1,5 @@
 """From the cells of an ablation to its table: reads what they left, compares, writes."""
 
-import csv
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +8,18 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from densityjax.ablation.comparison import CellResult, compare
-from densityjax.ablation.comparison_report import write_comparison
+from densityjax.ablation.compare import compare
 from densityjax.ablation.plan import Cell, Plan
+from densityjax.ablation.results import CellResult
 from densityjax.ablation.run import cell_folder
-from densityjax.targets import TARGETS, TargetSpec, get_specs, read_specs
+from densityjax.ablation.write import write_comparison
+from densityjax.results.run_directory import RunDirectory
+from densityjax.targets import TARGETS, TargetSpec, get_specs
+
+_FACTS = (  # of run.json, that a table states
+    "dataset.fingerprint", "commit", "device_kind", "num_devices", "cpu_count", "memory_gib",
+    "hostname", "finished", "versions",
+)
 
 
 def write_table(config: ConfigDict, plan: Plan, workdir: Path) -> list[Path]:
@@ -25,11 +30,11 @@ def write_table(config: ConfigDict, plan: Plan, workdir: Path) -> list[Path]:
 
     Raises:
         ComparisonError: cells contradict each other.
-        OSError: a cell is not complete.
+        UserError: a cell is not complete, or a file of it is damaged.
     """
     known = dict(TARGETS)
     for cell in plan.cells:
-        found = read_specs(cell_folder(workdir, cell), tuple(cell.config.targets))
+        found = RunDirectory(cell_folder(workdir, cell)).read_specs(tuple(cell.config.targets))
         known |= {spec.name: spec for spec in found}
     specs = get_specs(tuple(config.base.targets) or tuple(plan.cells[0].config.targets), known)
     cells = [read_cell(cell, cell_folder(workdir, cell), specs) for cell in plan.cells]
@@ -42,31 +47,24 @@ def write_table(config: ConfigDict, plan: Plan, workdir: Path) -> list[Path]:
 
 
 def read_cell(cell: Cell, folder: Path, specs: Sequence[TargetSpec]) -> CellResult:
-    """Predictions and cost of a joined run."""
-    by_name = {spec.name: spec for spec in specs}
-    rows: dict[str, list[dict[str, str]]] = {}
-    with (folder / "predictions.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            rows.setdefault(row["target"], []).append(row)
-    truth, prediction = {}, {}
-    for name, found in rows.items():
-        spec = by_name[name]
-        if spec.kind == "classification":
-            index = {label: place for place, label in enumerate(spec.classes)} | {"": -1}
-            truth[name] = np.array([index[row["truth"]] for row in found])  # [n]
-            prediction[name] = np.array(
-                [[float(p) for p in row["probabilities"].split(";")] for row in found]
-            )  # [n, K]
-        else:
-            truth[name] = np.array([float(row["truth"] or "nan") for row in found])  # [n]
-            prediction[name] = np.array([float(row["prediction"]) for row in found])  # [n]
-    first = next(iter(rows.values()))
-    facts = json.loads((folder / "run.json").read_text())
+    """Predictions and cost of a joined run.
+
+    Raises:
+        UserError: a file of it is missing, cut or damaged; names the file.
+    """
+    run = RunDirectory(folder)
+    tables = run.read_predictions(specs)
+    first = next(iter(tables.values()))
+    facts = run.read_facts(
+        "seconds.train", "seconds.compile", "num_devices", "parameters", "groups"
+    )
     seconds = facts["seconds"]["train"] - facts["seconds"]["compile"]
     return CellResult(
-        variant=cell.variant, split=cell.split, seed=cell.seed, truth=truth, prediction=prediction,
-        systems=np.array([chemical_system(row["formula"]) for row in first]),
-        ids=np.array([row["id"] for row in first]), parameters=facts["parameters"],
+        variant=cell.variant, split=cell.split, seed=cell.seed,
+        truth={name: table.truth for name, table in tables.items()},
+        prediction={name: table.prediction for name, table in tables.items()},
+        systems=np.array([chemical_system(formula) for formula in first.formulas]),
+        ids=np.array(first.ids), parameters=facts["parameters"],
         device_seconds=seconds * facts["num_devices"], updates=facts["groups"][0]["steps"],
         trunks=len(cell.members),
     )
@@ -79,7 +77,7 @@ def chemical_system(formula: str) -> str:
 
 def table_facts(config: ConfigDict, plan: Plan, folders: Sequence[Path]) -> dict[str, Any]:
     """What the table states of its origin: every different value that the cells recorded."""
-    runs = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    runs = [RunDirectory(folder).read_facts(*_FACTS) for folder in folders]
 
     def values(*keys: str) -> str:
         found = []

@@ -5,11 +5,8 @@ once (labels, cells, names) is under 1 kB of each, here as one array per field. 
 on a dataset reads every record for it.
 """
 
-import contextlib
 import json
-import os
 import sys
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -18,12 +15,17 @@ from typing import Any
 
 import numpy as np
 
+from densityjax.data.dataset import DatasetError
+from densityjax.runtime.files import replaced
+
 Columns = dict[str, np.ndarray]
 
 _TEXT = ("material_id", "formula", "chemical_system", "code")
 _FIELDS = ("density", "lattice", "species", "num_electrons", "index", "targets", *_TEXT)
 _VERSION = 1  # of the columns below
 _CHUNK = 1024  # records that are held as Python objects at a time
+# What TFDS and array_record raise of a file that is cut, altered or gone.
+_DAMAGE = (RuntimeError, OSError, ValueError, IndexError, KeyError)
 _MANY = 10_000  # records of which the scan is announced: it takes half a minute per 100,000
 
 
@@ -36,24 +38,60 @@ class PartialSource(Sequence):
         builder: TFDS builder of a prepared dataset.
         split: 'fold0' or 'fold0+fold1'.
         names: top-level features to decode.
+
+    Raises:
+        DatasetError: a file of the dataset is missing or damaged; also of access to a record.
     """
 
     def __init__(self, builder: Any, split: str, names: Sequence[str]):
-        import tensorflow_datasets as tfds  # takes a second
+        # TensorFlow Datasets takes a second to import; by now the builder has paid for it.
+        import tensorflow_datasets as tfds
 
+        self._builder, self._split = builder, split
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
-        self._raw = builder.as_data_source(split=split, deserialize_method=raw)
+        try:
+            self._raw = builder.as_data_source(split=split, deserialize_method=raw)
+            self._length = len(self._raw)
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
         features = builder.info.features
         self._features = tfds.features.FeaturesDict({name: features[name] for name in names})
 
     def __len__(self) -> int:
-        return len(self._raw)
+        return self._length
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        return self._features.deserialize_example_np(self._raw[int(row)])
+        try:
+            return self._features.deserialize_example_np(self._raw[int(row)])
+        except _DAMAGE as error:
+            if not 0 <= row < self._length:  # a mistake of the caller's, and how iteration ends
+                raise IndexError(f"row {row} of {self._length}") from error
+            raise self._damaged(error, int(row)) from error
+
+    def _damaged(self, error: Exception, row: int | None = None) -> DatasetError:
+        """What to raise of a damaged dataset, with the file that holds the row."""
+        place = self._builder.data_dir
+        if row is not None:
+            place = _shard_of(self._builder, self._split, row)
+        reason = " ".join(str(error).split())[:200]
+        return DatasetError(
+            f"{place}: dataset {self._builder.info.full_name} is damaged ({reason}): "
+            + self._builder.remedy()
+        )
 
 
-def read_index(builder: Any, split: str) -> Columns:
+def _shard_of(builder: Any, split: str, row: int) -> Path | str:
+    """The file that holds a row of 'fold0+fold1'."""
+    for name in split.split("+"):
+        info = builder.info.splits[name]
+        for path, length in zip(info.filepaths, info.shard_lengths, strict=True):
+            if row < length:
+                return Path(path)
+            row -= length
+    return builder.data_dir
+
+
+def read_index(builder: Any, split: str, fingerprint: str) -> Columns:
     """Small fields of a split, from the file beside the dataset or else from the records.
 
     The file is written when it is missing, damaged, or of other data; where that is not possible
@@ -62,12 +100,13 @@ def read_index(builder: Any, split: str) -> Columns:
     Args:
         builder: TFDS builder of a prepared dataset.
         split: one split, 'fold0'.
+        fingerprint: of the dataset, `dataset.fingerprint`; an index of another one is not taken.
 
     Returns:
         See `scan`.
     """
     path = Path(builder.data_dir) / f"index-{split}.npz"
-    key = _key(builder, split)
+    key = _key(builder, split, fingerprint)
     columns = _read(path, key)
     if columns is None:
         columns = scan(builder, split)
@@ -139,14 +178,10 @@ def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _key(builder: Any, split: str) -> str:
+def _key(builder: Any, split: str, fingerprint: str) -> str:
     """Says which records an index is of."""
-    import tfds_builders  # builders import density_io and grid from this package
-
     info = builder.info.splits[split]
-    return json.dumps(
-        [_VERSION, tfds_builders.fingerprint(builder), split, info.shard_lengths, info.num_bytes]
-    )
+    return json.dumps([_VERSION, fingerprint, split, info.shard_lengths, info.num_bytes])
 
 
 def _read(path: Path, key: str) -> Columns | None:
@@ -164,16 +199,8 @@ def _read(path: Path, key: str) -> Columns | None:
 
 def _write(path: Path, key: str, columns: Columns) -> None:
     """Replaces an index file atomically; does nothing in a place that cannot be written to."""
-    partial = None
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            partial = file.name
+        with replaced(path) as partial, partial.open("wb") as file:
             np.savez(file, key=np.asarray(key), **columns)
-        os.chmod(partial, 0o644)  # a temporary file is private, a dataset may be shared
-        os.replace(partial, path)
     except OSError:
-        if partial is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(partial)
+        pass  # the next start scans again

@@ -1,13 +1,15 @@
 """What a model was trained on, and in which respects a new density differs from it."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from densityjax.data.input_pipeline import Records
-from densityjax.density.density import Density, symbol
+from densityjax.data.records import Records
+from densityjax.density.density import symbol
+from densityjax.runtime.files import replaced
 
 if TYPE_CHECKING:
     from sklearn.neighbors import NearestNeighbors
@@ -45,14 +47,13 @@ class Applicability:
     max_distance: float
 
     def save(self, path: Path) -> None:
-        """Replaces a NumPy archive atomically."""
-        partial = path.with_name("partial-" + path.name)
-        np.savez_compressed(partial, **dataclasses.asdict(self))
-        partial.replace(path)
+        """Replaces a NumPy archive in one step."""
+        with replaced(path) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **dataclasses.asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> "Applicability":
-        """Reads what `save` wrote."""
+        """Reads what `save` wrote; `RunDirectory.load` says what is wrong with a damaged one."""
         with np.load(path) as content:
             return cls(**{k: v if v.ndim else v.item() for k, v in content.items()})
 
@@ -61,23 +62,24 @@ class Applicability:
         standardised = (embedding - self.embedding_mean) / self.embedding_std
         return _neighbours(self.embedding).kneighbors(standardised.astype(np.float32))[0][:, 0]
 
-    def warnings_for(self, density: Density, distance: float) -> list[str]:
+    def warnings_for(self, record: Mapping[str, Any], code: str, distance: float) -> list[str]:
         """Reasons to distrust predictions for one material, a sentence each; none is no promise.
 
         Args:
-            density: as read, on any grid.
+            record: of the material, see `density.record.make_record`.
+            code: what made its density, see `Density.code`.
             distance: of its embedding to the training data, see `distances`.
         """
         found = []
-        absent = np.setdiff1d(density.species, self.elements)
+        absent = np.setdiff1d(record["species"], self.elements)
         if len(absent):
             names = ", ".join(symbol(z) for z in absent)
             found.append(
                 f"elements absent from the training data, so the valence is not checked: {names}"
             )
         else:
-            valence = self.valence[np.searchsorted(self.elements, density.species)]  # [N]
-            expected, electrons = valence.sum(), density.num_electrons
+            valence = self.valence[np.searchsorted(self.elements, record["species"])]  # [N]
+            expected, electrons = valence.sum(), float(record["num_electrons"])
             # NaN compares as False: no statement where the training data determine no valence.
             if abs(electrons - expected) > _ELECTRONS + _ELECTRONS_RELATIVE * expected:
                 found.append(
@@ -87,11 +89,9 @@ class Applicability:
         # 'unknown' is no reason to warn: most codes leave no trace in such a file (the training
         # files have none), and what matters to the model, the valence, has been compared above.
         known = {code.split()[0] for code in self.codes}
-        if density.code != "unknown" and density.code not in known:
-            found.append(
-                f"density from {density.code}, training densities from {', '.join(self.codes)}"
-            )
-        edge = np.linalg.norm(density.lattice, axis=1).max()  # Å
+        if code != "unknown" and code not in known:
+            found.append(f"density from {code}, training densities from {', '.join(self.codes)}")
+        edge = np.linalg.norm(record["lattice"].astype(np.float64), axis=1).max()  # Å
         if edge / self.grid > self.max_spacing:
             limit = self.max_spacing * self.grid  # Å
             found.append(

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from densityjax.results.metrics import Metrics, target_metrics
+from densityjax.runtime.errors import UserError
 from densityjax.targets import TargetSpec
 
 BASELINES = ("mean", "identity", "ridge")
@@ -50,7 +51,9 @@ def _labelled(spec: TargetSpec, rows: Rows) -> np.ndarray:
 def _mean(spec: TargetSpec, train: Rows, test: Rows) -> np.ndarray:
     labels = np.asarray(train.labels[spec.name])[_labelled(spec, train)]
     if not labels.size:
-        raise ValueError(f"target '{spec.name}' has no label in the training rows")
+        raise UserError(
+            f"target '{spec.name}' has no label in the training rows: remove it from config.targets"
+        )
     if spec.kind == "classification":
         frequencies = np.bincount(labels.astype(int), minlength=len(spec.classes)) / labels.size
         return np.tile(frequencies, (test.volume.size, 1))  # [n, K]
@@ -107,7 +110,7 @@ def baseline_predictions(
         probabilities [n, K]}}; 'identity' holds only targets with an identity.
 
     Raises:
-        ValueError: a target has no label in the training rows.
+        UserError: a target has no label in the training rows.
     """
     predictions = {
         "mean": {spec.name: _mean(spec, train, test) for spec in specs},

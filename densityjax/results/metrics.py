@@ -4,9 +4,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from densityjax.runtime.errors import UserError
 from densityjax.targets import TargetSpec
 
 Metrics = dict[str, object]  # JSON-safe: numbers, None where undefined, lists, dicts
+
+
+_REMEDY = (
+    ": look for labels or densities out of range, or train with a lower "
+    "config.optimizer.learning_rate in another --workdir"
+)
+
+
+class NotFiniteError(UserError):
+    """A model predicts infinity or no number."""
 
 
 def _json(value: float) -> float | None:
@@ -35,14 +46,17 @@ def regression_metrics(truth: np.ndarray, prediction: np.ndarray) -> Metrics:
         r2, mae, rmse (in the target's unit) and n, the number of labelled rows.
 
     Raises:
-        ValueError: shapes differ, or a prediction of a labelled row is not finite.
+        ValueError: shapes differ.
+        NotFiniteError: a prediction of a labelled row is not finite.
     """
     truth, prediction = np.asarray(truth, np.float64), np.asarray(prediction, np.float64)
     _check(truth, prediction, truth.shape)
     labelled = np.isfinite(truth)  # [n]
     y, p = truth[labelled], prediction[labelled]
     if not np.all(np.isfinite(p)):
-        raise ValueError(f"{np.sum(~np.isfinite(p))} of {p.size} predictions are not finite")
+        raise NotFiniteError(
+            f"{np.sum(~np.isfinite(p))} of {p.size} predictions are not finite{_REMEDY}"
+        )
     if not y.size:
         return {"r2": None, "mae": None, "rmse": None, "n": 0}
     residual = y - p
@@ -77,7 +91,8 @@ def classification_metrics(
         [K][K] counts, rows true and columns predicted.
 
     Raises:
-        ValueError: a shape, class index or probability is invalid.
+        ValueError: a shape or class index is invalid.
+        NotFiniteError: a probability of a labelled row is not finite.
     """
     truth, probabilities = np.asarray(truth), np.asarray(probabilities, np.float64)
     _check(truth, probabilities, (truth.size, len(classes)))
@@ -86,7 +101,7 @@ def classification_metrics(
     labelled = truth >= 0  # [n]
     y, p = truth[labelled].astype(int), probabilities[labelled]
     if not np.all(np.isfinite(p)):
-        raise ValueError("class probabilities are not finite")
+        raise NotFiniteError(f"class probabilities are not finite{_REMEDY}")
     predicted = np.argmax(p, axis=1)  # [n]
     counts = np.bincount(y, minlength=len(classes))  # [K]
     result: Metrics = dict.fromkeys(
@@ -121,14 +136,15 @@ def target_metrics(spec: TargetSpec, truth: np.ndarray, prediction: np.ndarray) 
     """Metrics of one target: values [n] for regression, probabilities [n, K] for classes.
 
     Raises:
-        ValueError: as `regression_metrics` and `classification_metrics`, naming the target.
+        ValueError, NotFiniteError: as `regression_metrics` and `classification_metrics`, naming
+          the target.
     """
     try:
         if spec.kind == "classification":
             return classification_metrics(truth, prediction, spec.classes)
         return regression_metrics(truth, prediction)
-    except ValueError as error:
-        raise ValueError(f"target '{spec.name}': {error}") from error
+    except (ValueError, NotFiniteError) as error:
+        raise type(error)(f"target '{spec.name}': {error}") from error
 
 
 def average_r2(

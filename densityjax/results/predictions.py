@@ -1,17 +1,19 @@
 """Predictions and accuracy for every example of a split, each exactly once."""
 
-import csv
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from densityjax.data.input_pipeline import Records, evaluation_batches, training_labels
+from densityjax.data.batches import evaluation_batches, training_labels
+from densityjax.data.records import Records, Species
 from densityjax.model.losses import LossConfig
 from densityjax.results.metrics import Metrics, target_metrics
+from densityjax.results.predictions_table import TargetPredictions, write_table
 from densityjax.step.parallel import gather_rows, predict_batch
 from densityjax.step.scalers import Statistics
 from densityjax.step.train_state import TrainState
@@ -60,6 +62,65 @@ def physical(
     return values.mean(1), values.std(1)
 
 
+def to_physical(
+    raw: Mapping[str, np.ndarray], specs: Sequence[TargetSpec], statistics: Statistics,
+    num_electrons: np.ndarray, volume: np.ndarray,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """`physical` of every target: (values, spread), each by target name.
+
+    Args:
+        raw: {target: [n, V, width]} as a model gives them.
+        statistics: of the model's run, in the order of `specs`.
+        num_electrons, volume: [n] of the cell; Å^3.
+    """
+    values, spread = {}, {}
+    for spec, mean, std in zip(specs, statistics.label_mean, statistics.label_std, strict=True):
+        values[spec.name], spread[spec.name] = physical(
+            spec, raw[spec.name], mean, std, num_electrons, volume
+        )
+    return values, spread
+
+
+def unlabelled_records(
+    made: Sequence[Mapping[str, Any]], specs: Sequence[TargetSpec], channels: int
+) -> Records:
+    """Materials that are in no dataset, as `predict_records` takes them: no label is known.
+
+    Args:
+        made: n results of `density.record.make_record` on one grid; at least one.
+        specs: targets to predict.
+        channels: that the model takes, 1 or 2; a missing magnetisation is zero.
+    """
+    size, species = len(made), [record["species"] for record in made]
+    num_atoms = np.array([len(numbers) for numbers in species])
+    unnamed = np.full(size, "")
+    lattice = np.stack([record["lattice"] for record in made]).astype(np.float64)  # [n, 3, 3] Å
+    return Records(
+        source=made,
+        rows=np.arange(size),
+        channels=channels,
+        grid=made[0]["density"].shape[0],
+        index=np.arange(size),
+        material_id=unnamed,
+        formula=np.array([record["formula"] for record in made]),
+        chemical_system=np.array([record["chemical_system"] for record in made]),
+        code=unnamed,
+        lattice=lattice,
+        num_electrons=np.array([record["num_electrons"] for record in made], np.float64),
+        moment=np.full(size, np.nan),  # only baselines of labelled records read it
+        species=Species(
+            np.concatenate(species).astype(np.uint8), np.cumsum(num_atoms), num_atoms
+        ),
+        labels={
+            spec.name: np.full(size, -1)
+            if spec.kind == "classification"
+            else np.full(size, np.nan)
+            for spec in specs
+        },
+        densities=None,
+    )
+
+
 def predict_records(
     mapped: Callable, state: TrainState, records: Records, specs: Sequence[TargetSpec],
     statistics: Statistics, batch_size: int, num_threads: int = 2,
@@ -84,14 +145,12 @@ def predict_records(
     # The last records stand for those that a share lacks, and are dropped here.
     outputs, embedding = jax.tree.map(lambda leaf: leaf[: len(records)], gather_rows(own))
     labels, mask = training_labels(records, specs, statistics.label_mean, statistics.label_std)
-    values, spread, loss = {}, {}, {}
+    values, spread = to_physical(
+        outputs, specs, statistics, records.num_electrons, records.volume
+    )
+    loss = {}
     for column, spec in enumerate(specs):
-        raw = outputs[spec.name]  # [n, V, width]
-        values[spec.name], spread[spec.name] = physical(
-            spec, raw, statistics.label_mean[column], statistics.label_std[column],
-            records.num_electrons, records.volume,
-        )
-        average, label = raw.mean(1), labels[:, column]
+        average, label = outputs[spec.name].mean(1), labels[:, column]  # [n, width], [n]
         if spec.kind == "regression":
             error = np.square(average[:, 0] - label)
         else:
@@ -151,28 +210,12 @@ def split_metrics(
 def write_predictions(
     path: Path, predictions: Predictions, records: Records, specs: Sequence[TargetSpec]
 ) -> None:
-    """One row per material and target; empty truth = no label.
-
-    Columns id, formula, target, truth, prediction, spread, probabilities. Classes are written by
-    name, with their probabilities in class order joined by ';'. Floats are written in full, so
-    equal files mean equal predictions.
-    """
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["id", "formula", "target", "truth", "prediction", "spread", "probabilities"]
+    """One row per material and target, see `predictions_table`."""
+    ids, formulas = (tuple(map(str, c)) for c in (records.material_id, records.formula))
+    write_table(path, (
+        TargetPredictions(
+            spec, ids, formulas, records.labels[spec.name], predictions.values[spec.name],
+            predictions.spread[spec.name],
         )
-        for spec in specs:
-            labels, values = records.labels[spec.name], predictions.values[spec.name]
-            for row in range(len(records)):
-                if spec.kind == "classification":
-                    truth = spec.classes[labels[row]] if labels[row] >= 0 else ""
-                    prediction = spec.classes[values[row].argmax()]
-                    probabilities = ";".join(repr(float(p)) for p in values[row])
-                else:
-                    truth = repr(float(labels[row])) if np.isfinite(labels[row]) else ""
-                    prediction, probabilities = repr(float(values[row])), ""
-                writer.writerow([
-                    records.material_id[row], records.formula[row], spec.name, truth, prediction,
-                    repr(float(predictions.spread[spec.name][row])), probabilities,
-                ])
+        for spec in specs
+    ))

@@ -24,6 +24,7 @@ from jax._src import distributed as jax_distributed  # the client has no public 
 from jax._src.clusters import GceTpuCluster, GkeTpuCluster
 from jax.experimental import multihost_utils
 
+from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replace_json
 
 log = logging.getLogger("densityjax")
@@ -37,7 +38,7 @@ _heartbeat_seconds = 60
 _calls: collections.Counter[str] = collections.Counter()  # the same in every process
 
 
-class DisagreementError(ValueError):
+class DisagreementError(UserError):
     """Processes of one run were started with other settings or data."""
 
 
@@ -49,7 +50,7 @@ def settings(environ: Mapping[str, str] = os.environ) -> dict[str, Any] | None:
     TPU_PROCESS_BOUNDS makes each a machine of its own, as launch/ablation_pod.sh does.
 
     Raises:
-        ValueError: the variables are not complete or not numbers.
+        UserError: the variables are not complete or not numbers.
     """
     names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
     given = {name: environ[name] for name in names if environ.get(name)}
@@ -57,7 +58,7 @@ def settings(environ: Mapping[str, str] = os.environ) -> dict[str, Any] | None:
         missing = [name for name in names if name not in given]
         numbers = [given.get(name, "0") for name in names[1:]]
         if missing or not all(number.isdecimal() for number in numbers):
-            raise ValueError(
+            raise UserError(
                 f"several processes need {', '.join(names)} (host:port of process 0, how many, "
                 f"which one from 0); the environment has "
                 + ", ".join(f"{name}={value}" for name, value in given.items())
@@ -93,14 +94,12 @@ def initialize(heartbeat_seconds: int, environ: Mapping[str, str] = os.environ) 
         heartbeat_seconds: a process that is silent for so long counts as dead, and all others end.
 
     Raises:
-        ValueError: the environment or `heartbeat_seconds` cannot be meant so.
+        UserError: as `settings`.
     """
     global _heartbeat_seconds
     arguments = settings(environ)
     if arguments is None:
         return
-    if heartbeat_seconds < 1:
-        raise ValueError("config.train.heartbeat_seconds must be at least 1")
     _heartbeat_seconds = heartbeat_seconds
     jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=heartbeat_seconds)
     threading.Thread(target=_end_with_the_others, name="others", daemon=True).start()

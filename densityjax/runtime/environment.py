@@ -4,7 +4,6 @@ import os
 import platform
 import resource
 import socket
-import subprocess
 import sys
 import time
 from importlib import metadata
@@ -13,6 +12,8 @@ from typing import Any
 
 import jax
 import psutil
+
+from densityjax.runtime.commit import running_commit
 
 _PACKAGES = (
     "densityjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain",
@@ -33,7 +34,7 @@ def describe_environment(seed: int) -> dict[str, Any]:
         "versions": versions,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "command": " ".join(sys.argv),
-        "commit": _commit(),
+        "commit": running_commit(),
         "seed": seed,
         "hostname": socket.gethostname(),
         "platform": device.platform,
@@ -56,14 +57,3 @@ def seconds_since_start() -> float:
 def peak_memory_gib() -> float:
     """Largest resident size of this process so far, GiB (Linux counts in KiB)."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
-
-
-def _commit() -> str:
-    """Commit of the source tree, '-dirty' with uncommitted changes, 'unknown' outside git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        here = Path(__file__).parent
-        result = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return result.stdout.strip() or "unknown"

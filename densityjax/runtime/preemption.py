@@ -3,9 +3,11 @@
 import contextlib
 import logging
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Protocol
 
 from densityjax.runtime import distributed
 
@@ -14,6 +16,8 @@ log = logging.getLogger("densityjax")
 # EX_TEMPFAIL of sysexits.h: the same command, run again, goes on. Job scripts requeue on it.
 EXIT_STATUS = 75
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A signal always ends a run: if saving hangs (a dead file system, say), without it after so long.
+_END_SECONDS = 300.0
 
 
 class Preempted(SystemExit):
@@ -27,43 +31,61 @@ class Preempted(SystemExit):
         super().__init__(EXIT_STATUS)
 
 
-class Never:
-    """Nothing is listened to: another thread than the main one, which alone gets signals."""
+class Watch(Protocol):
+    """What a run asks whether its machine is about to be taken away."""
 
     def reached(self, step: int) -> bool:
         """Whether to save after batch `step` and end; every process gets the same answer."""
-        return False
 
     def has_read(self) -> None:
         """To be told that the next batch is there."""
 
-    @contextlib.contextmanager
-    def saving(self) -> Iterator[None]:
+    def saving(self) -> contextlib.AbstractContextManager[None]:
         """While it lasts, `reached` and `requested` tell, and no exception comes by itself."""
-        yield
 
     def requested(self) -> bool:
         """Whether to leave off work that can be done again, such as an evaluation."""
+
+
+class NoWatch:
+    """A `Watch` that hears nothing: of a thread other than the main one, which gets no signals."""
+
+    def reached(self, step: int) -> bool:
+        """See `Watch`."""
+        return False
+
+    def has_read(self) -> None:
+        """See `Watch`."""
+
+    def saving(self) -> contextlib.AbstractContextManager[None]:
+        """See `Watch`."""
+        return contextlib.nullcontext()
+
+    def requested(self) -> bool:
+        """See `Watch`."""
         return False
 
 
-class Signals(Never):
+class Signals:
     """SIGTERM and SIGINT of one process; the second signal ends it at once."""
 
     def __init__(self) -> None:
         self._requested, self._saving = False, False
 
     def reached(self, step: int) -> bool:
-        """See `Never`."""
+        """See `Watch`."""
         return self._requested
 
+    def has_read(self) -> None:
+        """See `Watch`."""
+
     def requested(self) -> bool:
-        """See `Never`."""
+        """See `Watch`."""
         return self._requested
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """See `Never`; outside of it there is nothing to save, and a signal raises `Preempted`."""
+        """See `Watch`; outside of it there is nothing to save, and a signal raises `Preempted`."""
         self._saving = True
         try:
             if self._requested:
@@ -82,7 +104,7 @@ class Signals(Never):
             raise Preempted
 
 
-class SyncPoint(Never):
+class SyncPoint:
     """One of several processes: JAX's own service takes SIGTERM, and all end after the same batch.
 
     A second SIGTERM changes nothing. Being asked is what the watchdog takes for progress.
@@ -94,24 +116,24 @@ class SyncPoint(Never):
         self._watchdog: distributed.Watchdog | None = None
 
     def reached(self, step: int) -> bool:
-        """See `Never`."""
+        """See `Watch`."""
         self._step, self._evaluated = step, 0
         return self._ask(f"batch {step}")
 
     def requested(self) -> bool:
-        """See `Never`; all processes leave off at the same batch."""
+        """See `Watch`; all processes leave off at the same batch."""
         place = f"batch {self._step} and {self._evaluated} of an evaluation"
         self._evaluated += 1
         return self._ask(place)
 
     def has_read(self) -> None:
-        """See `Never`."""
+        """See `Watch`."""
         if self._watchdog is not None:
             self._watchdog.has_read()
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """See `Never`; the watchdog watches while it lasts."""
+        """See `Watch`; the watchdog watches while it lasts."""
         self._watchdog = distributed.Watchdog(self._seconds)
         try:
             yield
@@ -126,7 +148,7 @@ class SyncPoint(Never):
 
 
 @contextlib.contextmanager
-def watch(watchdog_seconds: float = 0.0) -> Iterator[Never]:
+def watch(watchdog_seconds: float = 0.0) -> Iterator[Watch]:
     """Listens for preemption while it lasts and puts the handlers of before back.
 
     Args:
@@ -142,7 +164,7 @@ def watch(watchdog_seconds: float = 0.0) -> Iterator[Never]:
                 signal.signal(signal.SIGINT, before)
         return
     if not in_main_thread:
-        yield Never()
+        yield NoWatch()
         return
     signals = Signals()
     # Python runs handlers in the main thread, which a compiler may hold for a minute. The bytes
@@ -150,15 +172,23 @@ def watch(watchdog_seconds: float = 0.0) -> Iterator[Never]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
-    def end_at_second() -> None:
+    def end_if_it_must() -> None:
         seen = 0
-        while byte := os.read(reader, 1):
+        while True:
+            ready, _, _ = select.select([reader], [], [], _END_SECONDS if seen else None)
+            if not ready:  # whatever the main thread waits for, it does not come
+                log.error("No end for %.0f s: ending without saving; the same command resumes "
+                          "from the last checkpoint", _END_SECONDS)
+                os._exit(EXIT_STATUS)
+            byte = os.read(reader, 1)
+            if not byte:
+                break
             seen += byte[0] in _SIGNALS
             if seen == 2:
                 os._exit(128 + byte[0])
         os.close(reader)
 
-    threading.Thread(target=end_at_second, name="preemption", daemon=True).start()
+    threading.Thread(target=end_if_it_must, name="preemption", daemon=True).start()
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     before = {number: signal.signal(number, signals.handle) for number in _SIGNALS}
     try:

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 from densityjax.model.ops import onednn
 from densityjax.runtime import compile_cache, distributed
 from densityjax.step import steps
+from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState
 
 PyTree = Any
@@ -35,11 +36,11 @@ class TrainStep:
         programs: the mapped functions, one or two.
     """
 
-    def __init__(self, task: steps.Task, devices: Devices = None, split: bool | None = None):
+    def __init__(self, task: Task, devices: Devices = None, split: bool | None = None):
         """Maps; `split` into two programs where oneDNN is available, unless given."""
         self._split = onednn.available() if split is None else split
         on_cpu = jax.default_backend() == "cpu"
-        self._options = _KEEP_BARRIERS if task.model.remat and on_cpu else None
+        self._options = _KEEP_BARRIERS if getattr(task.model, "remat", False) and on_cpu else None
         self._compiled: dict[Any, jax.stages.Compiled] = {}  # of programs[0], with these options
         if self._split:
             update_step = functools.partial(steps.update_step, task=task)
@@ -106,7 +107,7 @@ _cached = functools.lru_cache(maxsize=64)
 
 
 @_cached
-def _gradient_program(task: steps.Task, devices: Devices) -> Callable:
+def _gradient_program(task: Task, devices: Devices) -> Callable:
     return jax.pmap(
         functools.partial(steps.gradient_step, task=task), axis_name=steps.AXIS,
         in_axes=(None, 0), out_axes=(None, None), devices=devices,
@@ -114,23 +115,23 @@ def _gradient_program(task: steps.Task, devices: Devices) -> Callable:
 
 
 @_cached
-def mapped_train_step(task: steps.Task, devices: Devices = None) -> TrainStep:
+def mapped_train_step(task: Task, devices: Devices = None) -> TrainStep:
     """`steps.train_step` over devices, see `TrainStep`; the same object for equal arguments."""
     return TrainStep(task, devices)
 
 
-def mapped_predict_step(task: steps.Task, num_views: int) -> Callable:
+def mapped_predict_step(task: Task, num_views: int) -> Callable:
     """`steps.predict_step` over all devices: (state, batch [D, b, ...]) -> leaves [D, b, ...]."""
     return _predict_program(_without_optimizer(task), num_views)
 
 
-def _without_optimizer(task: steps.Task) -> steps.Task:
+def _without_optimizer(task: Task) -> Task:
     """The task as far as gradients and predictions go: equal for runs of other length or rate."""
     return dataclasses.replace(task, tx=None, ema_decay=0.0)
 
 
 @_cached
-def _predict_program(task: steps.Task, num_views: int) -> Callable:
+def _predict_program(task: Task, num_views: int) -> Callable:
     mapped = jax.pmap(
         functools.partial(steps.predict_step, task=task, num_views=num_views),
         axis_name=steps.AXIS,
@@ -145,21 +146,6 @@ def _predict_program(task: steps.Task, num_views: int) -> Callable:
             return mapped(state, batch)
 
     return call
-
-
-def check_batch_size(batch_size: int, accumulation_steps: int) -> None:
-    """Raises ValueError if the global batch does not divide over devices and micro-batches."""
-    devices = jax.device_count()
-    if batch_size < 1 or accumulation_steps < 1:
-        raise ValueError(
-            "config.train.batch_size and config.train.accumulation_steps must be at least 1"
-        )
-    if batch_size % (devices * accumulation_steps):
-        raise ValueError(
-            f"config.train.batch_size={batch_size} does not divide over {devices} devices x "
-            f"{accumulation_steps} accumulation steps: make it a multiple of "
-            f"{devices * accumulation_steps}"
-        )
 
 
 def replicate(state: TrainState, devices: Devices = None) -> TrainState:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from densityjax.data.input_pipeline import DatasetError, Records
+from densityjax.data.dataset import DatasetError
+from densityjax.data.records import Records
 from densityjax.model.field import FieldTransform, transform_field
 from densityjax.model.lattice_features import LatticeFeatures, lattice_features
+from densityjax.runtime.files import replace_text
 from densityjax.targets import TargetSpec, to_intensive
 
 # Densities that the field scalers are fitted to: 2,000 materials give a mean to 2 % of the spread
@@ -44,11 +46,11 @@ class Statistics:
         return arrays | {"class_weights": weights}
 
     def save(self, path: Path) -> None:
-        """Writes JSON; floats round-trip exactly."""
+        """Replaces a JSON file in one step; floats round-trip exactly."""
         fields = dataclasses.asdict(self)
         weights = {k: v.tolist() for k, v in fields.pop("class_weights").items()}
         content = {k: v.tolist() for k, v in fields.items()} | {"class_weights": weights}
-        path.write_text(json.dumps(content, indent=1))
+        replace_text(path, json.dumps(content, indent=1))
 
     @classmethod
     def load(cls, path: Path) -> "Statistics":

@@ -1,40 +1,24 @@
 """Pure train and predict steps on one device's share of a batch.
 
-The mapping over devices is in `densityjax.parallel`; here its axis is only named.
+The mapping over devices is in `densityjax.step.parallel`; here its axis is only named.
 """
 
-import dataclasses
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from densityjax.model import losses, views
-from densityjax.model.field import FieldTransform, transform_field
-from densityjax.model.lattice_features import LatticeFeatures, lattice_features
+from densityjax.model.field import transform_field
+from densityjax.model.lattice_features import lattice_features
+from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState
-from densityjax.targets import TargetSpec
 
 AXIS = "batch"
-Batch = dict[str, jax.Array]
+DeviceBatch = dict[str, jax.Array]  # what reaches a device; its keys stand at `gradient_step`
+StepMetrics = dict[str, jax.Array]
 PyTree = Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """Static part of a step: a hashable description of model, view, loss and optimiser."""
-
-    model: nn.Module
-    specs: tuple[TargetSpec, ...]
-    view: views.ViewConfig
-    loss: losses.LossConfig
-    tx: optax.GradientTransformation
-    field_transform: FieldTransform
-    log_clamp: float
-    lattice_features: LatticeFeatures
-    ema_decay: float
 
 
 def apply_model(
@@ -61,7 +45,7 @@ def apply_model(
 
 
 def loss_sums(
-    params: Any, state: TrainState, batch: Batch, *, task: Task
+    params: Any, state: TrainState, batch: DeviceBatch, *, task: Task
 ) -> jax.Array:
     """Sum of each target's losses over a batch seen through its random training views.
 
@@ -87,7 +71,9 @@ def loss_sums(
     ).sum(0)
 
 
-def gradient_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[PyTree, Batch]:
+def gradient_step(
+    state: TrainState, batch: DeviceBatch, *, task: Task
+) -> tuple[PyTree, StepMetrics]:
     """Gradient of the loss of a batch that is spread over devices and micro-batches.
 
     The loss of a target is its sum over all labels of the global batch divided by their number,
@@ -136,7 +122,7 @@ def gradient_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[PyTre
 
 def update_step(
     state: TrainState, gradient: PyTree, loss: jax.Array, *, task: Task
-) -> tuple[TrainState, Batch]:
+) -> tuple[TrainState, StepMetrics]:
     """One update from a gradient, or none where the loss or the gradient is not finite.
 
     A skipped step returns the state as it was: parameters, averages, schedule and `step` wait for
@@ -165,7 +151,9 @@ def update_step(
     return state, {"grad_norm": grad_norm, "skipped": 1 - finite.astype(jnp.int32)}
 
 
-def train_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[TrainState, Batch]:
+def train_step(
+    state: TrainState, batch: DeviceBatch, *, task: Task
+) -> tuple[TrainState, StepMetrics]:
     """One update from a batch, see `gradient_step`: (new state, the metrics of both parts)."""
     gradient, metrics = gradient_step(state, batch, task=task)
     state, more = update_step(state, gradient, metrics["loss"], task=task)
@@ -173,7 +161,7 @@ def train_step(state: TrainState, batch: Batch, *, task: Task) -> tuple[TrainSta
 
 
 def predict_step(
-    state: TrainState, batch: Batch, *, task: Task, num_views: int
+    state: TrainState, batch: DeviceBatch, *, task: Task, num_views: int
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Outputs of the averaged parameters for every evaluation view.
 

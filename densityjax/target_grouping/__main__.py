@@ -1,4 +1,10 @@
-"""Writes groups: `python -m densityjax.target_grouping --config=configs/elastic.py --out=FILE`."""
+"""Computes groups of targets and writes them.
+
+python -m densityjax.target_grouping --config=configs/elastic.py --out=runs/target_groups.py
+
+Writes the config --out, which `config.groups` can name, and beside it the folder runs/target_groups
+(or --details) with every number as JSON and pictures of the similarities.
+"""
 
 import shlex
 import sys
@@ -6,25 +12,31 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from densityjax.runtime.command_line import parse_flags, start_logging
-from densityjax.target_grouping.select import write_groups
+from densityjax.runtime.command_line import parse_flags, run, start_logging
+from densityjax.target_grouping.output import write_groups
 
 
 def main(argv: list[str]) -> None:
-    """Computes and writes the groups."""
+    """The door."""
+    del argv  # parse_flags refuses what is not a flag
     start_logging()
+    run(_write)
+
+
+def _write() -> None:
     command = shlex.join(["python", "-m", "densityjax.target_grouping", *sys.argv[1:]])
-    try:
-        files = write_groups(flags.FLAGS.config, flags.FLAGS.out, command)
-    # Errors of datasets and targets are ValueErrors; a full disk is an OSError.
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    options = flags.FLAGS
+    files = write_groups(options.config, options.out, command, options.details)
     print("Written: " + ", ".join(map(str, files)))
 
 
 if __name__ == "__main__":
     # Only here: densityjax.main defines a flag of the same name.
     config_flags.DEFINE_config_file("config", None, "A training config, e.g. configs/elastic.py.")
-    flags.DEFINE_string("out", None, "The groups, e.g. configs/target_groups.py; others beside it.")
+    flags.DEFINE_string("out", None, "The groups to write, e.g. runs/target_groups.py.")
+    flags.DEFINE_string(
+        "details", None,
+        "Folder of the numbers and pictures; not given: that of --out without .py.",
+    )
     flags.mark_flags_as_required(["config", "out"])
     app.run(main, flags_parser=parse_flags)

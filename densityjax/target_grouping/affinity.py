@@ -6,12 +6,13 @@ Pure functions on one device's batch.
 import jax
 import jax.numpy as jnp
 
-from densityjax.step.steps import Batch, Task, loss_sums
+from densityjax.step.steps import DeviceBatch, loss_sums
+from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState
 
 
 def affinity_step(
-    state: TrainState, batch: Batch, *, task: Task, learning_rate: float
+    state: TrainState, batch: DeviceBatch, *, task: Task, learning_rate: float
 ) -> tuple[jax.Array, jax.Array]:
     """Task affinities of one batch; the state is not changed.
 

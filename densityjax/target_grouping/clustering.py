@@ -6,8 +6,10 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
+from sklearn.metrics import silhouette_score
 
-from densityjax.target_grouping.similarity import GroupingError
+from densityjax.runtime.errors import ConfigError
+from densityjax.target_grouping.columns import GroupingError
 
 Groups = tuple[tuple[int, ...], ...]  # indices of targets, ascending, by first member
 
@@ -46,6 +48,19 @@ class Stability:
     num_groups: dict[int, float]
 
 
+def check_num_groups(num_groups: int, size: int) -> None:
+    """Refuses more groups than targets.
+
+    Raises:
+        ConfigError: `num_groups` is not from 0 to `size`.
+    """
+    if not 0 <= num_groups <= size:
+        raise ConfigError(
+            f"config.grouping.num_groups={num_groups} for {size} targets: give 1 to {size}, or 0 "
+            "to choose by silhouette"
+        )
+
+
 def cluster(similarity: np.ndarray, num_groups: int = 0) -> Clustering:
     """Average linkage on 1 - similarity, cut into the number of groups of best mean silhouette.
 
@@ -60,7 +75,8 @@ def cluster(similarity: np.ndarray, num_groups: int = 0) -> Clustering:
         num_groups: 0: by silhouette.
 
     Raises:
-        GroupingError: the matrix is not one of similarities, or `num_groups` does not fit it.
+        GroupingError: the matrix is not one of similarities.
+        ConfigError: `num_groups` does not fit it.
     """
     similarity = np.asarray(similarity, np.float64)
     size = len(similarity)
@@ -70,11 +86,7 @@ def cluster(similarity: np.ndarray, num_groups: int = 0) -> Clustering:
         np.all((similarity >= 0) & (similarity <= 1)) and np.allclose(similarity, similarity.T)
     ):
         raise GroupingError("similarities must be symmetric, finite and from 0 to 1")
-    if not 0 <= num_groups <= size:
-        raise GroupingError(
-            f"config.grouping.num_groups={num_groups} for {size} targets: give 1 to {size}, or 0 "
-            "to choose by silhouette"
-        )
+    check_num_groups(num_groups, size)
     if size == 1:
         return Clustering(((0,),), np.zeros((0, 4)), {})
     # Rounded: ties must not be broken by the last digit, which differs between machines.
@@ -92,8 +104,6 @@ def cluster(similarity: np.ndarray, num_groups: int = 0) -> Clustering:
 
 
 def _silhouette(distance: np.ndarray, labels: np.ndarray) -> float:
-    from sklearn.metrics import silhouette_score  # takes a second to import
-
     return float(silhouette_score(distance, labels, metric="precomputed"))
 
 

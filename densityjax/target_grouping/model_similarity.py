@@ -14,15 +14,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from densityjax.data.input_pipeline import BatchSource, load_records, training_labels
+from densityjax.config import check
 from densityjax.results.predictions import predict_records
 from densityjax.step import parallel
-from densityjax.step.scalers import fit_statistics
-from densityjax.step.task import create_task, field_size
-from densityjax.step.train_state import TrainState, create_train_state
+from densityjax.step.train_state import TrainState
 from densityjax.target_grouping.affinity import affinity_step
 from densityjax.targets import TargetSpec, dataset_targets, get_specs
 from densityjax.training.grouped_training import group_config
+from densityjax.training.setup import count_steps, fit_inputs, load_folds
 
 log = logging.getLogger("densityjax")
 
@@ -58,7 +57,11 @@ def fit_model_similarities(
         train_folds: the folds whose materials are trained on; no others are read.
         which: of 'transfer' (a model per target), 'task_affinity' and 'gradient_cosine' (one model
           of all targets, for both).
+
+    Raises:
+        ConfigError, DatasetError: the config does not work, or the dataset lacks labels.
     """
+    check(config, jax.device_count())
     epochs, size = config.grouping.epochs, len(specs)
     features = {}
     if "transfer" in which:
@@ -74,16 +77,16 @@ def fit_model_similarities(
         fit = _Fit(group_config(config, names), builder, train_folds)
         probe = jax.jit(
             functools.partial(
-                affinity_step, task=fit.task, learning_rate=config.optimizer.learning_rate
+                affinity_step, task=fit.inputs.task, learning_rate=config.optimizer.learning_rate
             )
         )
-        every = max(1, fit.source.steps_per_epoch // PROBES_PER_EPOCH)
+        every = max(1, fit.inputs.source.steps_per_epoch // PROBES_PER_EPOCH)
         found: list[list[Any]] = [[] for _ in range(epochs)]
         for step, (state, batch) in enumerate(fit.steps()):
             if step % every == every - 1:
                 # Read at once: the next step overwrites the state's buffers.
                 values = jax.device_get(probe(_local(state), batch))
-                found[step // fit.source.steps_per_epoch].append(values)
+                found[step // fit.inputs.source.steps_per_epoch].append(values)
         for epoch, probes in enumerate(found):
             lookahead[epoch] = np.nanmean([probe[0] for probe in probes], axis=0)
             cosine[epoch] = np.nanmean([probe[1] for probe in probes], axis=0)
@@ -100,47 +103,28 @@ class _Fit:
 
     def __init__(self, config: ConfigDict, builder: Any, train_folds: Sequence[int]):
         self.config = config
-        self.specs = get_specs(config.targets, dataset_targets(builder))
-        self.records = load_records(
-            builder, [f"fold{fold}" for fold in train_folds], self.specs,
-            channels=config.input.channels,
-            spin_polarized_only=config.data.spin_polarized_only,
-            cache_in_memory=config.data.cache_in_memory,
+        specs = get_specs(config.targets, dataset_targets(builder))
+        self.records = load_folds(
+            config, builder, specs, train_folds, config.data.cache_in_memory
         )
-        batch_size = config.train.batch_size
-        num_steps = config.grouping.epochs * -(-len(self.records) // batch_size)
-        parallel.check_batch_size(batch_size, config.train.accumulation_steps)
-        self.task = create_task(config, self.specs, num_steps)
-        self.statistics = fit_statistics(
-            self.records, self.specs, field_transform=config.input.transform,
-            log_clamp=config.input.log_clamp, lattice_feature_kind=config.input.lattice_features,
-            balance_classes=config.loss.balance_classes,
-        )
-        labels, mask = training_labels(
-            self.records, self.specs, self.statistics.label_mean, self.statistics.label_std
-        )
-        self.source = BatchSource(
-            records=self.records, labels=labels, mask=mask, seed=config.seed,
-            batch_size=batch_size, num_steps=num_steps, host=0, num_hosts=1,
-        )
-        self.state = create_train_state(
-            self.task.model, self.task.tx, self.statistics.arrays(), config.seed,
-            field_size(config, self.records.grid),
-        )
+        num_steps = count_steps(config, len(self.records), config.grouping.epochs)
+        self.inputs = fit_inputs(config, specs, self.records, num_steps)
 
     def steps(self) -> Iterator[tuple[TrainState, dict[str, np.ndarray]]]:
         """(State after it, batch [B, ...]) of each step."""
-        train_step = parallel.mapped_train_step(self.task)
-        state, accumulation = parallel.replicate(self.state), self.config.train.accumulation_steps
-        for step in range(len(self.source)):
-            batch = self.source[step]
+        train_step = parallel.mapped_train_step(self.inputs.task)
+        state = parallel.replicate(self.inputs.initial_state())
+        accumulation, source = self.config.train.accumulation_steps, self.inputs.source
+        for step in range(len(source)):
+            batch = source[step]
             state, _ = train_step(state, parallel.split_batch(batch, accumulation))
             yield state, batch
 
     def embedding(self, state: TrainState) -> np.ndarray:
         """What the heads see of each training material, averaged over views, [n, E]."""
-        mapped = parallel.mapped_predict_step(self.task, self.config.view.validation_views)
+        inputs = self.inputs
+        mapped = parallel.mapped_predict_step(inputs.task, self.config.view.validation_views)
         return predict_records(
-            mapped, state, self.records, self.specs, self.statistics,
+            mapped, state, self.records, inputs.specs, inputs.statistics,
             self.config.train.batch_size, self.config.train.num_threads,
         ).embedding

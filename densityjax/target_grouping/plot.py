@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -14,14 +14,23 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.cluster import hierarchy
 
-from densityjax.report.page import GREY, INK, STYLE, VERMILION
-from densityjax.target_grouping.clustering import Clustering
+from densityjax.report.style import GREY, INK, STYLE, VERMILION
+from densityjax.target_grouping.clustering import Clustering, cluster
+from densityjax.target_grouping.columns import LOW_OVERLAP
+from densityjax.target_grouping.select import FoldGroups
+from densityjax.target_grouping.settings import Settings
+from densityjax.target_grouping.similarity import SIGNIFICANT
+from densityjax.targets import TargetSpec
 
 # Runs from dark to light blue-yellow alike for every eye.
 _COLOURS = "cividis"
 _CELL, _TREE, _TITLE, _GAP = 0.40, 0.75, 0.34, 0.3  # inches
 _COLUMNS = 3
 _NARROWEST = 3.8  # inches of a panel, which its title and the legend need
+_NOTES = (
+    "Tree: average linkage.",
+    "Boxes and red branches: the groups.",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +50,62 @@ class Panel:
     clustering: Clustering
     weak: np.ndarray
     low: np.ndarray
+
+
+def draw_folds(
+    folds: Mapping[int, FoldGroups], specs: Sequence[TargetSpec], settings: Settings
+) -> bytes:
+    """PNG of the similarity that made the groups, a panel for each test fold."""
+    panels = []
+    for fold, result in folds.items():
+        grouping = result.measures[settings.similarity]
+        panels.append(
+            Panel(
+                f"Test fold {fold} ({result.num_materials} materials)",
+                grouping.similarity.values,
+                grouping.clustering,
+                grouping.similarity.p_adjusted >= SIGNIFICANT,
+                result.overlap.low,
+            )
+        )
+    return draw_panels(
+        panels,
+        _labels(specs),
+        "Similarity of targets in the training folds of each test fold",
+        _short(settings.similarity),
+        (*_NOTES, *_marks(f"adjusted p ≥ {SIGNIFICANT}")),
+    )
+
+
+def draw_measures(
+    folds: Mapping[int, FoldGroups], specs: Sequence[TargetSpec], settings: Settings
+) -> bytes:
+    """PNG of every similarity that was computed, a panel for each, the mean over test folds."""
+    panels = []
+    for name in settings.similarities:
+        found = [result.measures[name].similarity for result in folds.values()]
+        mean = np.mean([similarity.values for similarity in found], axis=0)
+        panels.append(
+            Panel(
+                _short(name),
+                mean,
+                cluster(mean, settings.num_groups),
+                np.max([similarity.p_adjusted for similarity in found], axis=0) >= SIGNIFICANT,
+                np.any([result.overlap.low for result in folds.values()], axis=0),
+            )
+        )
+    return draw_panels(
+        panels,
+        _labels(specs),
+        "Similarity of targets by each measure, mean over the folds",
+        "Similarity",
+        (
+            *_NOTES,
+            "Here groups of the mean, for comparison:",
+            "those of the config are made fold by fold.",
+            *_marks(f"adjusted p ≥ {SIGNIFICANT} in a fold"),
+        ),
+    )
 
 
 def draw_panels(
@@ -167,3 +232,26 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _marks(weak: str) -> tuple[str, ...]:
+    """Lines of the legend on what stands beside a number."""
+    return (
+        f"(.12)  {weak}",
+        f"  .12*  under {100 * LOW_OVERLAP:.0f} % of the materials shared",
+    )
+
+
+def _labels(specs: Sequence[TargetSpec]) -> list[str]:
+    """What was compared: extensive targets are divided as they are for training."""
+    per = {None: "", "electron": " / electron", "volume": " / volume"}
+    return [spec.label + per[spec.per] for spec in specs]
+
+
+def _short(measure: str) -> str:
+    """Name of a measure above a panel."""
+    return {
+        "pearson": "Pearson, absolute",
+        "spearman": "Spearman, absolute",
+        "mutual_information": "Informational correlation",
+    }.get(measure, measure.replace("_", " ").capitalize())

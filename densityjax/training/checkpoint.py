@@ -16,7 +16,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
+from densityjax.runtime.errors import UserError
+from densityjax.runtime.files import replace_text
 from densityjax.step.train_state import TrainState
 
 log = logging.getLogger("densityjax")
@@ -29,11 +32,11 @@ _POSITION = "position.json"
 _WRITE_SECONDS = 300
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """A checkpoint cannot be written or read, or is of another run; the message says what to do."""
 
 
-class Restored(NamedTuple):
+class RestoredState(NamedTuple):
     """A state with the JSON values that belong to it."""
 
     state: TrainState
@@ -60,7 +63,7 @@ class Checkpoints:
               stored with every state, and a state with others is refused; None accepts any.
             may_differ: beginnings of keys of `identity` that are not compared.
         """
-        self._root = (workdir / "checkpoints").absolute()
+        self._root = RunDirectory(workdir).checkpoints.absolute()
         self._identity, self._may_differ = identity, tuple(may_differ)
         self._failed = False
         self._read_only = read_only
@@ -122,11 +125,10 @@ class Checkpoints:
     def _write_position(self, step: int, position: dict[str, Any]) -> None:
         """Of a state that is there already and stays as it is."""
         if distributed.is_writer():
-            path = self._root / _POSITION
-            path.with_suffix(".tmp").write_text(json.dumps({"step": step, "position": position}))
-            path.with_suffix(".tmp").replace(path)
+            content = {"step": step, "position": position}
+            replace_text(self._root / _POSITION, json.dumps(content))
 
-    def restore_latest(self, template: TrainState) -> Restored | None:
+    def restore_latest(self, template: TrainState) -> RestoredState | None:
         """The latest whole state, or None if nothing was saved.
 
         A damaged one is reported and moved to `checkpoints/damaged`. Best states from after the
@@ -137,7 +139,7 @@ class Checkpoints:
         """
         restored = self._restore(self._latest, template)
         if restored is not None:
-            restored = Restored(restored.state, self._position_of(restored.position))
+            restored = RestoredState(restored.state, self._position_of(restored.position))
         if not self._read_only:
             reached = restored.position["step"] if restored is not None else -1
             for step in self._best.all_steps():
@@ -153,7 +155,7 @@ class Checkpoints:
             return position
         return found["position"] if found["step"] == position["step"] else position
 
-    def restore_best(self, template: TrainState) -> Restored | None:
+    def restore_best(self, template: TrainState) -> RestoredState | None:
         """The best state, or None if nothing was saved; otherwise as `restore_latest`."""
         return self._restore(self._best, template)
 
@@ -188,7 +190,9 @@ class Checkpoints:
                 "room or mend the disk, and run the same command again"
             ) from error
 
-    def _restore(self, manager: ocp.CheckpointManager, template: TrainState) -> Restored | None:
+    def _restore(
+        self, manager: ocp.CheckpointManager, template: TrainState
+    ) -> RestoredState | None:
         if not distributed.several():
             return self._newest(manager, manager, template)
         with contextlib.closing(self._manager(manager.directory.name, alone=True)) as reader:
@@ -196,7 +200,7 @@ class Checkpoints:
 
     def _newest(
         self, manager: ocp.CheckpointManager, reader: ocp.CheckpointManager, template: TrainState
-    ) -> Restored | None:
+    ) -> RestoredState | None:
         """The newest that all processes can read."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         damaged: dict[int, Exception | None] = {}
@@ -222,7 +226,7 @@ class Checkpoints:
 
     def _read(
         self, manager: ocp.CheckpointManager, step: int, abstract: TrainState
-    ) -> tuple[Restored | None, Exception | None]:
+    ) -> tuple[RestoredState | None, Exception | None]:
         """A verified state, or what is wrong with it; raises if it is of another run."""
         try:
             about = manager.restore(
@@ -245,7 +249,7 @@ class Checkpoints:
                 raise ValueError(f"the digest of {', '.join(wrong) or 'the tree'} is another")
         except Exception as error:  # as above
             return None, error
-        return Restored(state, about["position"]), None
+        return RestoredState(state, about["position"]), None
 
     def _check_identity(self, stored: Mapping[str, Any], step: int) -> None:
         if self._identity is None:

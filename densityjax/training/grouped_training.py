@@ -4,8 +4,6 @@ A group is trained by the run that a config with only its targets would start: s
 random views, initial trunk and number of updates, whatever the other groups are.
 """
 
-import csv
-import io
 import json
 import logging
 import os
@@ -13,33 +11,51 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
-from densityjax.data.input_pipeline import open_from_config, resolve_targets
+from densityjax.config import check
+from densityjax.data.dataset import open_from_config, resolve_targets
 from densityjax.results.metrics import average_r2
+from densityjax.results.predictions_table import join_tables, write_table
+from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
-from densityjax.targets import TargetSpec, read_specs, specs_to_json
-from densityjax.training.groups import DatasetIdentity, Groups, resolve_groups, spell
-from densityjax.training.train import check_workdir, read_facts, train_and_evaluate
+from densityjax.runtime.errors import UserError
+from densityjax.runtime.files import replace_text
+from densityjax.targets import TargetSpec, dataset_targets, get_specs, specs_to_json
+from densityjax.training.compatibility import check_workdir
+from densityjax.training.facts import read_facts
+from densityjax.training.groups import DatasetIdentity, TargetGroups, resolve_groups, spell
+from densityjax.training.run import train_and_evaluate
+from densityjax.training.setup import check_validation_labels, load_role
 
 log = logging.getLogger("densityjax")
 
 Shard = tuple[int, int]  # (i, n): the i-th of n processes, from 0
+# What joining reads of each group's metrics.json and run.json.
+_METRICS = (
+    "validation", "test", "baselines.validation", "baselines.test", "best_step",
+    "best_validation_loss", "view", "evaluation_views",
+)
+_FACTS = (
+    "commit", "started", "finished", "hostname", "parameters", "peak_memory_gib", "seconds.train",
+    "seconds_per_epoch", "steps",
+)
 
 
 def parse_shard(text: str) -> Shard:
     """'1/4' as (1, 4).
 
     Raises:
-        ValueError: it is not i/n with 0 <= i < n.
+        UserError: it is not i/n with 0 <= i < n.
     """
     first, _, second = text.partition("/")
     if not (first.isdecimal() and second.isdecimal() and int(first) < int(second)):
-        raise ValueError(f"--shard={text} is not i/n with i from 0 to n - 1, such as 0/4")
+        raise UserError(f"--shard={text} is not i/n with i from 0 to n - 1, such as 0/4")
     return int(first), int(second)
 
 
-def resolve(config: ConfigDict) -> Groups:
+def resolve(config: ConfigDict) -> TargetGroups:
     """The groups that a training config asks for, once `resolve_targets` has checked its targets.
 
     Raises:
@@ -81,8 +97,9 @@ def train_groups(
 
     Raises:
         GroupsError: the groups do not fit the config.
-        RunError, DatasetError, ValueError: as `train_and_evaluate`.
+        ConfigError, RunError, DatasetError: as `train_and_evaluate`.
     """
+    check(config, jax.device_count())
     workdir = Path(workdir)
     config = resolve_targets(config)
     groups = resolve(config)
@@ -91,8 +108,9 @@ def train_groups(
     config = config.copy_and_resolve_references()
     config.groups = spell(groups)
     check_workdir(config, workdir, allow_config_change)
+    check_groups_have_labels(config, groups)
     workdir.mkdir(parents=True, exist_ok=True)
-    distributed.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
+    distributed.write_json(RunDirectory(workdir).config, json.loads(config.to_json_best_effort()))
     members = [(group, workdir / f"group{place}") for place, group in enumerate(groups)]
     for place, (group, folder) in enumerate(members):
         if place % shard[1] == shard[0]:
@@ -108,6 +126,20 @@ def train_groups(
     return join_runs(config, members, workdir)
 
 
+def check_groups_have_labels(config: ConfigDict, groups: TargetGroups) -> None:
+    """Checks before the first group is trained that every one can choose its best state.
+
+    Raises:
+        DatasetError: no target of a group has a label in the validation fold.
+    """
+    builder = open_from_config(config.data)
+    specs = get_specs(config.targets, dataset_targets(builder))
+    records = load_role(config, builder, specs, "validation", cache_in_memory=False)
+    for group in groups:
+        own = [spec for spec in specs if spec.name in group]
+        check_validation_labels(records, own, config.data.validation_fold)
+
+
 def join_runs(
     config: ConfigDict, members: Sequence[tuple[Sequence[str], Path]], out: Path
 ) -> dict[str, Any]:
@@ -120,13 +152,17 @@ def join_runs(
 
     Returns:
         What metrics.json holds.
+
+    Raises:
+        UserError: a file of a group is missing, cut or damaged; names the file.
     """
     out.mkdir(parents=True, exist_ok=True)
-    specs = tuple(spec for group, folder in members for spec in read_specs(folder, group))
+    groups = [RunDirectory(folder) for _, folder in members]
+    specs_of = [run.read_specs(group) for run, (group, _) in zip(groups, members)]
+    specs = tuple(spec for part in specs_of for spec in part)
     specs = tuple(sorted(specs, key=lambda spec: list(config.targets).index(spec.name)))
-    runs = [folder for _, folder in members]
-    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in runs]
-    facts = [read_facts(folder) for folder in runs]
+    metrics = [run.read_metrics(*_METRICS) for run in groups]
+    facts = [run.read_facts(*_FACTS) for run in groups]
     shares = [len(group) / len(specs) for group, _ in members]
 
     def in_order(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -153,14 +189,15 @@ def join_runs(
         "evaluation_views": metrics[0]["evaluation_views"],
         "identity_targets": [spec.name for spec in specs if spec.identity is not None],
     }
-    names = [spec.name for spec in specs]
-    for name in ("predictions.csv", "predictions_validation.csv"):
-        _write_text(out / name, _joined_table([folder / name for folder in runs], names))
-    _write_text(out / "metrics.jsonl", _joined_history(runs, shares, specs))
-    distributed.write_json(out / "targets.json", specs_to_json(specs))
-    distributed.write_json(out / "config.json", json.loads(config.to_json_best_effort()))
-    distributed.write_json(out / "run.json", _joined_facts(members, facts, metrics, out))
-    distributed.write_json(out / "metrics.json", joined)
+    names, joined_run = [spec.name for spec in specs], RunDirectory(out)
+    for role in ("validation", "test"):
+        parts = [run.read_predictions(own, role) for run, own in zip(groups, specs_of)]
+        write_table(joined_run.predictions(role), join_tables(parts, names))
+    replace_text(joined_run.history, _joined_history(groups, shares, specs))
+    distributed.write_json(joined_run.targets, specs_to_json(specs))
+    distributed.write_json(joined_run.config, json.loads(config.to_json_best_effort()))
+    distributed.write_json(joined_run.facts, _joined_facts(members, facts, metrics, out))
+    distributed.write_json(joined_run.metrics, joined)
     return joined
 
 
@@ -195,27 +232,13 @@ def _joined_facts(
     }
 
 
-def _joined_table(paths: Sequence[Path], targets: Sequence[str]) -> str:
-    """Rows of several predictions.csv, in the order of the targets, otherwise as they are."""
-    rows: dict[str, list[list[str]]] = {name: [] for name in targets}
-    for path in paths:
-        header, *lines = csv.reader(io.StringIO(path.read_text()))
-        column = header.index("target")
-        for line in lines:
-            rows[line[column]].append(line)
-    text = io.StringIO()
-    csv.writer(text).writerows([header, *(line for name in targets for line in rows[name])])
-    return text.getvalue()
-
-
 def _joined_history(
-    runs: Sequence[Path], shares: Sequence[float], specs: Sequence[TargetSpec]
+    runs: Sequence[RunDirectory], shares: Sequence[float], specs: Sequence[TargetSpec]
 ) -> str:
     """Lines of metrics.jsonl for the steps that all groups logged; losses weighted by targets."""
-    histories = []
-    for folder in runs:
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        histories.append({(line["step"], line["split"]): line for line in lines})
+    histories = [
+        {(line["step"], line["split"]): line for line in run.read_history()} for run in runs
+    ]
     text = ""
     for key in histories[0]:
         if not all(key in history for history in histories):
@@ -229,9 +252,3 @@ def _joined_history(
             line["average_r2"] = sum(values) / len(values)
         text += json.dumps(line) + "\n"
     return text
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, newline="")
-    partial.replace(path)

@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-Groups = tuple[tuple[str, ...], ...]
+from densityjax.runtime.config_files import existing_or_shipped
+from densityjax.runtime.errors import UserError
+
+TargetGroups = tuple[tuple[str, ...], ...]
 
 _FIELDS = {
     "DATASET": str, "VERSION": str, "FINGERPRINT": str, "TARGETS": tuple, "TRAIN_FOLDS": dict,
@@ -23,7 +26,7 @@ _RANDOM = re.compile(r"random\s+(\d+)\s+of\s+(\S.*)")
 _ATTEMPTS = 1000  # draws of a random partition before it is said that there are no more
 
 
-class GroupsError(ValueError):
+class GroupsError(UserError):
     """Groups do not fit the config, or their file is stale or damaged; says what to do."""
 
 
@@ -59,12 +62,12 @@ class GroupsFile:
     targets: tuple[str, ...]
     train_folds: dict[int, tuple[int, ...]]
     settings: dict[str, Any]
-    groups: dict[int, Groups]
+    groups: dict[int, TargetGroups]
 
     def for_run(
         self, targets: Sequence[str], test_fold: int, train_folds: Sequence[int],
         identity: DatasetIdentity,
-    ) -> Groups:
+    ) -> TargetGroups:
         """Groups for one test fold, ordered as `targets`.
 
         Raises:
@@ -108,7 +111,8 @@ def read_groups_file(path: str | Path) -> GroupsFile:
     path = Path(path)
     remedy = "write it with python -m densityjax.target_grouping --config=... --out=" + str(path)
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        text = existing_or_shipped(path).read_text(encoding="utf-8")
+        tree = ast.parse(text, filename=str(path))
     except OSError as error:
         raise GroupsError(
             f"groups file {path} cannot be read ({error.strerror}): {remedy}"
@@ -139,7 +143,9 @@ def read_groups_file(path: str | Path) -> GroupsFile:
     )
 
 
-def check_groups(groups: Sequence[Sequence[str]], targets: Sequence[str], source: str) -> Groups:
+def check_groups(
+    groups: Sequence[Sequence[str]], targets: Sequence[str], source: str
+) -> TargetGroups:
     """A partition of the targets as a tuple: members in the order of `targets`, groups by theirs.
 
     Args:
@@ -172,7 +178,7 @@ def check_groups(groups: Sequence[Sequence[str]], targets: Sequence[str], source
 def resolve_groups(
     text: str, targets: Sequence[str], *, test_fold: int, train_folds: Sequence[int],
     held_out_elements: Sequence[str] = (), identity: DatasetIdentity | None = None,
-) -> Groups:
+) -> TargetGroups:
     """Groups that `config.groups` describes.
 
     Args:
@@ -205,12 +211,14 @@ def resolve_groups(
     return check_groups(parts, targets, f"config.groups='{text}'")
 
 
-def spell(groups: Groups) -> str:
+def spell(groups: TargetGroups) -> str:
     """Groups as `config.groups` takes them: 'a+b,c'."""
     return ",".join("+".join(group) for group in groups)
 
 
-def random_partition(groups: Groups, targets: Sequence[str], number: int) -> Groups:
+def random_partition(
+    groups: TargetGroups, targets: Sequence[str], number: int
+) -> TargetGroups:
     """The `number`-th of a fixed sequence of different partitions with the sizes of `groups`.
 
     None of them is `groups` itself. The sequence depends on the sizes and the targets alone.

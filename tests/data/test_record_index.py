@@ -1,13 +1,17 @@
 """The index beside the dataset: what it holds, when it is trusted, when it is made anew."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from densityjax.data import input_pipeline, record_index
+from densityjax.data import record_index
+from densityjax.data.batches import evaluation_batches
+from densityjax.data.dataset import DatasetError, fingerprint, open_dataset
+from densityjax.data.records import load_records
 from densityjax.targets import get_specs
 
 SPLIT = "fold2"
@@ -20,7 +24,7 @@ def builder(small_dataset, tmp_path):
     ignore = shutil.ignore_patterns("index-*", ".index-*")
     shutil.copytree(small_dataset / "elastic_densities", tmp_path / "elastic_densities",
                     ignore=ignore)
-    return input_pipeline.open_dataset("elastic_densities/grid24", str(tmp_path), build=False)
+    return open_dataset("elastic_densities/grid24", str(tmp_path), build=False)
 
 
 @pytest.fixture
@@ -35,6 +39,10 @@ def decoded(monkeypatch):
 
     monkeypatch.setattr(record_index.PartialSource, "__getitem__", noted)
     return seen
+
+
+def read_index(builder, split=SPLIT):
+    return record_index.read_index(builder, split, fingerprint(builder))
 
 
 def index_path(builder, split=SPLIT):
@@ -79,10 +87,10 @@ def test_scan_holds_what_is_stored(builder, monkeypatch, chunk):
 
 
 def test_only_the_first_start_scans(builder, decoded):
-    first = record_index.read_index(builder, SPLIT)
+    first = read_index(builder, SPLIT)
     assert len(decoded) == 6
     assert index_path(builder).exists()
-    second = record_index.read_index(builder, SPLIT)
+    second = read_index(builder, SPLIT)
     assert len(decoded) == 6
     assert_same(first, second)
     left = os.listdir(builder.data_dir)
@@ -91,7 +99,7 @@ def test_only_the_first_start_scans(builder, decoded):
 
 def test_with_an_index_loading_decodes_no_density(builder, decoded):
     def load(cache_in_memory):
-        return input_pipeline.load_records(
+        return load_records(
             builder, ["fold3", SPLIT], SPECS, channels=1,
             spin_polarized_only=False, cache_in_memory=cache_in_memory,
         )
@@ -108,7 +116,7 @@ def test_with_an_index_loading_decodes_no_density(builder, decoded):
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "no zip", "other split", "column"])
 def test_a_damaged_or_stale_file_is_replaced(builder, decoded, damage):
-    good = record_index.read_index(builder, SPLIT)
+    good = read_index(builder, SPLIT)
     path = index_path(builder)
     content = path.read_bytes()
     if damage == "cut":
@@ -121,20 +129,20 @@ def test_a_damaged_or_stale_file_is_replaced(builder, decoded, damage):
     elif damage == "no zip":
         path.write_bytes(b"not an index")
     elif damage == "other split":
-        record_index.read_index(builder, "fold3")
+        read_index(builder, "fold3")
         shutil.copy(index_path(builder, "fold3"), path)
     else:
         np.savez(path, index=good["index"])  # without a key
     decoded.clear()
-    assert_same(record_index.read_index(builder, SPLIT), good)
+    assert_same(read_index(builder, SPLIT), good)
     assert len(decoded) == 6
-    assert_same(record_index.read_index(builder, SPLIT), good)
+    assert_same(read_index(builder, SPLIT), good)
     assert len(decoded) == 6  # written anew
 
 
 @pytest.mark.parametrize("change", ["fingerprint", "version", "shards"])
 def test_an_index_of_other_data_is_not_taken(builder, decoded, monkeypatch, change):
-    record_index.read_index(builder, SPLIT)
+    read_index(builder, SPLIT)
     decoded.clear()
     if change == "fingerprint":
         builder.info.metadata["archive_sha256"] = "0" * 64
@@ -143,16 +151,16 @@ def test_an_index_of_other_data_is_not_taken(builder, decoded, monkeypatch, chan
     else:
         builder.info.splits[SPLIT].shard_lengths[:] = [1, 1, 2, 2]
         monkeypatch.setattr(record_index, "scan", lambda *_: decoded.append("scan") or {})
-    record_index.read_index(builder, SPLIT)
+    read_index(builder, SPLIT)
     assert decoded
 
 
 def test_a_place_that_cannot_be_written_to_costs_a_scan_each_time(builder, decoded, monkeypatch):
-    def refused(**_):
+    def refused(path):
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(record_index.tempfile, "NamedTemporaryFile", refused)
-    a, b = (record_index.read_index(builder, SPLIT) for _ in range(2))
+    monkeypatch.setattr(record_index, "replaced", refused)
+    a, b = (read_index(builder, SPLIT) for _ in range(2))
     assert_same(a, b)
     assert len(decoded) == 12
     assert not index_path(builder).exists()
@@ -165,5 +173,44 @@ def test_a_failed_write_leaves_nothing_behind(builder, monkeypatch):
 
     monkeypatch.setattr(record_index.np, "savez", full)
     before = set(os.listdir(builder.data_dir))
-    assert len(record_index.read_index(builder, SPLIT)["index"]) == 6
+    assert len(read_index(builder, SPLIT)["index"]) == 6
     assert set(os.listdir(builder.data_dir)) == before
+
+
+def _damage(path, kind):
+    content = path.read_bytes()
+    if kind == "gone":
+        path.unlink()
+    elif kind == "half":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    else:
+        written = np.flatnonzero(np.frombuffer(content, np.uint8))  # the rest fills the block
+        place = {"bit": written[len(written) // 2], "header": 70}[kind]
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+
+
+@pytest.mark.parametrize("kind", ["bit", "header", "half", "empty", "gone"])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_damaged_shard_is_named_with_the_remedy(builder, kind, indexed):
+    """At the scan, or where an index is there, in the worker threads that read densities."""
+    options = {"channels": 1, "spin_polarized_only": False, "cache_in_memory": False}
+    if indexed:
+        load_records(builder, [SPLIT], SPECS, **options)
+    shard = next(path for path in builder.info.splits[SPLIT].filepaths)
+    _damage(Path(shard), kind)
+    remedy = f"delete the folder {builder.data_dir} and build it again: python -m tfds_builders "
+    remedy += f"elastic_densities/grid24 --data_dir={builder.data_dir_root}"
+
+    def read() -> None:
+        records = load_records(builder, [SPLIT], SPECS, **options)
+        assert indexed
+        list(evaluation_batches(records, 4))
+
+    with pytest.raises(DatasetError, match=re.escape(builder.data_dir)) as error:
+        read()
+    assert remedy in str(error.value)
+    assert "elastic_densities/grid24" in str(error.value)
+    if kind == "bit":
+        assert shard.name in str(error.value)

@@ -1,4 +1,4 @@
-"""VASP files beyond what tests/test_density_io.py has: other writers, VASP 4, samples."""
+"""VASP files beyond what tests/density/test_reader.py has: other writers, VASP 4, samples."""
 
 import bz2
 import gzip

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from densityjax.configs import elastic, elastic_classes, elastic_magnetic, paper_nonmagnetic, smoke
-from densityjax.model import create as models
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.model.msa3dcnn import MSA3DCNN
-from densityjax.step.task import create_task, field_size
+from densityjax.runtime.errors import ConfigError
+from densityjax.step.create_task import create_task, field_size
 from densityjax.targets import get_specs
 
 # Of the model that each config describes. A changed number is a changed model: say so in the log.
@@ -61,6 +61,7 @@ def test_parameter_counts_of_configs(module):
     assert count(module.get_config()) == PARAMETERS[module]
 
 
+@pytest.mark.slow
 def test_dropout_belongs_to_the_example_and_to_training():
     model, (field, features) = small(dropout=0.5, attention=()), inputs(batch=3)
     variables = initialise(model, field, features)
@@ -79,6 +80,7 @@ def test_dropout_belongs_to_the_example_and_to_training():
     np.testing.assert_allclose(apply(None, np.arange(3)), plain, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_recomputation_changes_neither_parameters_nor_gradients():
     """Compiled so that XLA on CPU does compute twice, see densityjax/step/parallel.py."""
     plain, recomputed, arguments = small(), small(remat=True), inputs(8)
@@ -171,10 +173,12 @@ def test_valid_padding_sees_no_border():
     _, embedding = jax.jit(model.apply)({"params": params}, jnp.ones_like(field), features)
     np.testing.assert_allclose(embedding[:, :16], embedding[:, 16:32], atol=1e-3)
     assert embedding[:, :16].std() > 0.1
-    with pytest.raises(ValueError, match=r"too small for a 3\^3 kernel .* enlarge the view"):
+    message = r"too small for a 3\^3 kernel .* enlarge config.view.size"
+    with pytest.raises(ConfigError, match=message):
         jax.jit(model.init)(jax.random.key(0), *inputs(16))
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_but_does_not_store():
     field, features = inputs()
     variables = initialise(small(), field, features)
@@ -187,18 +191,3 @@ def test_bfloat16_computes_but_does_not_store():
         assert a.dtype == jnp.float32
         np.testing.assert_allclose(a, b, atol=0.05)
         assert not np.array_equal(a, b)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"name": "resnet"}, "config.model.name='resnet' is unknown; known: msa3dcnn"),
-        ({"dtype": "float16"}, "config.model.dtype must be 'float32' or 'bfloat16'"),
-        ({"blocks": (1,)}, "widths has 2 stages and config.model.blocks 1"),
-    ],
-)
-def test_a_wrong_description_is_refused(changes, message):
-    config = elastic.get_config().model.unlock()
-    config.update(changes)
-    with pytest.raises(ValueError, match=message):
-        models.create_model(config, get_specs(["volume"]), "zero")

@@ -2,20 +2,27 @@
 
 import base64
 import csv
+import dataclasses
 import html
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from densityjax.report.__main__ import main
-from densityjax.report.page import COLUMNS, ReportError, duration, number, score, write_report
+from densityjax.report.page import page_values, write_report
+from densityjax.report.run_files import read_run
 from densityjax.results.baselines import Rows, baseline_metrics
 from densityjax.results.metrics import average_r2, target_metrics
-from densityjax.targets import get_specs
+from densityjax.results.predictions_table import COLUMNS
+from densityjax.runtime import command_line
+from densityjax.runtime.errors import UserError
+from densityjax.targets import get_specs, specs_to_json
 
 SPECS = get_specs(["bulk_modulus", "volume", "debye_temperature", "is_metal", "crystal_system"])
 EVIL = "Al2<script>alert('$x')</script>"
@@ -120,20 +127,33 @@ def _numbers(data):
 
 
 def test_every_target_and_number_of_the_metrics_is_on_the_page(page, workdir):
-    text = html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL))
-    text = text.replace("−", "-").replace(",", "")
-    shown = np.array([float(t) for t in re.findall(r"-?\d+(?:\.\d+)?", text)])
+    """As the template gets them, rounded to three digits; each text stands on the page."""
+    run = read_run(workdir)
+    values = page_values(run)
+    texts = [text for _, text in values["facts"]]
+    for split in run.splits:
+        texts += [text for row in values["regression"][split] for key in ("r2", "mae", "rmse")
+                  for text, _ in row[key].values()]
+        texts += [row["n"] for row in values["regression"][split] + values["classes"][split]]
+        texts += [text for _, cells in values["averages"][split] for text, _ in cells.values()]
+        texts += [text for block in values["classes"][split] for _, cells in block["rows"]
+                  for text, _ in cells]
+    plain = html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL))
+    assert all(text in plain for text in texts)
+    assert all(spec.label in plain for spec in SPECS)
+    shown = np.array([
+        float(text.replace("−", "-").replace(",", ""))
+        for text in texts + [row[key] for row in values["spread"] for key in ("mean", "relative")]
+        if re.fullmatch(r"[−\d.,]+", text)
+    ])
     metrics = json.loads((workdir / "metrics.json").read_text())
-    for spec in SPECS:
-        assert spec.label in text
     for value in _numbers({k: metrics[k] for k in ("test", "average", "baselines")}):
         near = np.abs(shown - value) <= np.maximum(5.01e-3 * abs(value), 5.01e-4)
         assert near.any(), f"{value} is not on the page"
     for share in metrics["test"]["is_metal"]["prevalence"].values():
-        assert f"{100 * share:.1f}\u00a0%" in text
-    assert "optimizer.learning_rate" in text
-    assert "0.00123" in text
-    assert "4 min 47 s" in text
+        assert f"{100 * share:.1f}\u00a0%" in plain
+    assert values["config"]["optimizer.learning_rate"] == 0.00123
+    assert ("training time", "4 min 47 s") in values["facts"]
 
 
 def test_page_needs_nothing_else(page, workdir):
@@ -177,13 +197,31 @@ def test_text_from_the_run_is_escaped(page):
     assert "abc123&lt;i&gt;" in page
 
 
-def test_best_values_are_marked(page):
+def test_best_values_are_marked(page, workdir):
     """Volume: the identity is exact, so its error 0 is the best; the model's is not."""
-    row = re.search(r'<tr><th class="left" scope="row">Cell volume†.*?</tr>', page, re.DOTALL)[0]
-    cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
-    assert cells[2:6][2] == "<strong>1.000</strong>"  # R2 of the identity
-    assert cells[6:10][2] == "<strong>0</strong>"  # MAE of the identity
-    assert "strong" not in cells[6]
+    rows = page_values(read_run(workdir))["regression"]["test"]
+    row = next(row for row in rows if row["spec"].name == "volume")
+    assert row["r2"]["identity"] == ("1.000", True)
+    assert row["mae"]["identity"] == ("0", True)
+    assert not row["mae"]["model"][1]
+    assert "<strong>1.000</strong>" in page
+
+
+def test_largest_errors_and_confident_mistakes(workdir):
+    """Against the rows of the table, read without the package."""
+    values = page_values(read_run(workdir))
+    with (workdir / "predictions.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["truth"]]
+    bulk = [row for row in rows if row["target"] == "bulk_modulus"]
+    bulk.sort(key=lambda row: -abs(float(row["prediction"]) - float(row["truth"])))
+    (group,) = [g for g in values["errors"] if g[0]["spec"].name == "bulk_modulus"]
+    assert [row["id"] for row in group] == [row["id"] for row in bulk[:3]]
+    wrong = [r for r in rows if r["target"] == "is_metal" and r["truth"] != r["prediction"]]
+    wrong.sort(key=lambda row: -max(map(float, row["probabilities"].split(";"))))
+    found = [row for row in values["mistakes"] if row["spec"].name == "is_metal"]
+    assert [(row["id"], row["truth"], row["prediction"]) for row in found] == [
+        (row["id"], row["truth"], row["prediction"]) for row in wrong[:3]
+    ]
 
 
 def test_csv_holds_the_metrics_in_full(workdir):
@@ -210,7 +248,7 @@ def test_same_run_gives_the_same_page(copy, page, workdir):
 @pytest.mark.parametrize("name", FILES)
 def test_missing_file_is_one_clear_error(copy, name):
     (copy / name).unlink()
-    with pytest.raises(ReportError, match=rf"{re.escape(name)} is missing: .* train it first"):
+    with pytest.raises(UserError, match=rf"{re.escape(name)} is missing: .* train it first"):
         write_report(copy)
     assert not (copy / "report.html").exists()
 
@@ -219,8 +257,9 @@ def test_missing_file_is_one_clear_error(copy, name):
     ("name", "old", "new", "message"),
     [
         ("metrics.json", "}", "", "metrics.json is not valid JSON"),
+        ("predictions.csv", "mp-3,", "", "predictions.csv line 5 has 6 cells, not 7"),
         ("metrics.jsonl", '"split": "train"', '"split', "metrics.jsonl line 1 is not valid JSON"),
-        ("metrics.json", '"best_step"', '"step"', "no field 'best_step'"),
+        ("metrics.json", '"best_step"', '"step"', "metrics.json has no field 'best_step'"),
         ("run.json", '"train_folds"', '"folds"', "run.json has no field 'dataset.train_folds'"),
         ("predictions.csv", "spread", "width", r"predictions.csv lacks the columns \['spread'\]"),
         ("predictions.csv", "bulk_modulus", "band_gap", "'band_gap', metrics.json does not"),
@@ -229,7 +268,7 @@ def test_missing_file_is_one_clear_error(copy, name):
 def test_damaged_file_is_one_clear_error(copy, name, old, new, message):
     path = copy / name
     path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(ReportError, match=message):
+    with pytest.raises(UserError, match=message):
         write_report(copy)
 
 
@@ -237,7 +276,32 @@ def test_command_line(copy, capsys):
     main([f"--workdir={copy}"])
     assert capsys.readouterr().out.strip() == str(copy / "report.html")
     with pytest.raises(SystemExit, match=r"error: .*nowhere/config\.json is missing"):
-        main(["--workdir=nowhere"])
+        command_line.run(lambda: main(["--workdir=nowhere"]))
+
+
+def test_a_name_of_a_target_leaves_no_folder(copy):
+    """targets.json of a stranger: every file stays in report/, and none has too long a name."""
+    evil, long = "a/../../../ESCAPED", "x" * 300
+    names = {"bulk_modulus": evil, "volume": long}
+    specs = [dataclasses.replace(s, name=names.get(s.name, s.name)) for s in SPECS]
+    (copy / "targets.json").write_text(json.dumps(specs_to_json(specs)))
+    for name in FILES[2:]:
+        text = (copy / name).read_text()
+        text = re.sub(r"\bbulk_modulus\b", evil, text)
+        (copy / name).write_text(re.sub(r"(?<=[\",])volume(?=[\",/])", long, text))
+    before = {path for path in copy.parent.rglob("*")}
+    write_report(copy)
+    new = {path for path in copy.parent.rglob("*")} - before
+    assert {path.parent for path in new} <= {copy, copy / "report"}
+    assert len(list((copy / "report").glob("parity_*.png"))) == 3
+
+
+def test_the_report_needs_no_jax():
+    """So that drawing, and what takes colours and numbers from it, starts at once."""
+    code = "import sys, densityjax.report.page; print('jax' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
 
 
 def test_targets_without_labels_and_a_single_epoch(copy):
@@ -263,22 +327,3 @@ def test_targets_without_labels_and_a_single_epoch(copy):
     lines = (copy / "metrics.jsonl").read_text().splitlines()[:2]
     (copy / "metrics.jsonl").write_text("\n".join(lines))
     assert "<td>–</td>" in write_report(copy).read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "–"), (float("nan"), "–"), (0.0, "0"), (18.8149, "18.8"), (-0.0123456, "−0.0123"),
-        (1660.4, "1,660"), (0.0009996, "0.00100"), (1.5e-7, "1.50×10⁻⁷"), (9.999, "10.0"),
-        (12, "12"), (183240, "183,240"), (99999.6, "100,000"),
-    ],
-)
-def test_number(value, text):
-    assert number(value) == text
-
-
-def test_score_and_duration():
-    assert (score(-0.0001), score(-0.05), score(None)) == ("0.000", "−0.050", "–")
-    assert [duration(s) for s in (3.21, 59.7, 571, 7321)] == [
-        "3.21 s", "1 min 00 s", "9 min 31 s", "2 h 02 min",
-    ]

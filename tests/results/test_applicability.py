@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from densityjax.density.reader import Density, read_density_bytes
+from densityjax.density.record import make_record
 from densityjax.results.applicability import Applicability, fit_valence, leave_one_out_distances
 
 SHIPPED = Path(__file__).parents[2] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
@@ -45,6 +46,10 @@ def shipped() -> dict[str, Density]:
         return {k: read_density_bytes(archive.extractfile(v).read(), v) for k, v in files}
 
 
+def warnings(known: Applicability, density: Density, distance: float) -> list[str]:
+    return known.warnings_for(make_record(density, known.grid), density.code, distance)
+
+
 def test_what_is_saved_is_what_is_loaded(known, tmp_path):
     known.save(tmp_path / "a.npz")
     again = Applicability.load(tmp_path / "a.npz")
@@ -61,14 +66,14 @@ def test_valences_are_those_of_the_data_sets(known):
 
 
 def test_densities_of_the_dataset_give_no_warning(known, shipped):
-    assert {name: known.warnings_for(d, 0.0) for name, d in shipped.items()} == {
+    assert {name: warnings(known, d, 0.0) for name, d in shipped.items()} == {
         name: [] for name in shipped
     }
 
 
 def test_vasp_density_gives_warnings_of_electrons_and_code(known):
     density = read_density_bytes(VASP.encode(), "CHGCAR")
-    electrons, code = known.warnings_for(density, 0.0)
+    electrons, code = warnings(known, density, 0.0)
     assert electrons.startswith("10 valence electrons")
     assert "give 16" in electrons
     assert code == "density from VASP, training densities from GPAW 22.8"
@@ -79,13 +84,13 @@ def test_electrons_within_the_tolerance_and_a_charged_cell(known, shipped):
     for change, warned in ((0.05, False), (1.0, True), (-1.0, True)):
         scale = 1 + change / density.num_electrons
         changed = dataclasses.replace(density, values=density.values * scale)
-        assert bool(known.warnings_for(changed, 0.0)) == warned
+        assert bool(warnings(known, changed, 0.0)) == warned
 
 
 def test_element_never_seen(known, shipped):
     density = next(iter(shipped.values()))
     species = np.array([54, *density.species[1:]])
-    assert known.warnings_for(dataclasses.replace(density, species=species), 0.0) == [
+    assert warnings(known, dataclasses.replace(density, species=species), 0.0) == [
         "elements absent from the training data, so the valence is not checked: Xe"
     ]
 
@@ -100,14 +105,14 @@ def test_large_cell(known, shipped):
         lattice=density.lattice * [[repeats], [1], [1]],
         species=np.tile(density.species, repeats),
     )
-    (warning,) = known.warnings_for(large, 0.0)
+    (warning,) = warnings(known, large, 0.0)
     assert warning.startswith("cell too large for the stored grid")
 
 
 def test_distance_beyond_the_percentile(known, shipped):
     density = next(iter(shipped.values()))
-    assert known.warnings_for(density, known.max_distance) == []
-    (warning,) = known.warnings_for(density, known.max_distance * 1.01)
+    assert warnings(known, density, known.max_distance) == []
+    (warning,) = warnings(known, density, known.max_distance * 1.01)
     assert warning.startswith("unlike the training materials")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from densityjax.results.baselines import BASELINES, Rows, baseline_metrics, baseline_predictions
+from densityjax.runtime.errors import UserError
 from densityjax.targets import TARGETS, get_specs
 
 ARCHIVE = next((Path(__file__).parents[2] / "tfds_builders/elastic_densities").glob("*.tar"))
@@ -162,5 +163,5 @@ def test_few_training_rows(train, test, n):
 
 def test_no_training_label_is_an_error(train, test):
     empty = dataclasses.replace(train, labels={"bulk_modulus": np.full(train.volume.size, np.nan)})
-    with pytest.raises(ValueError, match="'bulk_modulus' has no label in the training rows"):
+    with pytest.raises(UserError, match="'bulk_modulus' has no label in the training rows"):
         baseline_predictions(empty, test, get_specs(["bulk_modulus"]))

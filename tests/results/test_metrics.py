@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from densityjax.results.metrics import (
+    NotFiniteError,
     average_r2,
     classification_metrics,
     regression_metrics,
@@ -107,7 +108,7 @@ def test_undefined_class_scores_are_none(truth, n):
 
 def test_bad_input_names_the_target():
     bulk, metal = get_specs(["bulk_modulus", "is_metal"])
-    with pytest.raises(ValueError, match=r"'bulk_modulus': .*not finite"):
+    with pytest.raises(NotFiniteError, match=r"'bulk_modulus': .*not finite"):
         target_metrics(bulk, np.array([1.0, 2.0]), np.array([1.0, np.nan]))
     with pytest.raises(ValueError, match=r"'bulk_modulus': predictions of shape \(2, 1\)"):
         target_metrics(bulk, np.array([1.0, 2.0]), np.ones((2, 1)))

@@ -17,7 +17,8 @@ import pytest
 from densityjax.configs import smoke
 from densityjax.results.predictions import share_of_rows
 from densityjax.runtime import distributed, preemption
-from densityjax.training.train import train_and_evaluate
+from densityjax.runtime.errors import UserError
+from densityjax.training.run import train_and_evaluate
 from tests.small_model import SMALL_MODEL
 
 ROOT = Path(__file__).parents[2]
@@ -187,6 +188,7 @@ time.sleep(100)
 """
 
 
+@pytest.mark.slow
 def test_watchdog():
     """It ends a process whose steps stop coming, and none that goes on or has finished."""
     result = subprocess.run(
@@ -245,5 +247,5 @@ def test_settings_from_the_environment():
 
 @pytest.mark.parametrize("change", [{"JAX_PROCESS_ID": ""}, {"JAX_NUM_PROCESSES": "two"}])
 def test_incomplete_settings(change: dict[str, str]):
-    with pytest.raises(ValueError, match="JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROC"):
+    with pytest.raises(UserError, match="JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROC"):
         distributed.settings(JAX | change)

@@ -43,6 +43,7 @@ def test_another_thread_gets_no_signals():
     assert found == [False]
 
 
+@pytest.mark.process
 def test_the_second_signal_ends_a_process_that_is_busy():
     code = """if True:
         import os, signal, time
@@ -55,6 +56,22 @@ def test_the_second_signal_ends_a_process_that_is_busy():
     """
     result = subprocess.run([sys.executable, "-c", code], timeout=50, check=False)
     assert result.returncode == 128 + signal.SIGINT
+
+
+def test_a_signal_ends_a_process_that_hangs():
+    code = """if True:
+        import os, signal, time
+        from densityjax.runtime import preemption
+        preemption._END_SECONDS = 0.5
+        with preemption.watch() as watch, watch.saving():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", code], timeout=50, check=False, capture_output=True, text=True
+    )
+    assert result.returncode == preemption.EXIT_STATUS
+    assert "ending without saving; the same command resumes" in result.stderr
 
 
 COMPILING = """
@@ -72,6 +89,7 @@ with preemption.watch() as watch, watch.saving():
 """
 
 
+@pytest.mark.process
 def test_the_same_signal_twice_ends_a_process_that_compiles():
     """The first alone waits for the compiler, which takes seconds; the second does not."""
     process = subprocess.Popen(

@@ -12,15 +12,20 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from densityjax.data.input_pipeline import BatchSource, load_records, open_dataset, training_labels
+from densityjax.data.batches import BatchSource, training_labels
+from densityjax.data.dataset import open_dataset
+from densityjax.data.records import load_records
 from densityjax.model import views
 from densityjax.model.losses import LossConfig
 from densityjax.model.msa3dcnn import MSA3DCNN
 from densityjax.step import parallel, steps
 from densityjax.step.optimizer import create_optimizer
 from densityjax.step.scalers import fit_statistics
+from densityjax.step.task import Task
 from densityjax.step.train_state import create_train_state
 from densityjax.targets import get_specs
+
+pytestmark = pytest.mark.slow  # compiles a step, or a whole run, in nearly every test
 
 SPECS = get_specs(["bulk_modulus", "debye_temperature", "is_metal", "magnetic_moment"])
 WEIGHTS = (1.0, 2.0, 0.5, 1.0)
@@ -45,7 +50,7 @@ def compilations() -> Iterator[list[str]]:
 class Setup:
     batch: dict  # 16 rows, of which 3 are padding
     statistics: dict
-    task: steps.Task
+    task: Task
 
     def state(self, step=5):
         """A fresh state, on the host."""
@@ -82,7 +87,7 @@ def build_setup(small_dataset):
     batch["mask"][8:, 0] = 0
     batch["mask"][:3] = 0
     batch["labels"][batch["mask"] == 0] = np.nan
-    task = steps.Task(
+    task = Task(
         model=MSA3DCNN(
             tuple((s.name, s.num_outputs) for s in SPECS), (4, 8), (1, 0), attention=("channel",),
             head_width=4, dropout=0.3, padding="zero", implementation="lax",
@@ -289,14 +294,11 @@ def test_predict_batch_pads_to_the_devices_alone_by_default(setup):
     np.testing.assert_array_equal(result, 2 * np.arange(11.0))
 
 
-def test_split_batch_and_its_check():
+def test_split_batch():
     batch = {"x": np.arange(32), "y": np.zeros((32, 3))}
     shares = parallel.split_batch(batch, 2)
     assert shares["y"].shape == (8, 2, 2, 3)
     np.testing.assert_array_equal(shares["x"].ravel(), np.arange(32))
-    parallel.check_batch_size(32, 2)
-    with pytest.raises(ValueError, match=r"batch_size=24 does not divide over 8 .* multiple of 16"):
-        parallel.check_batch_size(24, 2)
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3, 20])

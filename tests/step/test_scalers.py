@@ -3,7 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from densityjax.data.input_pipeline import DatasetError, load_records, open_dataset, training_labels
+from densityjax.data.batches import training_labels
+from densityjax.data.dataset import DatasetError, open_dataset
+from densityjax.data.records import load_records
 from densityjax.step.scalers import MAX_FIELDS, Statistics, field_rows, fit_statistics
 from densityjax.targets import get_specs
 

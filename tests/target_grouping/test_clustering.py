@@ -5,8 +5,9 @@ import pytest
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import silhouette_score
 
+from densityjax.runtime.errors import ConfigError
 from densityjax.target_grouping.clustering import cluster, measure_stability
-from densityjax.target_grouping.similarity import GroupingError
+from densityjax.target_grouping.columns import GroupingError
 
 BLOCKS = np.array(
     [
@@ -81,7 +82,7 @@ def test_ties_are_broken_by_order_and_towards_fewer_groups():
 
 
 def test_bad_input():
-    with pytest.raises(GroupingError, match="num_groups=6 for 5 targets"):
+    with pytest.raises(ConfigError, match="num_groups=6 for 5 targets"):
         cluster(BLOCKS, 6)
     with pytest.raises(GroupingError, match="square"):
         cluster(BLOCKS[:3])

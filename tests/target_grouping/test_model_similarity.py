@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from densityjax.configs import smoke
-from densityjax.data.input_pipeline import load_records, open_dataset
-from densityjax.predict import restore_run
+from densityjax.data.dataset import open_dataset
+from densityjax.data.records import load_records
 from densityjax.results.predictions import predict_records
 from densityjax.target_grouping.model_similarity import fit_model_similarities
 from densityjax.targets import get_specs
-from densityjax.training.train import train_and_evaluate
+from densityjax.training.run import train_and_evaluate
+from densityjax.training.trained_model import restore_run
 from tests.small_model import SMALL_MODEL
 
 FOLDS = (2, 3, 4)

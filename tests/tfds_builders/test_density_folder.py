@@ -2,12 +2,16 @@
 
 import csv
 import gzip
+import hashlib
 import json
 import lzma
 import os
+import re
 import shutil
+import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +20,21 @@ import pytest
 import tfds_builders
 from densityjax import predict
 from densityjax.configs import folder as folder_config
-from densityjax.data import input_pipeline
+from densityjax.data.dataset import resolve_targets
 from densityjax.density.reader import read_density
-from densityjax.report.page import read_run
+from densityjax.report.run_files import read_run
+from densityjax.runtime.errors import UserError
 from densityjax.targets import TARGETS, dataset_targets, specs_from_json
 from densityjax.training import grouped_training
 from densityjax.training.grouped_training import train_groups
+from densityjax.training.trained_model import restore_groups
 from tests.tfds_builders.test_elastic_densities import SHIPPED
 from tfds_builders import __main__ as command
-from tfds_builders.density_builder import DatasetSourceError
 from tfds_builders.density_folder import density_folder_dataset_builder as module
 from tfds_builders.density_folder.folds import assign_folds
 from tfds_builders.density_folder.inventory import take_inventory
 from tfds_builders.density_folder.labels import find_spec, read_labels, read_settings, split_header
+from tfds_builders.errors import DatasetSourceError
 
 NUM_FILES = 30
 NAME = "density_folder/grid24"
@@ -213,6 +219,138 @@ def test_everything_wrong_is_listed_and_nothing_else_is_lost(folder, tmp_path, c
     assert not strict.is_prepared()
 
 
+def test_one_odd_entry_is_a_row_of_the_table(folder, tmp_path):
+    """Links to nothing, names no file can have, folds no record can hold, a link to the root."""
+    rows = [row | {"fold": str(n % 3)} for n, row in enumerate(read_rows(folder))]
+    densities = folder / "densities"
+    for row in rows:
+        row["file"] = f"densities/{row['material_id']}.CHGCAR.xz"
+    (folder / rows[0]["file"]).unlink()
+    (folder / rows[0]["file"]).symlink_to("/nowhere/annex/object")  # of a row
+    (densities / "alone.CHGCAR.xz").symlink_to(densities / "no")  # of none
+    (folder / "deep").mkdir()
+    (folder / "deep" / "all").symlink_to("/")
+    (folder / "deep" / "processes").symlink_to("/proc")
+    (folder / "deep" / "circle").symlink_to("..")
+    (folder / "more").symlink_to(tmp_path / "more")  # a link to nothing that is no density
+    rows[1]["file"] = "x" * 300
+    rows[2]["file"] = "a\0b"
+    rows[3]["fold"], rows[4]["fold"], rows[5]["fold"] = "99999999999", "3000000000", "9" * 5000
+    rows[6]["fold"] = "-1"
+    os.mkfifo(densities / "pipe.CHGCAR")
+    write_table(folder, rows)
+    builder = tfds_builders.load_builder(NAME, tmp_path / "data", source=folder)
+    builder.download_and_prepare()
+    ids = [row["material_id"] for row in rows]
+    found = listed(builder)
+    assert set(records(builder)) == set(ids[7:])
+    assert {row for row in found if row[0] == "missing file"} == {
+        *(("missing file", ids[n]) for n in (0, 1, 2)),
+        ("missing file", rows[0]["file"]), ("missing file", "densities/alone.CHGCAR.xz"),
+    }
+    assert [name for kind, name in found if kind == "no fold"] == ids[3:7]
+    assert {name for kind, name in found if kind == "link not followed"} == {
+        "deep/all", "deep/processes"
+    }
+    # Once the content is there it is another dataset.
+    before = take_inventory(folder).digest
+    shutil.copy(folder / rows[10]["file"], densities / "no")
+    assert take_inventory(folder).digest != before
+
+
+def test_memory_and_disk_errors_of_one_file_are_its_own(folder, tmp_path, monkeypatch):
+    ids = [row["material_id"] for row in read_rows(folder)]
+    original = module.staging.read_density
+
+    def read(path):
+        if ids[3] in path:
+            raise MemoryError
+        if ids[4] in path:
+            raise OSError(5, "Input/output error", path)
+        return original(path)
+
+    monkeypatch.setattr(module.staging, "read_density", read)
+    builder = tfds_builders.load_builder(NAME, tmp_path / "data", source=folder)
+    builder.download_and_prepare()
+    assert set(records(builder)) == {*ids[:3], *ids[5:]}
+    assert listed(builder) == [("unreadable file", ids[3]), ("unreadable file", ids[4])]
+
+
+def test_columns_in_any_script(folder, tmp_path):
+    rows = read_rows(folder)
+    names = ("密度", "硬度", "α", "β", "Härte", "Hürte (GPa)", "плотность")
+    write_table(folder, [
+        row | {name: str(n * 1.5 + len(name)) for name in names} for n, row in enumerate(rows)
+    ])
+    inventory = take_inventory(folder)
+    found = [column.spec.name for column in inventory.columns]
+    assert found[4:] == ["密度", "硬度", "α", "β", "Härte", "Hürte", "плотность"]
+    builder = tfds_builders.load_builder(NAME, tmp_path / "data", source=folder)
+    builder.download_and_prepare()
+    record = records(builder)[rows[3]["material_id"]]
+    assert record["targets"]["密度"] == np.float32(3 * 1.5 + 2)
+    reader = tfds_builders.load_builder(
+        f"density_folder/{builder.builder_config.name}", tmp_path / "data"
+    )
+    assert tfds_builders.fingerprint(reader) == tfds_builders.fingerprint(builder)
+    for pair in (("a b", "a-b"), ("§", "$"), ("Ha\u0308rte", "H\u00e4rte")):  # ä in two ways
+        write_table(folder, [
+            row | {name: str(n + 0.5) for name in pair} for n, row in enumerate(rows)
+        ])
+        with pytest.raises(DatasetSourceError) as error:
+            take_inventory(folder)
+        assert all(f"'{name}'" in str(error.value) for name in pair)
+
+
+def test_the_digest_is_of_table_files_and_format(tmp_path):
+    """Of the digest as it always was: an existing data/ is found again."""
+    (tmp_path / "a.CHGCAR").write_text("x")
+    (tmp_path / "labels.csv").write_text("file,tau\na.CHGCAR,1\n")
+    os.utime(tmp_path / "a.CHGCAR", ns=(5, 7))
+    content = b"3 system\n" + (tmp_path / "labels.csv").read_bytes()
+    content += b"\0none\0a.CHGCAR\0" + b"1\0" + b"7\n"
+    assert take_inventory(tmp_path).digest == hashlib.sha256(content).hexdigest()[:12]
+
+
+def test_a_header_of_blanks_takes_no_time():
+    start = time.perf_counter()
+    assert split_header("tau" + " " * 131_000 + "x") == ("tau_x", None)
+    assert split_header("tau" + " " * 100_000 + "(ps)" + " " * 30_000) == ("tau", "ps")
+    assert time.perf_counter() - start < 0.5
+    assert split_header("a (b) (c)") == ("a_b", "c")
+    assert split_header("a (b) c") == ("a_b_c", None)
+    assert split_header("a ((b)") == ("a", "b")
+    assert split_header("a (b))") == ("a_b", None)
+    assert split_header("(ps)") == ("target_", "ps")
+
+
+def test_formulas_in_the_table_are_not_run(folder, tmp_path):
+    rows = read_rows(folder)
+    rows[1]["material_id"] = "=HYPERLINK(1)"
+    rows[2]["bulk_modulus"], rows[3]["bulk_modulus"] = "-2+3", "-17"
+    write_table(folder, rows)
+    builder = tfds_builders.load_builder(NAME, tmp_path / "data", source=folder)
+    builder.download_and_prepare()
+    with builder.problems_path.open(newline="") as file:
+        cells = [cell for row in csv.DictReader(file) for cell in row.values()]
+    assert {"'=HYPERLINK(1)", "'-2+3", "-17"} <= set(cells)
+
+
+def test_a_build_without_a_terminal_logs_plain_lines(folder, tmp_path):
+    command_line = [
+        sys.executable, "-m", "tfds_builders", NAME, f"--data_dir={tmp_path / 'a[1]*'}",
+        f"--source={folder}",
+    ]
+    done = subprocess.run(command_line, capture_output=True, check=True)
+    assert not re.search(rb"[\r\x1b]", done.stderr + done.stdout)
+    assert f"packed {NUM_FILES} of {NUM_FILES}".encode() in done.stderr
+    assert len(done.stderr.splitlines()) < 20
+    # A folder whose name is a glob pattern: found again.
+    built = tfds_builders.load_builder(NAME, tmp_path / "a[1]*", source=folder)
+    assert built.is_prepared()
+    assert len(records(built)) == NUM_FILES
+
+
 def test_changed_folder_is_another_dataset(folder):
     before = take_inventory(folder).digest
     assert take_inventory(folder).digest == before
@@ -246,7 +384,8 @@ def test_files_are_found_by_id(folder):
     (folder / ids[1]).mkdir()
     (densities / f"{ids[1]}.CHGCAR.xz").rename(folder / ids[1] / "CHGCAR.xz")
     (densities / f"{ids[2]}.CHGCAR.xz").rename(folder / f"{ids[2]}.vasp.xz")
-    shutil.copy(densities / f"{ids[3]}.CHGCAR.xz", densities / f"{ids[3]}.AECCAR0.xz")
+    shutil.copy(densities / f"{ids[3]}.CHGCAR.xz", densities / f"{ids[3]}.AECCAR0.xz")  # a part
+    shutil.copy(densities / f"{ids[3]}.CHGCAR.xz", densities / f"CHGCAR_{ids[3]}.xz")
     write_table(folder, rows)
     inventory = take_inventory(folder)
     assert [row.file for row in inventory.rows] == [
@@ -364,12 +503,10 @@ def test_bad_targets_toml(folder, toml, hint):
     [
         (None, "put a table there"),
         ("", "neither"),
-        ("id,tau\n1,2\n", "neither a column 'file' nor 'material_id'"),
+        ("name,tau\n1,2\n", "neither a column 'file' nor 'material_id'"),
         ("file,tau\n", "no rows"),
         ("file,tau\na,1,2\n", "row 2 has 3 cells"),
         ("file,tau,tau\na,1,2\n", "'tau' twice"),
-        ("file,tau\nno.CHGCAR,1\nnot.CHGCAR,2\n", "no row of labels.csv has a density"),
-        ("file\nno.CHGCAR\n", "no column that is a target"),
     ],
 )
 def test_bad_table(folder, table, hint):
@@ -378,6 +515,31 @@ def test_bad_table(folder, table, hint):
         (folder / "labels.csv").write_text(table)
     with pytest.raises(DatasetSourceError, match=hint):
         take_inventory(folder)
+
+
+@pytest.mark.parametrize(
+    ("table", "reason", "problem"),
+    [
+        (
+            "file,tau\nno.CHGCAR,1\nnot.CHGCAR,2\n", "no row of labels.csv has a density",
+            ("missing file", "no.CHGCAR"),
+        ),
+        ("file\nno.CHGCAR\n", "no column that is a target", ("missing file", "no.CHGCAR")),
+        (
+            "file,note\nno.CHGCAR,a\nnot.CHGCAR,b\n", "no column that is a target",
+            ("column not a target", "note"),
+        ),
+    ],
+)
+def test_a_folder_of_which_nothing_is_left_has_its_table_of_problems(
+    folder, tmp_path, table, reason, problem
+):
+    (folder / "labels.csv").write_text(table)
+    builder = tfds_builders.load_builder(NAME, tmp_path / "data", source=folder)
+    with pytest.raises(DatasetSourceError, match=rf"{reason}.*problems\.csv"):
+        builder.download_and_prepare()
+    assert problem in listed(builder)
+    assert not builder.is_prepared()
 
 
 @pytest.mark.slow
@@ -401,7 +563,7 @@ def test_trains_and_predicts_with_nothing_else_written(built, real_folder, tmp_p
     assert read_run(tmp_path).specs == tuple(dataset_targets(built).values())
     file = next((real_folder / "densities").iterdir())
     with (tmp_path / "table.csv").open("w") as out:
-        assert predict.predict_files(predict.restore_groups(tmp_path), [file], out) == 0
+        assert predict.predict_files(restore_groups(tmp_path), [file], out) == 0
     with (tmp_path / "table.csv").open() as table:
         rows = {row["target"]: row for row in csv.DictReader(table)}
     assert [*rows] == targets
@@ -413,37 +575,37 @@ def test_trains_and_predicts_with_nothing_else_written(built, real_folder, tmp_p
 def test_targets_of_a_folder_are_checked_before_training(built, real_folder):
     config = folder_config.get_config()
     config.data.name, config.data.data_dir = NAME, str(built.data_dir_root)
-    with pytest.raises(input_pipeline.DatasetError, match=r"config\.data\.source is empty"):
-        input_pipeline.resolve_targets(config)
+    with pytest.raises(DatasetSourceError, match=r"config\.data\.source is empty"):
+        resolve_targets(config)
     config.data.source = str(real_folder)
     config.targets = ("heavi",)
-    with pytest.raises(ValueError, match="did you mean heavy"):
-        input_pipeline.resolve_targets(config)
+    with pytest.raises((ValueError, UserError), match="did you mean heavy"):
+        resolve_targets(config)
     config.targets = ("heavy",)
-    assert input_pipeline.resolve_targets(config).targets == ("heavy",)
+    assert resolve_targets(config).targets == ("heavy",)
     # Built, and read where the folder is not, as on the hosts of a pod.
     config.data.source, config.data.build = "", False
     config.data.name = f"density_folder/{built.builder_config.name}"
-    assert grouped_training.resolve(input_pipeline.resolve_targets(config)) == (("heavy",),)
+    assert grouped_training.resolve(resolve_targets(config)) == (("heavy",),)
     config.targets = ("heavi",)
-    with pytest.raises(ValueError, match="did you mean heavy"):
-        input_pipeline.resolve_targets(config)
+    with pytest.raises((ValueError, UserError), match="did you mean heavy"):
+        resolve_targets(config)
     config.data.name, config.data.source = "elastic_densities/grid32", str(real_folder)
-    with pytest.raises(input_pipeline.DatasetError, match=r"config\.data\.source must be empty"):
-        input_pipeline.resolve_targets(config)
+    with pytest.raises(DatasetSourceError, match="'elastic_densities' takes no source"):
+        resolve_targets(config)
 
 
 def test_command_builds(real_folder, built, tmp_path, monkeypatch, capsys):
     arguments = ["tfds_builders", NAME, f"--data_dir={built.data_dir_root}"]
     monkeypatch.setattr(sys, "argv", [*arguments, f"--source={real_folder}", "--strict"])
-    assert command.main() == 0
+    command.main()
     assert tfds_builders.fingerprint(built) in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", [*arguments, "--source=/nowhere"])
-    assert command.main() == 1
-    assert "/nowhere is not a folder" in capsys.readouterr().err
+    with pytest.raises(DatasetSourceError, match="/nowhere is not a folder"):
+        command.main()
     monkeypatch.setattr(sys, "argv", ["x", "lemat_rho/grid32", "--source=/nowhere", "--beam", "x"])
-    assert command.main() == 1
-    assert "'lemat_rho' is built without Apache Beam" in capsys.readouterr().err
+    with pytest.raises(DatasetSourceError, match="'lemat_rho' is built without Apache Beam"):
+        command.main()
 
 
 @pytest.mark.slow
@@ -462,5 +624,5 @@ def test_beam_builds_the_same(built, real_folder, tmp_path):
         for field in ("density", "lattice", "fold", "index"):
             np.testing.assert_array_equal(found[name][field], record[field])
     assert "tensorflow" not in sys.modules
-    with pytest.raises(ValueError, match="knows no option direct_num_worker"):
+    with pytest.raises(DatasetSourceError, match="knows no option direct_num_worker"):
         command.beam_config(["direct_num_worker=2"])

@@ -2,12 +2,14 @@ import csv
 import hashlib
 import io
 import pickle
+import shutil
 import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 import tfds_builders
 from densityjax import targets
@@ -16,8 +18,8 @@ from tfds_builders import __main__ as command
 from tfds_builders.elastic_densities.elastic_densities_dataset_builder import (
     TARGET_NAMES,
     Builder,
-    DatasetSourceError,
 )
+from tfds_builders.errors import DatasetSourceError, UnknownDatasetError
 
 SHIPPED = Path(__file__).parents[2] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 NAME = "elastic_densities/grid24"
@@ -177,7 +179,8 @@ def test_fingerprint_tells_archive_and_config(builder, archive, tmp_path):
     assert tfds_builders.fingerprint(builder).startswith(f"{NAME}:1.0.0 archive {digest} features ")
     reader = tfds_builders.load_builder(NAME, builder.data_dir_root)  # knows no archive
     assert tfds_builders.fingerprint(reader) == tfds_builders.fingerprint(builder)
-    with pytest.raises(ValueError, match=f"{NAME}:1.0.0 is not in .*; build it with python -m"):
+    message = f"{NAME}:1.0.0 is not in .*; build it with python -m"
+    with pytest.raises(DatasetSourceError, match=message):
         tfds_builders.fingerprint(tfds_builders.load_builder(NAME, tmp_path))
 
 
@@ -199,7 +202,7 @@ def test_a_killed_build_leaves_a_directory_of_that_name(archive, tmp_path, monke
     builder = tfds_builders.load_builder(NAME, tmp_path, archive)
     seen = []
 
-    def spy(fold):
+    def spy(fold, rows):
         seen.extend(path.name for path in (tmp_path / NAME).glob("incomplete.*_1.0.0"))
         raise KeyboardInterrupt
 
@@ -246,7 +249,7 @@ def test_damaged_sources_are_named(kind, message, chosen, shipped, tmp_path):
     path = tmp_path / "sample.tar"
     _spoil(kind, chosen, shipped, path)
     builder = tfds_builders.load_builder(NAME, tmp_path, path)
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(DatasetSourceError, match=message) as error:
         builder.download_and_prepare()
     assert str(path) in str(error.value)
     if kind != "cut":
@@ -276,15 +279,49 @@ def test_damaged_shipped_archive_is_refused_before_building(tmp_path, monkeypatc
     ],
 )
 def test_unknown_names_list_close_ones(name, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UnknownDatasetError, match=message):
         tfds_builders.load_builder(name, tmp_path)
 
 
 def test_command_line(archive, tmp_path, monkeypatch, capsys):
     arguments = ["tfds_builders", NAME, f"--data_dir={tmp_path}", f"--archive={archive}"]
     monkeypatch.setattr(sys, "argv", arguments)
-    assert command.main() == 0
+    command.main()
     assert f"{NAME}:1.0.0 archive" in capsys.readouterr().out
     arguments[2:] = [f"--data_dir={tmp_path}/b", "--archive=no.tar"]
-    assert command.main() == 1
-    assert capsys.readouterr().err == "error: no.tar: No such file or directory; replace no.tar\n"
+    with pytest.raises(DatasetSourceError, match=r"^no.tar: No such file or directory; replace no"):
+        command.main()
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "metadata.json"])
+@pytest.mark.parametrize("content", [None, "", "half", "{}", "[1]"])
+def test_damaged_small_files_are_named_with_the_remedy(builder, tmp_path, name, content):
+    root = shutil.copytree(builder.data_dir_root, tmp_path / "data")
+    path = root / NAME / "1.0.0" / name
+    text = path.read_text()
+    path.unlink()
+    if content is not None:
+        path.write_text(text[: len(text) // 2] if content == "half" else content)
+    with pytest.raises(DatasetSourceError, match="delete the folder") as error:
+        tfds_builders.load_builder(NAME, root)
+    assert str(error.value).startswith(f"{path} is damaged (")
+    assert f"python -m tfds_builders {NAME} --data_dir={root}" in str(error.value)
+
+
+def test_options_are_declared(tmp_path):
+    with pytest.raises(DatasetSourceError, match=r"takes no split \('id'\).* it takes archive"):
+        tfds_builders.load_builder(NAME, tmp_path, split="id")
+    with pytest.raises(DatasetSourceError, match=r"takes no archive .* it takes source"):
+        tfds_builders.load_builder("lemat_rho/grid32", tmp_path, "x.tar")
+    assert not tfds_builders.find_builder(NAME).OWN_TARGETS
+    assert tfds_builders.find_builder("density_folder/grid32").OWN_TARGETS
+
+
+def test_a_full_disk_is_one_line(archive, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("write() failed: No space left on device; writing /x; at byte 1")
+
+    monkeypatch.setattr(tfds.core.GeneratorBasedBuilder, "download_and_prepare", full)
+    builder = tfds_builders.load_builder(NAME, tmp_path, archive)
+    with pytest.raises(DatasetSourceError, match=r"No space left .* make room"):
+        builder.download_and_prepare()

@@ -26,20 +26,16 @@ from densityjax.density.reader import read_density_bytes
 from densityjax.targets import get_specs
 from tests.fault_proxy import FaultProxy
 from tests.tfds_builders.test_elastic_densities import SHIPPED
-from tfds_builders.density_builder import DatasetSourceError
+from tfds_builders.errors import DatasetSourceError
 from tfds_builders.folds import fold_of
 from tfds_builders.materials_project import download as download_module
 from tfds_builders.materials_project import manifest as manifest_module
 from tfds_builders.materials_project.bucket import NAME, Bucket, BucketError
 from tfds_builders.materials_project.download import download
-from tfds_builders.materials_project.manifest import (
-    bandwidth,
-    lowest_frequency,
-    make_manifest,
-    object_key,
-    read_manifest,
-    write_manifest,
-)
+from tfds_builders.materials_project.entries import read_manifest, write_manifest
+from tfds_builders.materials_project.manifest import make_manifest
+from tfds_builders.materials_project.queries import object_key
+from tfds_builders.materials_project.rules import bandwidth, lowest_frequency
 
 boto3 = pytest.importorskip("boto3")
 moto_server = pytest.importorskip("moto.server")
@@ -429,6 +425,76 @@ def test_manifest_that_mixes_run_types_is_refused(folder):
         read_manifest(folder)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "/root/.profile", "/chgcars/mp-1.json.gz", "../../home/.profile",
+        "chgcars/../../mp-1.json.gz", "chgcars/../mp-1.json.gz", "chgcars/a/mp-1.json.gz",
+        "chgcars\\mp-1.json.gz", "chgcars/..\\mp-1.json.gz", "chgcars/mp-1.json.gz\0",
+        "chgcars/mp\0-1.json.gz", "chgcars/mp-1.json.gz\n", "chgcars/.json.gz", "chgcars/..json.gz",
+        "~/mp-1.json.gz", "chgcars/mp-1.sh", "other/mp-1.json.gz", "", None, 5, ["chgcars"],
+    ],
+)
+def test_a_strangers_key_is_no_path_out_of_the_folder(folder, proxy, key):
+    path = folder / "manifest.jsonl"
+    lines = path.read_text().splitlines()
+    lines[2] = json.dumps(json.loads(lines[2]) | {"key": key})
+    path.write_text("\n".join(lines))
+    with pytest.raises(DatasetSourceError, match=r"manifest\.jsonl: line 3: ") as error:
+        download(folder, open_bucket(proxy), threads=2)
+    assert not isinstance(key, str) or repr(key) in str(error.value)
+    assert proxy.requests == []
+    assert {p.name for p in folder.rglob("*")} == {"manifest.jsonl"}
+
+
+def test_a_link_out_of_the_folder_is_refused(folder, proxy, tmp_path):
+    entries = read_manifest(folder).entries
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for link in (folder / "chgcars", folder / entries[1].key):
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(outside)
+        with pytest.raises(DatasetSourceError, match=r"line \d: .*is a link out of the folder"):
+            download(folder, open_bucket(proxy), threads=2)
+        link.unlink()
+    # What an interrupted run would have left, as a link: never written through.
+    part = folder / f"{entries[0].key}.{entries[0].etag}.part"
+    part.symlink_to(outside / "profile")
+    results = download(folder, open_bucket(proxy), threads=2)
+    assert {result.status for result in results} == {"fetched"}
+    assert list(outside.iterdir()) == []
+    # A folder that is itself a link, and links within it, are the user's own affair.
+    (tmp_path / "link").symlink_to(folder)
+    assert len(read_manifest(tmp_path / "link").entries) == len(entries)
+
+
+@pytest.mark.parametrize(
+    ("line", "changes", "message"),
+    [
+        (1, {"bucket": "../x"}, "bucket"),
+        (1, {"bucket": "a..b"}, "bucket"),
+        (1, {"bucket": "Upper"}, "bucket"),
+        (1, {"bucket": "x/y?z"}, "bucket"),
+        (2, {"size": "9"}, "size"),
+        (2, {"size": -1}, "size"),
+        (2, {"fold": 10**11}, "fold"),
+        (2, {"etag": None}, "etag"),
+        (2, {"volume": 0}, "volume"),
+        (2, {"volume": "1"}, "volume"),
+        (2, {"labels": {"volume": "x"}}, "label"),
+        (2, {"labels": None}, "not a manifest"),
+        (2, {"extra": 1}, "extra"),
+    ],
+)
+def test_what_a_manifest_cannot_say(folder, line, changes, message):
+    path = folder / "manifest.jsonl"
+    lines = path.read_text().splitlines()
+    lines[line - 1] = json.dumps(json.loads(lines[line - 1]) | changes)
+    path.write_text("\n".join(lines))
+    with pytest.raises(DatasetSourceError, match=rf"manifest\.jsonl: line {line}: .*{message}"):
+        read_manifest(folder)
+
+
 def test_downloads_survive_faults(folder, proxy, materials, moto, put):
     """Missing keys, cut connections, truncated and flipped bytes, silence, an overloaded server."""
     entries = read_manifest(folder).entries
@@ -524,7 +590,9 @@ def test_records(folder, proxy, materials, moto, tmp_path):
     """From the bucket to records, one entry having no density any more."""
     entries = read_manifest(folder).entries
     moto[1].delete_object(Bucket=NAME, Key=entries[0].key)
-    builder = tfds_builders.load_builder("materials_project/nonmagnetic_grid32", tmp_path, folder)
+    builder = tfds_builders.load_builder(
+        "materials_project/nonmagnetic_grid32", tmp_path, source=folder
+    )
     with pytest.raises(DatasetSourceError, match=r"7 of 7 densities were not fetched.*download"):
         builder.download_and_prepare()
     arguments = [str(folder), f"--endpoint_url={proxy.url}", "--attempts=1", "--threads=2"]
@@ -558,7 +626,7 @@ def test_records(folder, proxy, materials, moto, tmp_path):
     assert put_back[0].status == "missing"
     (folder / entries[0].key).write_bytes(materials[entries[0].material_id]["object"])
     whole = tfds_builders.load_builder(
-        "materials_project/nonmagnetic_grid32", tmp_path / "whole", folder
+        "materials_project/nonmagnetic_grid32", tmp_path / "whole", source=folder
     )
     whole.download_and_prepare()
     assert whole.info.metadata["num_left_out"] == 0
@@ -575,7 +643,7 @@ def test_beam_builds_the_same(folder, proxy, tmp_path):
     found = []
     for place, config in enumerate((None, beam_config([*options, "direct_num_workers=2"]))):
         builder = tfds_builders.load_builder(
-            "materials_project/nonmagnetic_grid32", tmp_path / str(place), folder
+            "materials_project/nonmagnetic_grid32", tmp_path / str(place), source=folder
         )
         builder.download_and_prepare(**({"download_config": config} if config else {}))
         sources = builder.as_data_source().values()
@@ -593,7 +661,7 @@ def test_magnetic_records_have_two_channels_and_classes_are_numbers(client, prox
         write_manifest(manifest, tmp_path / name)
         download(tmp_path / name, open_bucket(proxy), threads=2)
         builder = tfds_builders.load_builder(
-            f"materials_project/{name}_grid32", tmp_path, tmp_path / name
+            f"materials_project/{name}_grid32", tmp_path, source=tmp_path / name
         )
         builder.download_and_prepare()
         for source in builder.as_data_source().values():
@@ -609,11 +677,11 @@ def test_magnetic_records_have_two_channels_and_classes_are_numbers(client, prox
 
 def test_builder_says_what_is_missing(folder, tmp_path):
     for name, archive, message in (
-        ("nonmagnetic_grid64", None, "manifest nonmagnetic --out=FOLDER"),
+        ("nonmagnetic_grid64", "", "manifest nonmagnetic --out=FOLDER"),
         ("nonmagnetic_grid64", tmp_path / "no", "manifest.jsonl: No such file"),
         ("magnetic_grid64", folder, "the manifest of 'nonmagnetic'; expected 'magnetic'"),
     ):
-        builder = tfds_builders.load_builder(f"materials_project/{name}", tmp_path, archive)
+        builder = tfds_builders.load_builder(f"materials_project/{name}", tmp_path, source=archive)
         with pytest.raises(DatasetSourceError, match=message):
             builder.download_and_prepare()
 
@@ -622,7 +690,9 @@ def test_density_replaced_after_the_download(folder, proxy, tmp_path):
     download(folder, open_bucket(proxy), threads=2)
     first, second = read_manifest(folder).entries[:2]
     (folder / first.key).write_bytes((folder / second.key).read_bytes())
-    builder = tfds_builders.load_builder("materials_project/nonmagnetic_grid32", tmp_path, folder)
+    builder = tfds_builders.load_builder(
+        "materials_project/nonmagnetic_grid32", tmp_path, source=folder
+    )
     with pytest.raises(DatasetSourceError, match=r"the formula is.*remove the file and run"):
         builder.download_and_prepare()
     assert not builder.is_prepared()
@@ -640,12 +710,12 @@ def test_paper_configs_name_what_there_is(config, tmp_path):
 def test_manifest_command(client, proxy, tmp_path, monkeypatch, capsys):
     arguments = ["nonmagnetic", f"--out={tmp_path / 'mp'}", f"--endpoint_url={proxy.url}"]
     monkeypatch.delenv("MP_API_KEY", raising=False)
-    assert manifest_module.main(arguments) == 1
-    assert "MP_API_KEY is not set" in capsys.readouterr().err
+    with pytest.raises(DatasetSourceError, match="MP_API_KEY is not set"):
+        manifest_module.main(arguments)
     monkeypatch.setenv("MP_API_KEY", "key")
     monkeypatch.setitem(sys.modules, "mp_api.client", None)
-    assert manifest_module.main(arguments) == 1
-    assert "pip install 'densityjax[materials_project]'" in capsys.readouterr().err
+    with pytest.raises(DatasetSourceError, match=r"pip install 'densityjax\[materials_project\]'"):
+        manifest_module.main(arguments)
 
     def rester(use_document_model, mute_progress_bars):
         assert not use_document_model
@@ -653,11 +723,11 @@ def test_manifest_command(client, proxy, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setitem(sys.modules, "mp_api", types.ModuleType("mp_api"))
     monkeypatch.setitem(sys.modules, "mp_api.client", types.SimpleNamespace(MPRester=rester))
-    assert manifest_module.main(arguments) == 0
+    manifest_module.main(arguments)
     assert "7 entries of database 2025.09.25" in capsys.readouterr().out
     assert (tmp_path / "mp/left_out.csv").exists()
-    assert manifest_module.main(arguments) == 1  # ids stay pinned
-    assert "exists; ids stay pinned" in capsys.readouterr().err
+    with pytest.raises(DatasetSourceError, match="exists; ids stay pinned"):
+        manifest_module.main(arguments)
 
 
 def test_bandwidth():

@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 from densityjax import predict
 from densityjax.configs import smoke
 from densityjax.report.page import write_report
+from densityjax.runtime.errors import UserError
 from densityjax.training.grouped_training import group_config, parse_shard, train_groups
-from densityjax.training.train import train_and_evaluate
+from densityjax.training.run import train_and_evaluate
 from tests.small_model import SMALL_MODEL
 
 GROUPS = "bulk_modulus+fermi_energy,volume"
@@ -90,5 +91,5 @@ def test_the_config_of_a_group_differs_in_its_targets_alone(tmp_path: Path):
 
 @pytest.mark.parametrize("text", ["2/2", "1", "a/b", "-1/2", "1/0"])
 def test_bad_shard(text: str):
-    with pytest.raises(ValueError, match="i/n"):
+    with pytest.raises(UserError, match="i/n"):
         parse_shard(text)

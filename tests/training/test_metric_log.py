@@ -67,3 +67,25 @@ def test_environment_names_what_ran():
     assert facts["versions"]["jax"].count(".") >= 2
     assert facts["num_devices"] == 8
     assert environment.peak_memory_gib() > 0.05
+
+
+def test_a_full_disk_under_tensorboard_does_not_stop_the_run(tmp_path: Path, monkeypatch, caplog):
+    log = MetricLog(tmp_path, restored_step=0)
+    log.write(10, 1.0, "train", {"loss": 0.5})
+    # /dev/full takes no byte: the same error as a full disk.
+    with open("/dev/full", "wb", buffering=0) as full:
+        log._board._writer._py_recordio_writer._writer = full
+        for step in range(11, 60):  # more than any queue holds
+            log.write(step, step / 10, "train", {"loss": 0.5, "grad_norm": 1.0})
+        log.close()
+    assert len(_lines(tmp_path)) == 50
+    assert caplog.text.count("TensorBoard's files") == 1
+
+
+def test_a_directory_without_tensorboard_is_logged_all_the_same(tmp_path: Path):
+    (tmp_path / "tensorboard").write_text("a file where the folder belongs")
+    log = MetricLog(tmp_path, restored_step=0)
+    log.write(10, 1.0, "train", {"loss": 0.5})
+    log.write(20, 2.0, "train", {"loss": 0.4})
+    log.close()
+    assert [line["step"] for line in _lines(tmp_path)] == [10, 20]

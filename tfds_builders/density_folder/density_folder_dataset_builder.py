@@ -7,31 +7,28 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from densityjax.targets import TargetSpec, specs_from_json, specs_to_json
-from tfds_builders.density_builder import (
-    DatasetSourceError,
-    GridConfig,
-    exclusive,
-    num_shards,
-    record_features,
-)
+from tfds_builders.density_builder import DensityBuilder, GridConfig, Materials, record_features
 from tfds_builders.density_folder import problems as problem_table
 from tfds_builders.density_folder import staging
+from tfds_builders.density_folder.consistency import odd_ones
 from tfds_builders.density_folder.folds import assign_folds
 from tfds_builders.density_folder.inventory import Inventory, Row, take_inventory
 from tfds_builders.density_folder.problems import Problem
+from tfds_builders.errors import DatasetSourceError
 
 _CONFIG = re.compile(r"grid(\d+)(?:-([0-9a-f]{12}))?")
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of a folder: `tfds_builders.load_builder` makes one.
+class Builder(DensityBuilder):
+    """Builder of a folder.
 
     The dataset lies in data_dir/density_folder/gridG-DIGEST/VERSION; the digest is of the folder's
     content, so that a changed folder is built anew and never read stale. Beside it lies
@@ -50,6 +47,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    OPTIONS = ("source", "split", "strict", "workers")
+    OWN_TARGETS = True
     TAKES_BEAM = True
     RELEASE_NOTES: ClassVar = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar = [
@@ -57,35 +56,31 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         for size in (32, 24, 48, 64)
     ]
 
-    def __init__(
-        self, *, config: str, data_dir: str | Path, source: str | Path = "", split: str = "auto",
-        strict: bool = False, workers: int = 0,
-    ):
-        self._strict, self._workers = strict, workers
+    specs: tuple[TargetSpec, ...] = ()
+
+    def __init__(self, *, config: str, data_dir: str | Path, **options: Any):
         grid, digest = _CONFIG.fullmatch(config).groups()
+        source = options.get("source", "")
+        self._inventory = None
         if source or not digest:
-            self._inventory = take_inventory(source, split)
+            self._inventory = take_inventory(source, options.get("split", "auto"))
             found = self._inventory.digest
             if digest not in (None, found):
                 raise DatasetSourceError(
                     f"{source} is not, or no longer, the folder of config '{config}': its content "
                     f"and split give {found}; name the dataset without a digest to build it"
                 )
-            self._specs = tuple(column.spec for column in self._inventory.columns)
+            self.specs = tuple(column.spec for column in self._inventory.columns)
             digest = found
         else:
-            self._inventory = None
-            self._specs = self._stored_specs(Path(data_dir), config)
+            self.specs = self._stored_specs(Path(data_dir), config)
         # The folder as a TFDS config: it decides where the dataset lies.
         self._config = GridConfig(
             name=f"grid{grid}-{digest}", description=f"Densities on {grid}^3 points.",
             grid=int(grid),
         )
-        super().__init__(file_format="array_record", config=self._config, data_dir=data_dir)
-        self._original_state = {  # what TFDS pickles a builder as
-            "config": config, "data_dir": data_dir, "source": source, "split": split,
-            "strict": strict, "workers": workers,
-        }
+        super().__init__(config=self._config, data_dir=data_dir, **options)
+        self._original_state["config"] = config  # what TFDS pickles a builder as
 
     def _create_builder_config(self, builder_config: Any, version: Any) -> GridConfig:
         """TFDS would warn of a config that is not in BUILDER_CONFIGS."""
@@ -107,7 +102,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(
             builder=self,
             description="Densities and labels of a folder.",
-            features=record_features(self._config.grid, self._specs),
+            features=record_features(self._config.grid, self.specs),
             metadata=tfds.core.MetadataDict(),
         )
 
@@ -116,7 +111,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """The table of what is wrong with the folder."""
         return Path(self.data_path).parent / "problems.csv"
 
-    def download_and_prepare(self, **kwargs) -> None:
+    def download_and_prepare(self, **kwargs: Any) -> None:
         """Builds the dataset unless it is there, and then says what is wrong with the folder.
 
         A build that was killed leaves no dataset, and goes on from the densities that it has read.
@@ -129,14 +124,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             DatasetSourceError: no density is left, a fold is empty, or, with `strict`, there is
               any problem.
         """
-        with exclusive(self) as needed:
-            if needed:
-                self._build(**kwargs)
+        needed = not self.is_prepared()
+        super().download_and_prepare(**kwargs)
         if needed or self._strict:
             self._report(self.info.metadata["problems"], self.info.metadata["materials"])
 
+    @property
+    def _strict(self) -> bool:
+        return self.options.get("strict", False)
+
     def _report(self, counts: dict[str, int], materials: int) -> None:
         """Says what is wrong, or stops at it."""
+        counts = {kind: times for kind, times in counts.items() if kind != "read as"}
         if not counts:
             return
         text = problem_table.describe_counts(counts)
@@ -150,32 +149,22 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             f"{text}", file=sys.stderr, flush=True,
         )
 
-    def _build(self, download_config: Any = None, **kwargs) -> None:
+    def find_materials(self, download_config: tfds.download.DownloadConfig) -> Materials:
+        """Reads every density, leaves its record on the disk, and writes problems.csv."""
         inventory = self._inventory
         if inventory is None:
             raise DatasetSourceError(
                 f"{self.data_path} is not a complete dataset: name its folder, "
                 "--config.data.source=/my/folder"
             )
+        if reason := inventory.unusable():
+            problem_table.write_problems(self.problems_path, inventory.problems)
+            raise DatasetSourceError(f"{reason} (all problems are in {self.problems_path})")
         print(
             f"{inventory.source}: {len(inventory.rows)} densities, targets:\n{describe(inventory)}",
             file=sys.stderr, flush=True,
         )
-        download_config = download_config or tfds.download.DownloadConfig()
-        self._beam = bool(download_config.beam_options or download_config.beam_runner)
-        self._staging = Path(self.data_path).parent / "staging"
-        self._staging.mkdir(parents=True, exist_ok=True)
-        size = self._config.grid
-        if self._beam:
-            outcomes = staging.stage_with_beam(
-                inventory.rows, self._staging, size, download_config.beam_options,
-                download_config.beam_runner,
-            )
-        else:
-            many = len(inventory.rows) >= staging.MANY
-            workers = self._workers or (os.cpu_count() if many else 1)
-            outcomes = staging.stage_all(inventory.rows, self._staging, size, workers)
-        kept, wrong = select(inventory.rows, outcomes)
+        kept, wrong = select(inventory.rows, self._stage(inventory.rows, download_config))
         found = (*inventory.problems, *wrong)
         problem_table.write_problems(self.problems_path, found)
         if self._strict or not kept:
@@ -189,48 +178,47 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             inventory.split, [row.material_id for row in rows],
             [result.chemical_system for result in results], [row.fold for row in rows],
         )
-        self._folds = {
+        by_fold = {
             fold: [row for row, own in zip(rows, folds) if own == fold]
             for fold in sorted(set(folds))
         }
-        content = hashlib.sha256(json.dumps(specs_to_json(self._specs)).encode())
+        content = hashlib.sha256(json.dumps(specs_to_json(self.specs)).encode())
         for row, fold, result in zip(rows, folds, results):
             content.update(f"{row.index} {row.material_id} {fold} {result.content}\n".encode())
         for column in inventory.columns:
             content.update(column.labels.tobytes())
-        self.info.metadata.update({
+        metadata = {
             "archive_sha256": content.hexdigest(),  # of what the records hold
-            "targets": specs_to_json(self._specs),
+            "targets": specs_to_json(self.specs),
             "source": str(inventory.source.resolve()),
             "split": inventory.split,
             "materials": len(rows),
             "problems": problem_table.count(found),
-        })
-        download_config.num_shards = num_shards(
-            [len(members) for members in self._folds.values()],
-            max(result.num_bytes for result in results),
-        )
-        super().download_and_prepare(download_config=download_config, **kwargs)
+        }
+        return Materials(by_fold, max(result.num_bytes for result in results), metadata)
+
+    def _stage(
+        self, rows: Sequence[Row], download_config: tfds.download.DownloadConfig
+    ) -> list[staging.Outcome]:
+        """What became of each density; the records lie in a folder beside the dataset."""
+        self._staging = Path(self.data_path).parent / "staging"
+        self._staging.mkdir(parents=True, exist_ok=True)
+        size = self._config.grid
+        if self._beam:
+            return staging.stage_with_beam(
+                rows, self._staging, size, download_config.beam_options,
+                download_config.beam_runner,
+            )
+        many = len(rows) >= staging.MANY
+        workers = self.options.get("workers") or (os.cpu_count() if many else 1)
+        return staging.stage_all(rows, self._staging, size, workers)
+
+    def after_build(self) -> None:
+        """The records are in the dataset now."""
         shutil.rmtree(self._staging)
 
-    def _split_generators(self, dl_manager) -> dict[str, Any]:
-        del dl_manager  # nothing is downloaded
-        if not self._beam:
-            return {
-                f"fold{fold}": map(self._maker(fold), rows) for fold, rows in self._folds.items()
-            }
-        import apache_beam as beam  # an extra
-
-        return {
-            f"fold{fold}": beam.Create(rows, reshuffle=True) | beam.Map(self._maker(fold))
-            for fold, rows in self._folds.items()
-        }
-
-    def _generate_examples(self) -> Iterator[Any]:
-        raise NotImplementedError("_split_generators returns the examples")
-
-    def _maker(self, fold: int) -> Any:
-        """(row) -> (key, example); holds labels and no builder, so that workers can unpickle it."""
+    def record_maker(self, fold: int) -> Any:
+        """(row) -> (key, record); holds labels and no builder, so that workers can unpickle it."""
         labels = {c.spec.name: c.labels for c in self._inventory.columns}
         return functools.partial(make_example, fold=fold, folder=str(self._staging), labels=labels)
 
@@ -269,7 +257,28 @@ def select(
             wrong.append(Problem("duplicate content", "row left out", message, **known))
             continue
         kept.append((row, outcome))
-    return kept, wrong
+        wrong += [Problem("doubtful density", "kept", text, **known) for text in outcome.warnings]
+    return kept, wrong + contradictions(kept)
+
+
+def contradictions(kept: Sequence[tuple[Row, staging.Outcome]]) -> list[Problem]:
+    """Materials whose electrons are not those of the same elements in the others."""
+    if not kept:
+        return []
+    found = odd_ones(
+        [outcome.num_electrons for _, outcome in kept],
+        [np.array(outcome.species, np.int64) for _, outcome in kept],
+    )
+    return [
+        Problem(
+            "doubtful density", "kept",
+            f"{odd.electrons:.6g} electrons, where its atoms have {odd.expected:.6g} in the other "
+            "materials: one spin, another unit, or another potential; mend it or take the row out",
+            row=kept[odd.place][0].line, file=kept[odd.place][0].file,
+            material_id=kept[odd.place][0].material_id,
+        )
+        for odd in found
+    ]
 
 
 def describe(inventory: Inventory) -> str:

@@ -1,56 +1,34 @@
 """What a folder holds: rows of labels.csv, their density files, their labels; reads no density."""
 
-import collections
-import csv
 import dataclasses
-import difflib
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tfds_builders.density_builder import DatasetSourceError
+from tfds_builders.density_folder.folds import folds_of_words
 from tfds_builders.density_folder.labels import (
     NOT_TARGETS,
     LabelColumn,
-    is_missing,
     read_labels,
     read_settings,
 )
+from tfds_builders.density_folder.matching import match_files, plain, relative_name
 from tfds_builders.density_folder.problems import Problem
+from tfds_builders.density_folder.reading import note, read_table
+from tfds_builders.density_folder.rows import Row
+from tfds_builders.errors import DatasetSourceError
 
 SPLITS = ("auto", "fold", "system", "id")
-_FORMAT = "1"  # of the digest: a change of how a folder is read builds it again
+# Of the digest: a change of how a folder is read builds it again.
+_FORMAT = "3"
 # What a density file is called, without .gz and the like; others need a row of labels.csv.
 _DENSITY_NAME = re.compile(
     r".*(chg|aeccar|parchg).*|.*\.(vasp|cube|cub|xsf|json|parquet)", re.IGNORECASE
 )
-_KIND = r"(chgcar|chg|aeccar\d?|parchg)"
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A row of labels.csv with a density file.
-
-    Attributes:
-        index: place in labels.csv, from 0.
-        file: as people know it: relative to the folder, where it lies there.
-        path: where it lies.
-        fold: as the column says, None without one.
-    """
-
-    index: int
-    material_id: str
-    file: str
-    path: str
-    fold: int | None
-
-    @property
-    def line(self) -> int:
-        """Line of labels.csv, as an editor counts rows without line breaks in cells."""
-        return self.index + 2
+# Folders of the system that have no end, or files that are none.
+_SYSTEM = tuple(Path(name) for name in ("/proc", "/sys", "/dev"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +50,25 @@ class Inventory:
     split: str
     digest: str
 
+    def unusable(self) -> str:
+        """Why no dataset can be made of the folder, '' if one can."""
+        if not self.columns:
+            reasons = "; ".join(_once([p for p in self.problems if p.column], "column"))
+            return (
+                f"{self.source}: labels.csv has no column that is a target: add one beside 'file' "
+                f"or 'material_id' ({reasons or 'none'})"
+            )
+        if not self.rows:
+            reasons = "; ".join(_once([p for p in self.problems if p.row], "material_id")[:3])
+            files = [p.file for p in self.problems if p.kind == "density without labels"]
+            beside = f"; {len(files)} files in the folder, such as {files[0]}" if files else ""
+            return (
+                f"{self.source}: no row of labels.csv has a density file ({reasons}{beside}); "
+                "the column 'file' holds paths relative to the folder, 'material_id' what file "
+                "names start with"
+            )
+        return ""
+
 
 def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
     """Reads the table of a folder and finds its files.
@@ -81,8 +78,7 @@ def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
         split: one of `SPLITS`.
 
     Raises:
-        DatasetSourceError: there is no such folder or table, it cannot be read, or no target or no
-          density is left.
+        DatasetSourceError: there is no such folder or table, or it cannot be read.
     """
     if not str(source):
         raise DatasetSourceError(
@@ -94,10 +90,11 @@ def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
         raise DatasetSourceError(f"{source} is not a folder: config.data.source must name one")
     if split not in SPLITS:
         raise DatasetSourceError(f"config.data.split='{split}' is not one of {', '.join(SPLITS)}")
-    header, table = read_table(folder / "labels.csv")
+    read = read_table(folder / "labels.csv")
+    header, table, notes = _with_fold_numbers(read.header, read.rows)
     split = _resolve_split(split, header, folder)
-    files = list(find_files(folder))
-    rows, problems = _match(folder, header, table, files, split)
+    files, odd = find_files(folder)
+    rows, unmatched = match_files(folder, header, table, files, split)
     ids = [_identity(header, cells) for cells in table]
     cells = {
         name: [row[place] for row in table]
@@ -105,86 +102,97 @@ def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
         if name not in NOT_TARGETS
     }
     settings = read_settings(folder, list(cells))
-    columns, wrong = read_labels(cells, settings, ids)
-    if not rows:
-        counts = ", ".join(sorted({f"{p.kind}: {p.file or p.material_id}" for p in problems})[:3])
-        raise DatasetSourceError(
-            f"{folder}: no row of labels.csv has a density file ({counts}); the column 'file' "
-            "holds paths relative to the folder, 'material_id' what file names start with"
-        )
+    columns, wrong = read_labels(cells, settings, ids, read.separator)
     return Inventory(
-        folder, tuple(rows), tuple(columns), (*problems, *wrong), split,
-        _digest(folder, split, sorted({*files, *(Path(row.path) for row in rows)})),
+        folder, tuple(rows), tuple(columns), (*read.notes, *notes, *odd, *unmatched, *wrong), split,
+        _digest(folder, split, sorted({*files, *(Path(row.path) for row in rows)}), odd),
     )
 
 
-def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of labels.csv, separated by commas, semicolons or tabs.
+def find_files(folder: Path) -> tuple[list[Path], list[Problem]]:
+    """Files that are called like densities, in the folder and all folders in it, sorted.
 
-    Raises:
-        DatasetSourceError: it is not there, not such a table, or lacks 'file' and 'material_id'.
+    Links to folders are followed, but not out of the folder upwards, which would be without end.
+
+    Returns:
+        (files; what could not be looked at: links to nothing, folders that cannot be read).
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DatasetSourceError(
-            f"{path}: {error.strerror}; put a table there with a column 'file' or 'material_id' "
-            "and a column for each target"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DatasetSourceError(f"{path} is not UTF-8 text ({error}): save it as such") from error
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    try:
-        lines = list(csv.reader(text.splitlines(), delimiter=separator, strict=True))
-    except csv.Error as error:
-        raise DatasetSourceError(f"{path} is not a table: {error}; mend it") from error
-    lines = [[cell.strip() for cell in line] for line in lines]
-    header, rows = (lines[0], lines[1:]) if lines else ([], [])
-    while rows and not any(rows[-1]):
-        rows.pop()
-    repeated = [name for name, number in collections.Counter(header).items() if number > 1]
-    if repeated or "" in header:
-        raise DatasetSourceError(
-            f"{path}: columns need different names; found "
-            + (f"'{repeated[0]}' twice" if repeated and repeated[0] else "one without a name")
-        )
-    if "file" not in header and "material_id" not in header:
-        near = [n for n in header if difflib.get_close_matches(n.lower(), ("file", "material_id"))]
-        hint = f" (rename '{near[0]}'?)" if near else ""
-        raise DatasetSourceError(
-            f"{path} has neither a column 'file' nor 'material_id'{hint}; it has "
-            + ", ".join(header)
-        )
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise DatasetSourceError(
-                f"{path}: row {number} has {len(row)} cells, the header {len(header)}; mend it "
-                "(a text that holds the separator stands in quotation marks)"
-            )
-    if not rows:
-        raise DatasetSourceError(f"{path} has no rows below its header")
-    return header, rows
+    files: list[Path] = []
+    problems: list[Problem] = []
 
+    def odd(kind: str, path: str | Path, message: str) -> None:
+        name = relative_name(folder, Path(path))
+        problems.append(Problem(kind, "file left out", message, file=name))
 
-def find_files(folder: Path) -> Iterator[Path]:
-    """Files that are called like densities, in the folder and all folders in it, sorted."""
+    def unreadable(error: OSError) -> None:
+        odd("unreadable folder", error.filename, f"{error.strerror}: mend its permissions")
+
+    root = Path(os.path.realpath(folder))
     visited = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
         real = os.path.realpath(parent)
         if real in visited:  # a link in a circle
             folders.clear()
             continue
         visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        kept = []
+        for name in sorted(name for name in folders if not name.startswith(".")):
+            path = Path(parent, name)
+            target = Path(os.path.realpath(path))
+            if path.is_symlink() and (
+                target in root.parents or any(target.is_relative_to(place) for place in _SYSTEM)
+            ):
+                odd("link not followed", path, f"it leads to {target}: link to the densities alone")
+            else:
+                kept.append(name)
+        folders[:] = kept
         for name in sorted(names):
-            if not name.startswith(".") and _DENSITY_NAME.fullmatch(_plain(name)):
-                yield Path(parent) / name
+            if name.startswith(".") or not _DENSITY_NAME.fullmatch(plain(name)):
+                continue
+            path = Path(parent, name)
+            if path.is_symlink() and not path.exists():
+                message = "a link to nothing: fetch its content (git annex get, datalad get)"
+                odd("missing file", path, message)
+            else:
+                files.append(path)
+    return files, problems
 
 
-def _plain(name: str) -> str:
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in _COMPRESSED else name
+def _once(problems: Sequence[Problem], name: str) -> list[str]:
+    """Every reason once, with what it is about first and how often it comes."""
+    groups: dict[str, list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault(problem.message, []).append(problem)
+    return [
+        f"{getattr(same[0], name)}: {message}"
+        + (f" (found '{same[0].value[:40]}')" if same[0].value else "")
+        + (f" and {len(same) - 1} more like it" if len(same) > 1 else "")
+        for message, same in groups.items()
+    ]
+
+
+def _with_fold_numbers(
+    header: list[str], rows: list[list[str]]
+) -> tuple[list[str], list[list[str]], list[Problem]]:
+    """The table with numbers in a column 'fold' that says train, validation and test.
+
+    Without one a column 'split' or the like that says so is taken for it.
+    """
+    lowered = [name.lower() for name in header]
+    for name in ("fold", "split", "set", "subset", "partition"):
+        if name not in lowered or (name != "fold" and "fold" in lowered):
+            continue
+        place = lowered.index(name)
+        numbers = folds_of_words([row[place] for row in rows])
+        if numbers is None:
+            continue
+        named = [*header[:place], "fold", *header[place + 1 :]]
+        table = [
+            [*row[:place], number, *row[place + 1 :]] for row, number in zip(rows, numbers)
+        ]
+        text = f"column '{header[place]}': test is fold 0, validation fold 1, training the others"
+        return named, table, [note(text, header[place])]
+    return header, rows, []
 
 
 def _resolve_split(split: str, header: Sequence[str], folder: Path) -> str:
@@ -203,103 +211,9 @@ def _identity(header: Sequence[str], cells: Sequence[str]) -> str:
     return cells[header.index(name)]
 
 
-def _keys(folder: Path, path: Path) -> Iterator[str]:
-    """What a material may be called whose density is this file, the most exact first."""
-    relative = path.relative_to(folder)
-    yield relative.as_posix()
-    yield _plain(path.name)
-    stem = path.name.partition(".")[0]
-    yield stem
-    yield re.sub(rf"(?i)^{_KIND}[_-]|[_-]{_KIND}$", "", stem)
-    if len(relative.parts) > 1:
-        yield relative.parts[-2]
-
-
-def _match(
-    folder: Path, header: Sequence[str], table: Sequence[Sequence[str]], files: Sequence[Path],
-    split: str,
-) -> tuple[list[Row], list[Problem]]:
-    """Rows with their files, and what is wrong with the others."""
-    by_key: dict[str, list[Path]] = {}
-    for path in files:
-        for key in dict.fromkeys(_keys(folder, path)):
-            by_key.setdefault(key, []).append(path)
-    rows: list[Row] = []
-    problems: list[Problem] = []
-    ids: dict[str, int] = {}
-    owners: dict[str, int] = {}
-    named: set[Path] = set()
-    for index, cells in enumerate(table):
-        row = dict(zip(header, cells))
-        material = row.get("material_id") or row.get("file", "")
-        known = {"row": index + 2, "material_id": material, "file": row.get("file", "")}
-
-        def out(kind: str, message: str, known: dict = known) -> None:
-            problems.append(Problem(kind, "row left out", message, **known))
-
-        if not material:
-            out("no density named", "neither file nor material_id: fill in one of them")
-            continue
-        if row.get("file"):
-            path, message = folder / row["file"], "no such file in the folder"
-            path = path if path.is_file() else None
-        else:
-            found = _best(folder, material, by_key.get(material, []))
-            path = found[0] if len(found) == 1 else None
-            listed = ", ".join(p.relative_to(folder).as_posix() for p in found[:3])
-            message = f"several files fit: {listed}; name one in a column 'file'" if found else (
-                "no density is called so: expected a file ID.CHGCAR, CHGCAR_ID, ID/CHGCAR or the "
-                "like, plain or compressed"
-            )
-            named.update(found)
-        if path is None:
-            out("missing file", message)
-            continue
-        named.add(path)
-        known["file"] = file = _relative(folder, path)
-        real = os.path.realpath(path)
-        if material in ids:
-            out("duplicate id", f"row {ids[material]} has this id already, and is kept")
-            continue
-        if real in owners:
-            out("duplicate file", f"row {owners[real]} has this file already, and is kept")
-            continue
-        ids[material] = owners[real] = index + 2
-        fold = None
-        if split == "fold":
-            text = row["fold"]
-            if not text.removesuffix(".0").isdecimal():
-                message = f"fold is '{text}', expected a whole number from 0"
-                out("no fold", message)
-                continue
-            fold = int(text.removesuffix(".0"))
-        if all(is_missing(row[name]) for name in header if name not in NOT_TARGETS):
-            message = "the row has no label: the density serves no target"
-            problems.append(Problem("labels missing", "kept", message, **known))
-        rows.append(Row(index, material, file, str(path), fold))
-    real_named = {os.path.realpath(path) for path in named}
-    for path in files:
-        if os.path.realpath(path) not in real_named:
-            message = "no row of labels.csv names it: add one"
-            problems.append(
-                Problem(
-                    "density without labels", "file left out", message, file=_relative(folder, path)
-                )
-            )
-    return rows, problems
-
-
-def _best(folder: Path, material: str, candidates: Sequence[Path]) -> list[Path]:
-    """Those candidates whose name fits most exactly."""
-    ranks = [list(dict.fromkeys(_keys(folder, path))).index(material) for path in candidates]
-    return [path for path, rank in zip(candidates, ranks) if rank == min(ranks)]
-
-
-def _relative(folder: Path, path: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
-
-
-def _digest(folder: Path, split: str, files: Sequence[Path]) -> str:
+def _digest(
+    folder: Path, split: str, files: Sequence[Path], odd: Sequence[Problem]
+) -> str:
     digest = hashlib.sha256(f"{_FORMAT} {split}\n".encode())
     for name in ("labels.csv", "targets.toml"):
         path = folder / name
@@ -307,6 +221,8 @@ def _digest(folder: Path, split: str, files: Sequence[Path]) -> str:
         digest.update(b"\0")
     for path in files:
         status = path.stat()
-        line = f"{_relative(folder, path)}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        line = f"{relative_name(folder, path)}\0{status.st_size}\0{status.st_mtime_ns}\n"
         digest.update(line.encode(errors="surrogateescape"))
+    for problem in odd:
+        digest.update(f"{problem.file}\0{problem.kind}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:12]

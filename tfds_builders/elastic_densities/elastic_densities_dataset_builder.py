@@ -1,97 +1,74 @@
 """Packs the densities and labels of elastic_densities into sharded array_record files."""
 
-import collections
 import contextlib
 import csv
 import hashlib
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from densityjax.density import reader as density_io
+from densityjax.density.reader import DensityFormatError, read_density_bytes
 from densityjax.density.record import check_electrons, make_record
 from densityjax.targets import TargetSpec, get_specs
-from tfds_builders.density_builder import (
-    DatasetSourceError,
-    GridConfig,
-    exclusive,
-    missing_label,
-    record_features,
-)
+from tfds_builders.density_builder import DensityBuilder, GridConfig, Materials, missing_label
+from tfds_builders.errors import DatasetSourceError
 
-SHARDS_PER_FOLD = 4
 TARGET_NAMES = (
     "bulk_modulus", "shear_modulus", "youngs_modulus", "poisson_ratio", "debye_temperature",
     "volume", "density", "total_energy", "mp_energy_per_atom", "formation_energy_per_atom",
     "fermi_energy", "band_gap", "bandwidth", "magnetic_moment", "is_metal", "crystal_system",
 )
 FILE_TOLERANCE = 2e-5  # electrons in a file against labels.csv, relative
-_SPECS = get_specs(TARGET_NAMES)
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of elastic_densities: `tfds_builders.load_builder` makes one.
+class Builder(DensityBuilder):
+    """Builder of elastic_densities, from the archive that ships with it.
 
     Args:
-        archive: build from this archive (same layout) instead of the one beside this file.
-        **kwargs: `config` and `data_dir`, as of any TFDS builder.
+        archive: build from this archive (same layout) instead.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    TAKES_BEAM = False
     RELEASE_NOTES: ClassVar = {"1.0.0": "840 materials, five folds."}
     BUILDER_CONFIGS: ClassVar = [
         GridConfig(name=f"grid{size}", description=f"Densities on {size}^3 points.", grid=size)
         for size in (32, 24, 48)  # the first is TFDS's default
     ]
+    OPTIONS = ("archive",)
+    ABOUT: ClassVar = {"homepage": "https://materialsproject.org", "license": "CC BY 4.0"}
+    specs = get_specs(TARGET_NAMES)
 
-    def __init__(self, *, archive: str | Path | None = None, **kwargs):
-        self._archive = Path(archive) if archive else None
-        super().__init__(file_format="array_record", **kwargs)
-        self._original_state["archive"] = archive  # what TFDS pickles a builder as
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=record_features(self.builder_config.grid, _SPECS),
-            homepage="https://materialsproject.org",
-            license="CC BY 4.0",
-            metadata=tfds.core.MetadataDict(),
-        )
-
-    def download_and_prepare(self, **kwargs) -> None:
-        """Builds the dataset unless it is there, with several shards per fold.
-
-        A build that was killed leaves no dataset, only a directory that this removes; two builds at
-        the same place wait for each other.
+    def find_materials(self, download_config: Any) -> Materials:
+        """Rows of labels.csv, each with its number.
 
         Raises:
             DatasetSourceError: the archive, or a file in it, is missing or damaged.
         """
-        with exclusive(self) as needed:
-            if not needed:
-                return
-            self.info.metadata["archive_sha256"] = self._check_archive()
-            smallest = min(collections.Counter(row["fold"] for row in self._read_labels()).values())
-            config = tfds.download.DownloadConfig(num_shards=min(SHARDS_PER_FOLD, smallest))
-            super().download_and_prepare(**{"download_config": config, **kwargs})
-
-    def _split_generators(self, dl_manager) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        del dl_manager  # nothing is downloaded
-        folds = sorted({int(row["fold"]) for row in self._read_labels()})
-        return {f"fold{fold}": self._generate_examples(fold) for fold in folds}
+        digest = self._check_archive()
+        folds: dict[int, list[tuple[int, dict[str, str]]]] = {}
+        for index, row in enumerate(self._read_labels()):
+            if not (row.get("fold") or "").isdecimal():
+                raise DatasetSourceError(
+                    f"labels.csv in {self.archive}, row {index + 2}: fold is {row.get('fold')!r}, "
+                    f"expected a whole number from 0; {self._remedy}"
+                )
+            folds.setdefault(int(row["fold"]), []).append((index, row))
+        two_channels = self.builder_config.grid**3 * 8
+        return Materials(folds, two_channels, {"archive_sha256": digest})
 
     @property
     def archive(self) -> Path:
         """The archive that the dataset is built from."""
-        return self._archive or Path(__file__).parent / f"{self.name}-{self.version}.tar"
+        given = self.options.get("archive")
+        return Path(given) if given else Path(__file__).parent / f"{self.name}-{self.version}.tar"
 
     @property
     def _remedy(self) -> str:
-        if self._archive:
+        if self.options.get("archive"):
             return f"replace {self.archive}"
         return f"restore it with: git checkout -- {self.archive}"
 
@@ -102,7 +79,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise DatasetSourceError(f"{self.archive}: {error.strerror}; {self._remedy}") from error
-        if not self._archive and digest != self.url_infos[self.archive.name].checksum:
+        if not self.options.get("archive") and digest != self.url_infos[self.archive.name].checksum:
             raise DatasetSourceError(
                 f"{self.archive} is damaged: its sha256 {digest} is not the one in checksums.tsv; "
                 f"{self._remedy}"
@@ -121,11 +98,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _read_labels(self) -> list[dict[str, str]]:
         with self._open_archive() as archive:
-            text = archive.extractfile("labels.csv").read().decode()
+            member = archive.extractfile("labels.csv")
+            if member is None:
+                raise KeyError("labels.csv is not a file")
+            text = member.read().decode()
         return list(csv.DictReader(text.splitlines()))
 
-    def _generate_examples(self, fold: int) -> Iterator[tuple[str, dict[str, Any]]]:
-        rows = [row for row in enumerate(self._read_labels()) if int(row[1]["fold"]) == fold]
+    def examples(
+        self, fold: int, rows: Sequence[tuple[int, dict[str, str]]]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Key and record of each row, the archive being opened once."""
         with self._open_archive() as archive:
             for index, row in rows:
                 data = archive.extractfile(row["file"]).read()
@@ -139,11 +121,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 f"{source} is damaged: its sha256 is not the one in labels.csv; {self._remedy}"
             )
         try:
-            density = density_io.read_density_bytes(data, source)
+            density = read_density_bytes(data, source)
             expected = int(row["num_electrons"])
             check_electrons(source, density.num_electrons, expected, FILE_TOLERANCE)
             record = make_record(density, self.builder_config.grid)
-        except density_io.DensityFormatError as error:
+        except DensityFormatError as error:
             raise DatasetSourceError(f"{error}; {self._remedy}") from error
         return record | {
             "code": "GPAW 22.8",
@@ -153,7 +135,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             "chemical_system": row["chemical_system"],
             "fold": int(row["fold"]),
             "index": index,
-            "targets": {spec.name: _parse_label(spec, row[spec.name]) for spec in _SPECS},
+            "targets": {spec.name: _parse_label(spec, row[spec.name]) for spec in self.specs},
         }
 
 

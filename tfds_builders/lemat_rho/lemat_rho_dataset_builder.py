@@ -1,8 +1,9 @@
 """Packs the densities of LeMat-Rho's parquet shards into sharded array_record files."""
 
-import collections
-import hashlib
-from collections.abc import Iterator
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,204 +11,195 @@ import numpy as np
 import tensorflow_datasets as tfds
 from pymatgen.core import Element
 
-from densityjax.density.reader import Density, DensityFormatError, density_from_row
+from densityjax.density.reader import Density, DensityFormatError
 from densityjax.density.record import make_record
 from densityjax.targets import TargetSpec, get_specs
-from tfds_builders.density_builder import (
-    DatasetSourceError,
-    GridConfig,
-    exclusive,
-    missing_label,
-    num_shards,
-    record_features,
-)
+from tfds_builders.density_builder import DensityBuilder, GridConfig, Materials, missing_label
+from tfds_builders.errors import DatasetSourceError
 from tfds_builders.folds import fold_of
 from tfds_builders.left_out import LeftOut, report_left_out
+from tfds_builders.lemat_rho.rules import (
+    COARSE_SPACING,
+    DENSITY,
+    ID,
+    SHAPE,
+    STRUCTURE,
+    UnusableRowError,
+    check_density,
+    check_names,
+    is_whole,
+    read_row,
+    spacing,
+)
+from tfds_builders.lemat_rho.shards import digest_of, find_shards, read_rows
 
-FUNCTIONAL = "r2SCAN"
-ID, DENSITY, SHAPE = "immutable_id", "charge_density", "charge_density_grid_shape"
-STRUCTURE = ("lattice_vectors", "cartesian_site_positions", "species_at_sites")
-# Target -> column of LeMaterial's schema that gives it; it is missing where a shard has no such.
-LABELS = {
-    "total_energy": "energy",
-    "fermi_energy": "dos_ef",
-    "magnetic_moment": "total_magnetization",
-}
-TARGET_NAMES = ("volume", "density", *LABELS)
+ENERGY = "energy"  # eV per cell, of the static calculation
+TARGET_NAMES = ("volume", "density", "total_energy")
 TABLE = "lemat_rho_left_out.csv"
-_ROWS = 4  # held at once
 _GRAMS = 1.66053906660  # g/cm^3 of 1 u/Å^3
-_SPECS = get_specs(TARGET_NAMES)
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of lemat_rho: `tfds_builders.load_builder` makes one.
+@dataclasses.dataclass(eq=False)
+class LeMatRhoConfig(GridConfig):
+    """A builder config: rows of one functional at a grid."""
+
+    functional: str = ""
+
+
+class Builder(DensityBuilder):
+    """Builder of lemat_rho.
 
     Args:
-        archive: folder with parquet shards of LeMat-Rho, at any depth.
-        **kwargs: `config` and `data_dir`, as of any TFDS builder.
+        source: folder with the parquet shards of one config of LeMat-Rho.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    TAKES_BEAM = False
-    RELEASE_NOTES: ClassVar = {"1.0.0": "Densities of the column charge_density."}
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES: ClassVar = {
+        "2.0.0": "No labels of dos_ef and total_magnetization; rules on grids and electrons.",
+        "1.0.0": "Densities of the column charge_density.",
+    }
+    # The dataset's pipeline writes 'pbe' for its r2SCAN calculations, at least in its older code.
     BUILDER_CONFIGS: ClassVar = [
-        GridConfig(name=f"grid{size}", description=f"Densities on {size}^3 points.", grid=size)
+        LeMatRhoConfig(
+            name=f"grid{size}{suffix}", grid=size, functional=functional,
+            description=f"Rows that say {functional}, densities on {size}^3 points.",
+        )
+        for functional, suffix in (("r2SCAN", ""), ("PBE", "_pbe"))
         for size in (32, 64)
     ]
+    OPTIONS = ("source",)
+    ABOUT: ClassVar = {
+        "homepage": "https://huggingface.co/datasets/LeMaterial/LeMat-Rho",
+        "license": "CC BY 4.0",
+    }
+    specs = get_specs(TARGET_NAMES)
 
-    def __init__(self, *, archive: str | Path | None = None, **kwargs):
-        self._folder = Path(archive) if archive else None
-        super().__init__(file_format="array_record", **kwargs)
-        self._original_state["archive"] = archive  # what TFDS pickles a builder as
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=record_features(self.builder_config.grid, _SPECS),
-            homepage="https://huggingface.co/datasets/LeMaterial/LeMat-Rho",
-            license="CC BY 4.0",
-            metadata=tfds.core.MetadataDict(),
-        )
-
-    def download_and_prepare(self, **kwargs) -> None:
-        """Builds the dataset unless it is there; rows without a density are listed and counted.
+    def find_materials(self, download_config: Any) -> Materials:
+        """Indices of the rows that can be used; the others are listed and counted.
 
         Raises:
-            DatasetSourceError: no shard, or one that is damaged or lacks a column.
+            DatasetSourceError: no shard, or one that is damaged or lacks a column; no row that can
+                be used.
         """
-        with exclusive(self) as needed:
-            if not needed:
-                return
-            digest = hashlib.sha256()
-            for shard in self._shards():
-                with open(shard, "rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-            places, left_out = self._find_rows()
-            if not places:
-                raise DatasetSourceError(f"{self._folder}: no row has a density ({DENSITY})")
-            self.info.metadata["archive_sha256"] = digest.hexdigest()
-            self.info.metadata["num_left_out"] = len(left_out)
-            self._places = places
-            config = kwargs.pop("download_config", None) or tfds.download.DownloadConfig()
-            counts = collections.Counter(places.values())
-            config.num_shards = num_shards(counts.values(), self.builder_config.grid**3 * 4)
-            super().download_and_prepare(download_config=config, **kwargs)
-            number = len(left_out) + len(places)
-            report_left_out(Path(self.data_path) / TABLE, left_out, f"{number} rows were")
-
-    def _split_generators(self, dl_manager) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        del dl_manager  # nothing is downloaded
-        return {
-            f"fold{fold}": self._generate_examples(
-                {index for index, found in self._places.items() if found == fold}, fold
-            )
-            for fold in sorted(set(self._places.values()))
-        }
-
-    def _shards(self) -> list[Path]:
-        remedy = (
-            "fetch the shards (hf download LeMaterial/LeMat-Rho --repo-type=dataset "
-            "--local-dir=FOLDER, no key needed), then give --source=FOLDER, or "
-            "--config.data.source=FOLDER to a run"
-        )
-        if self._folder is None:
-            raise DatasetSourceError(f"lemat_rho is built from parquet shards: {remedy}")
-        shards = sorted(self._folder.rglob("*.parquet"))
-        if not shards:
-            raise DatasetSourceError(f"{self._folder}: no *.parquet there; {remedy}")
-        return shards
-
-    def _read_rows(
-        self, columns: tuple[str, ...], optional: tuple[str, ...]
-    ) -> Iterator[tuple[int, str, dict[str, Any]]]:
-        """Index over all shards, place for messages, and columns as pyarrow scalars, row by row."""
-        try:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-        except ImportError as error:
+        source = self.options.get("source")
+        self._shards = find_shards(Path(source) if source else None)
+        found = self._find_rows()
+        self._found = found
+        if not found.folds:
+            reasons = "; ".join(f"{n} rows: {kind}" for kind, n in found.reasons.most_common())
             raise DatasetSourceError(
-                f"pyarrow is not installed ({error}); pip install 'densityjax[lemat_rho]'"
-            ) from error
-        index = 0
-        for shard in self._shards():
-            number = 0
-            try:
-                with pq.ParquetFile(shard) as file:
-                    names = file.schema_arrow.names
-                    if absent := [name for name in columns if name not in names]:
-                        raise DatasetSourceError(
-                            f"{shard}: no column {', '.join(absent)}; expected LeMat-Rho with its "
-                            f"unsmoothed densities (a revision from June 2026 on)"
-                        )
-                    wanted = [*columns, *(name for name in optional if name in names)]
-                    for batch in file.iter_batches(_ROWS, columns=wanted):
-                        for place in range(batch.num_rows):
-                            row = {name: batch[name][place] for name in wanted}
-                            yield index, f"{shard}, row {number}", row
-                            index, number = index + 1, number + 1
-            except (pa.ArrowException, OSError) as error:
-                raise DatasetSourceError(
-                    f"{shard}: after row {number}: damaged or cut short ({error}); fetch it again"
-                ) from error
+                f"{source}: no row can be used ({reasons or 'there are none'}){self._remedy()}"
+            )
+        folds: dict[int, list[int]] = {}
+        for index, fold in found.folds.items():
+            folds.setdefault(fold, []).append(index)
+        metadata = {
+            "archive_sha256": digest_of(self._shards), "num_left_out": len(found.left_out),
+            "shards": self._shards[0].parent.name, "num_coarse": found.num_coarse,
+            "num_electrons_not_whole": found.num_not_whole,
+        }
+        return Materials(folds, self.builder_config.grid**3 * 4, metadata)
 
-    def _find_rows(self) -> tuple[dict[int, int], list[LeftOut]]:
-        """Fold of each row that has a density, by index, and the rows that have none."""
-        places: dict[int, int] = {}
-        left_out: list[LeftOut] = []
+    def after_build(self) -> None:
+        """Lists the rows that were not used, and says what is doubtful about the others."""
+        found = self._found
+        taken = len(found.folds)
+        path = Path(self.data_path) / TABLE
+        report_left_out(path, found.left_out, f"{taken + len(found.left_out)} rows were")
+        for kind, number in found.reasons.most_common():
+            print(f"  {number} rows: {kind}", file=sys.stderr)
+        if found.num_coarse:
+            print(
+                f"warning: {found.num_coarse} of {taken} densities have points over "
+                f"{COARSE_SPACING} Å apart: the stored grid adds no detail to them",
+                file=sys.stderr,
+            )
+        if found.num_not_whole:
+            print(
+                f"warning: the electrons of {found.num_not_whole} of {taken} densities are no "
+                "whole number: they were changed after VASP wrote them", file=sys.stderr,
+            )
+
+    def _remedy(self) -> str:
+        """What to do where rows of another functional are all that there is."""
+        wanted = self.builder_config.functional
+        other = next(
+            config for config in self.BUILDER_CONFIGS
+            if config.grid == self.builder_config.grid and config.functional != wanted
+        )
+        kind = f"functional {other.functional}, not {wanted}"
+        if kind.casefold() not in (reason.casefold() for reason in self._found.reasons):
+            return ""
+        return f"; for those that say {other.functional}, build lemat_rho/{other.name}"
+
+    def _find_rows(self) -> "_Rows":
+        found = _Rows()
         seen: set[str] = set()
-        columns = (ID, "species_at_sites", SHAPE, DENSITY)
-        for index, place, row in self._read_rows(columns, ("functional",)):
-            material_id = str(row[ID].as_py() or "")
-            functional = row["functional"].as_py() if "functional" in row else None
-            symbols = row["species_at_sites"].as_py() or []
-            reason = ""
-            if not material_id:
-                reason = f"no {ID}"
-            elif material_id in seen:
-                reason = f"another row has this {ID}"
-            elif functional is not None and functional.casefold() != FUNCTIONAL.casefold():
-                reason = f"functional {functional}, not {FUNCTIONAL}"
-            elif not row[DENSITY].is_valid or not row[SHAPE].is_valid:
-                reason = f"{DENSITY} is null"
-            elif not symbols or not all(Element.is_valid_symbol(str(s)) for s in symbols):
-                reason = "species_at_sites are not elements"
-            if reason:
-                left_out.append(LeftOut(material_id, "", "entry", f"{place}: {reason}"))
+        columns = (ID, *STRUCTURE, SHAPE, DENSITY)
+        for index, place, row in read_rows(self._shards, columns, ("functional",)):
+            try:
+                material_id = check_names(row, self.builder_config.functional, seen)
+                density = read_row(row, place)
+                check_density(density)
+            except UnusableRowError as error:
+                found.reasons[error.kind] += 1
+                name = str(row[ID].as_py() or "")
+                found.left_out.append(LeftOut(name, "", "entry", f"{place}: {error}"))
                 continue
             seen.add(material_id)
-            places[index] = fold_of("-".join(sorted(set(symbols))))
-        return places, left_out
+            found.folds[index] = fold_of(density.chemical_system)
+            found.num_coarse += spacing(density) > COARSE_SPACING
+            found.num_not_whole += not is_whole(density.num_electrons)
+        return found
 
-    def _generate_examples(
-        self, wanted: set[int], fold: int
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
+    def examples(self, fold: int, rows: Sequence[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Key and record of the rows with these indices, in the order of the shards."""
+        wanted = set(rows)
         columns = (ID, *STRUCTURE, SHAPE, DENSITY)
-        for index, place, row in self._read_rows(columns, tuple(LABELS.values())):
+        for index, place, row in read_rows(self._shards, columns, (ENERGY,)):
             if index in wanted:
-                yield row[ID].as_py(), self._make_example(index, place, row, fold)
+                yield str(row[ID].as_py()), self._make_example(index, place, row, fold)
 
     def _make_example(
         self, index: int, place: str, row: dict[str, Any], fold: int
     ) -> dict[str, Any]:
-        values = {name: scalar.as_py() for name, scalar in row.items() if name != DENSITY}
-        values[DENSITY] = row[DENSITY].values.to_numpy(zero_copy_only=False)  # [X * Y * Z]
         try:
-            density = density_from_row(values, place)
+            density = read_row(row, place)
             record = make_record(density, self.builder_config.grid)
-        except DensityFormatError as error:
-            raise DatasetSourceError(f"{error}; fetch the shard again") from error
-        labels = {"volume": density.volume, "density": _mass_density(density)}
-        labels |= {target: values.get(column) for target, column in LABELS.items()}
-        if labels["magnetic_moment"] is not None:
-            labels["magnetic_moment"] = abs(labels["magnetic_moment"])
+        except (UnusableRowError, DensityFormatError) as error:
+            raise DatasetSourceError(
+                f"{place}: {error}; the shard has changed during the build: run it again"
+            ) from error
+        energy = row[ENERGY].as_py() if ENERGY in row else None  # eV per cell
+        labels = {
+            "volume": density.volume, "density": _mass_density(density), "total_energy": energy,
+        }
         return record | {
             "code": "VASP",
-            "functional": FUNCTIONAL,
-            "material_id": values[ID],
+            "functional": self.builder_config.functional,
+            "material_id": str(row[ID].as_py()),
             "fold": fold,
             "index": index,
-            "targets": {spec.name: _label(spec, labels[spec.name]) for spec in _SPECS},
+            "targets": {spec.name: _label(spec, labels[spec.name]) for spec in self.specs},
         }
+
+
+@dataclasses.dataclass
+class _Rows:
+    """What the first reading of all shards finds.
+
+    Attributes:
+        folds: {index of a row that is used: its fold}.
+        left_out: the others.
+        reasons: how many rows are left out for each.
+        num_coarse, num_not_whole: used, and worth a warning.
+    """
+
+    folds: dict[int, int] = dataclasses.field(default_factory=dict)
+    left_out: list[LeftOut] = dataclasses.field(default_factory=list)
+    reasons: Counter[str] = dataclasses.field(default_factory=Counter)
+    num_coarse: int = 0
+    num_not_whole: int = 0
 
 
 def _mass_density(density: Density) -> float:

@@ -22,7 +22,7 @@ from typing import BinaryIO
 from tqdm import tqdm
 
 from densityjax.density.reader import DensityFormatError, read_density_bytes
-from tfds_builders.density_builder import DatasetSourceError
+from densityjax.runtime import command_line
 from tfds_builders.materials_project.bucket import (
     ATTEMPTS,
     Bucket,
@@ -30,7 +30,7 @@ from tfds_builders.materials_project.bucket import (
     MissingObjectError,
     TemporaryError,
 )
-from tfds_builders.materials_project.manifest import Entry, read_manifest
+from tfds_builders.materials_project.entries import Entry, read_manifest
 from tfds_builders.table import write_table
 
 TABLE = "downloads.csv"
@@ -122,58 +122,84 @@ def read_results(folder: str | Path) -> dict[str, str]:
 
 
 def _fetch(entry: Entry, folder: Path, bucket: Bucket, check_density: bool) -> Result:
+    """Fetches one density unless it is there; says what became of it."""
     path = folder / entry.key
-    resumed = attempts = 0
-
-    def result(status: str, message: str = "") -> Result:
-        size = path.stat().st_size if status in HERE else 0
-        return Result(
-            entry.material_id, entry.task_id, entry.key, status, size, resumed, attempts, message
-        )
-
     # A file has its name only after it was verified.
     if path.exists() and path.stat().st_size == entry.size:
-        return result("kept")
+        return _result(entry, "kept", path.stat().st_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Named by its checksum: what is left of another object is never continued.
     part = path.with_name(f"{path.name}.{re.sub('[^0-9a-zA-Z-]', '', entry.etag)}.part")
+    if part.is_symlink():
+        part.unlink()  # it is not ours, and may lead out of the folder
+    transfer = _Transfer(entry, bucket, part)
+    status, message = transfer.run(check_density, str(path))
+    if status == "fetched":
+        part.replace(path)
+    size = path.stat().st_size if status in HERE else 0
+    return _result(entry, status, size, transfer.resumed, transfer.attempts, message)
 
-    def attempt(number: int) -> bytes:
-        nonlocal attempts, resumed
-        attempts = number
-        start = part.stat().st_size if part.exists() else 0
-        if start > entry.size:
-            part.unlink()
-            start = 0
-        resumed += start
+
+def _result(
+    entry: Entry, status: str, size: int, resumed: int = 0, attempts: int = 0, message: str = ""
+) -> Result:
+    return Result(
+        entry.material_id, entry.task_id, entry.key, status, size, resumed, attempts, message
+    )
+
+
+class _Transfer:
+    """An object on its way into a part file, in as many attempts as it takes.
+
+    Attributes:
+        resumed, attempts: as of `Result`.
+    """
+
+    def __init__(self, entry: Entry, bucket: Bucket, part: Path):
+        self._entry, self._bucket, self._part = entry, bucket, part
+        self.resumed = self.attempts = 0
+
+    def run(self, check_density: bool, name: str) -> tuple[str, str]:
+        """Status and message; the part file is whole and verified if the status is 'fetched'.
+
+        Args:
+            name: what messages call the density.
+        """
         try:
-            with open(part, "ab") as file:
-                if start < entry.size:
-                    _receive(bucket, entry, start, file)
-            return _verified(part, entry)
-        except DamagedError as error:
-            if part.stat().st_size >= entry.size:
-                part.unlink()  # nothing of it can be trusted
-            raise TemporaryError(str(error)) from error
+            data = self._bucket.retry(self._attempt)
+            if check_density:
+                self._entry.check(read_density_bytes(data, name))
+        except MissingObjectError as error:
+            self._part.unlink(missing_ok=True)
+            return "missing", str(error)
+        except ChangedObjectError as error:
+            self._part.unlink(missing_ok=True)
+            return "changed", str(error)
+        except TemporaryError as error:
+            damaged = isinstance(error.__cause__, DamagedError)
+            return "damaged" if damaged else "failed", str(error)
+        except DensityFormatError as error:
+            self._part.unlink()
+            return "different", str(error)
+        return "fetched", ""
 
-    try:
-        data = bucket.retry(attempt)
-        if check_density:
-            entry.check(read_density_bytes(data, str(path)))
-    except MissingObjectError as error:
-        part.unlink(missing_ok=True)
-        return result("missing", str(error))
-    except ChangedObjectError as error:
-        part.unlink(missing_ok=True)
-        return result("changed", str(error))
-    except TemporaryError as error:
-        damaged = isinstance(error.__cause__, DamagedError)
-        return result("damaged" if damaged else "failed", str(error))
-    except DensityFormatError as error:
-        part.unlink()
-        return result("different", str(error))
-    part.replace(path)
-    return result("fetched")
+    def _attempt(self, number: int) -> bytes:
+        """The bytes of the object. Raises TemporaryError where another attempt may succeed."""
+        self.attempts = number
+        start = self._part.stat().st_size if self._part.exists() else 0
+        if start > self._entry.size:
+            self._part.unlink()
+            start = 0
+        self.resumed += start
+        try:
+            with open(self._part, "ab") as file:
+                if start < self._entry.size:
+                    _receive(self._bucket, self._entry, start, file)
+            return _verified(self._part, self._entry)
+        except DamagedError as error:
+            if self._part.stat().st_size >= self._entry.size:
+                self._part.unlink()  # nothing of it can be trusted
+            raise TemporaryError(str(error)) from error
 
 
 def _receive(bucket: Bucket, entry: Entry, start: int, file: BinaryIO) -> None:
@@ -216,13 +242,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="read each density and compare it with the manifest (the builder does, too)",
     )
     args = parser.parse_args(arguments)
-    try:
-        name = read_manifest(args.folder).header["bucket"]
-        bucket = Bucket(name, args.endpoint_url, args.threads, args.timeout, args.attempts)
-        results = download(args.folder, bucket, args.threads, args.check_densities)
-    except (DatasetSourceError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    name = read_manifest(args.folder).header["bucket"]
+    bucket = Bucket(name, args.endpoint_url, args.threads, args.timeout, args.attempts)
+    results = download(args.folder, bucket, args.threads, args.check_densities)
     counts = Counter(result.status for result in results)
     print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
     absent = sum(count for status, count in counts.items() if status not in HERE)
@@ -232,4 +254,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -1,10 +1,9 @@
 """Packs densities and labels of the Materials Project into sharded array_record files."""
 
-import collections
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,17 +13,11 @@ import tensorflow_datasets as tfds
 from densityjax.density.reader import DensityFormatError, read_density
 from densityjax.density.record import make_record
 from densityjax.targets import TargetSpec, get_specs
-from tfds_builders.density_builder import (
-    DatasetSourceError,
-    GridConfig,
-    exclusive,
-    missing_label,
-    num_shards,
-    record_features,
-)
+from tfds_builders.density_builder import DensityBuilder, GridConfig, Materials, missing_label
+from tfds_builders.errors import DatasetSourceError
 from tfds_builders.left_out import LeftOut, report_left_out
 from tfds_builders.materials_project.download import GONE, read_results
-from tfds_builders.materials_project.manifest import (
+from tfds_builders.materials_project.entries import (
     DATASETS,
     RUN_TYPES,
     Entry,
@@ -42,12 +35,11 @@ class MaterialsProjectConfig(GridConfig):
     dataset: str = ""
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of materials_project: `tfds_builders.load_builder` makes one.
+class Builder(DensityBuilder):
+    """Builder of materials_project.
 
     Args:
-        archive: folder with manifest.jsonl and the densities that it names.
-        **kwargs: `config` and `data_dir`, as of any TFDS builder.
+        source: folder with manifest.jsonl and the densities that it names.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -61,78 +53,54 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         for size in (64, 32)
         for name in DATASETS
     ]
-
-    def __init__(self, *, archive: str | Path | None = None, **kwargs):
-        self._folder = Path(archive) if archive else None
-        super().__init__(file_format="array_record", **kwargs)
-        self._original_state["archive"] = archive  # what TFDS pickles a builder as
+    OPTIONS = ("source",)
+    ABOUT: ClassVar = {"homepage": "https://materialsproject.org", "license": "CC BY 4.0"}
 
     @property
-    def _specs(self) -> tuple[TargetSpec, ...]:
+    def specs(self) -> tuple[TargetSpec, ...]:
+        """Targets of the config's dataset."""
         return get_specs(DATASETS[self.builder_config.dataset].targets)
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=record_features(self.builder_config.grid, self._specs),
-            homepage="https://materialsproject.org",
-            license="CC BY 4.0",
-            metadata=tfds.core.MetadataDict(),
-        )
-
-    def download_and_prepare(self, **kwargs) -> None:
-        """Builds the dataset unless it is there; entries without density are listed and counted.
-
-        Args:
-            **kwargs: of TFDS; a `download_config` with `beam_runner` or `beam_options` reads and
-              writes with Apache Beam.
+    def find_materials(self, download_config: Any) -> Materials:
+        """Entries numbered by their place in the manifest; those without density are listed.
 
         Raises:
             DatasetSourceError: there is no manifest, or of another dataset; a density was not
                 fetched yet, or is not the one that the manifest pins.
         """
-        with exclusive(self) as needed:
-            if not needed:
-                return
-            manifest = self._read_manifest()
-            entries, left_out = self._find_densities(manifest)
-            if not entries:
-                raise DatasetSourceError(f"{self._folder}: none of its densities is there")
-            listed = "".join(f"{row.material_id} {row.task_id}\n" for row in left_out)
-            digest = hashlib.sha256(f"{manifest.sha256}\n{listed}".encode()).hexdigest()
-            self.info.metadata["archive_sha256"] = digest
-            self.info.metadata.update({k: v for k, v in manifest.header.items() if k != "rules"})
-            self.info.metadata["num_left_out"] = len(left_out)
-            kept = {entry.key for entry in entries}
-            # Numbered by their place in the manifest.
-            self._numbered = [n for n in enumerate(manifest.entries) if n[1].key in kept]
-            config = kwargs.pop("download_config", None) or tfds.download.DownloadConfig()
-            counts = collections.Counter(entry.fold for entry in entries)
-            two_channels = self.builder_config.grid**3 * 8
-            config.num_shards = num_shards(counts.values(), two_channels)
-            self._beam = bool(config.beam_options or config.beam_runner)
-            super().download_and_prepare(download_config=config, **kwargs)
-            of = f"{len(manifest.entries)} entries have no density and were"
-            report_left_out(Path(self.data_path) / TABLE, left_out, of)
-
-    def _split_generators(self, dl_manager) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        del dl_manager  # what is downloaded has its own command, which can be restarted
-        make = functools.partial(
-            make_example, folder=self._folder, size=self.builder_config.grid, specs=self._specs
-        )
+        manifest = self._read_manifest()
+        entries, self._left_out = self._find_densities(manifest)
+        if not entries:
+            raise DatasetSourceError(f"{self._folder}: none of its densities is there")
+        listed = "".join(f"{row.material_id} {row.task_id}\n" for row in self._left_out)
+        digest = hashlib.sha256(f"{manifest.sha256}\n{listed}".encode()).hexdigest()
+        kept = {entry.key for entry in entries}
         folds: dict[int, list[tuple[int, Entry]]] = {}
-        for index, entry in self._numbered:
-            folds.setdefault(entry.fold, []).append((index, entry))
-        if not self._beam:
-            return {f"fold{fold}": map(make, folds[fold]) for fold in sorted(folds)}
-        import apache_beam as beam  # an extra
+        for index, entry in enumerate(manifest.entries):
+            if entry.key in kept:
+                folds.setdefault(entry.fold, []).append((index, entry))
+        self._number = len(manifest.entries)
+        metadata = {"archive_sha256": digest}
+        metadata |= {key: value for key, value in manifest.header.items() if key != "rules"}
+        metadata["num_left_out"] = len(self._left_out)
+        two_channels = self.builder_config.grid**3 * 8
+        return Materials(folds, two_channels, metadata)
 
-        return {
-            f"fold{fold}": beam.Create(folds[fold], reshuffle=True) | beam.Map(make)
-            for fold in sorted(folds)
-        }
+    def after_build(self) -> None:
+        """Lists the entries without a density."""
+        of = f"{self._number} entries have no density and were"
+        report_left_out(Path(self.data_path) / TABLE, self._left_out, of)
 
-    def _generate_examples(self) -> Iterator[Any]:
-        raise NotImplementedError("_split_generators returns the examples")
+    def record_maker(self, fold: int) -> Any:
+        """(index, entry) -> (key, record), without the builder, so that Beam can pickle it."""
+        return functools.partial(
+            make_example, folder=self._folder, size=self.builder_config.grid, specs=self.specs
+        )
+
+    @property
+    def _folder(self) -> Path | None:
+        source = self.options.get("source")
+        return Path(source) if source else None
 
     def _read_manifest(self) -> Manifest:
         dataset = self.builder_config.dataset

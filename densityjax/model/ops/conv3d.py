@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from densityjax.model.ops import onednn
+from densityjax.runtime.errors import ConfigError
 
 Padding = Literal["circular", "zero", "valid"]
 Implementation = Literal["auto", "lax", "folded", "onednn"]
@@ -31,7 +32,7 @@ def choose(implementation: Implementation, dtype: jnp.dtype) -> Implementation:
     hand to try the others.
     """
     if implementation == "onednn" and not (onednn.available() and dtype == jnp.float32):
-        raise ValueError(
+        raise ConfigError(
             "config.model.implementation='onednn' needs float32 on an x86-64 CPU and jaxlib "
             f"{' or '.join(onednn.TESTED_JAXLIB)}: choose 'auto'"
         )
@@ -67,7 +68,7 @@ def conv3d(
         [B, X', Y', Z', C_out]; X' = ceil(X / stride) unless 'valid'.
 
     Raises:
-        ValueError: the field is smaller than the kernel, with 'valid' padding; or 'onednn' is
+        ConfigError: the field is smaller than the kernel, with 'valid' padding; or 'onednn' is
           asked for where it cannot run.
     """
     implementation = choose(implementation, jnp.result_type(x, kernel))
@@ -75,9 +76,10 @@ def conv3d(
         return pointwise(x[:, ::stride, ::stride, ::stride], kernel[0, 0, 0])
     reach = dilation * (kernel.shape[0] - 1) // 2
     if padding == "valid" and min(x.shape[1:4]) <= 2 * reach:
-        raise ValueError(
+        raise ConfigError(
             f"a field of {x.shape[1:4]} is too small for a {kernel.shape[0]}^3 kernel with "
-            f"dilation {dilation} and 'valid' padding: enlarge the view, or choose padding 'zero'"
+            f"dilation {dilation} and 'valid' padding: enlarge config.view.size, or choose "
+            "config.view.padding='zero'"
         )
     if implementation == "onednn":
         return _onednn(x, kernel, stride, dilation, padding)

@@ -14,7 +14,7 @@ from importlib import metadata
 import jax
 
 _TARGET = "__onednn$convolution"
-TESTED_JAXLIB = ("0.10.2", "0.11.2")
+TESTED_JAXLIB = ("0.10.2", "0.11.2", "0.12.0.1")
 
 
 def available() -> bool:

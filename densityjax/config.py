@@ -1,0 +1,284 @@
+"""What a training config may say: a rule for each key, and a few rules between keys.
+
+`check(config)` is called before a dataset is opened, so that a mistake costs seconds. Nothing here
+needs JAX. A folder with settings of its own has its own table, and calls `check_rules`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ase.data import chemical_symbols
+from ml_collections import ConfigDict
+
+from densityjax.runtime.errors import ConfigError
+from densityjax.targets import get_specs
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What a value must be.
+
+    Attributes:
+        text: completes "it must be ...".
+        holds: whether a value is that.
+    """
+
+    text: str
+    holds: Callable[[Any], bool]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def one_of(*values: Any) -> Rule:
+    """One of these values."""
+    text = "one of " + ", ".join(map(repr, values))
+    return Rule(text, lambda value: any(value == v and type(value) is type(v) for v in values))
+
+
+def each(rule: Rule, at_least: int = 0) -> Rule:
+    """A tuple or list whose members keep a rule."""
+    some = f"{at_least} or more, " if at_least else "any number, "
+    return Rule(
+        f"a tuple ({some}each {rule.text})",
+        lambda value: _is_list(value) and len(value) >= at_least and all(map(rule.holds, value)),
+    )
+
+
+def values_of(rule: Rule) -> Rule:
+    """A section with free keys whose values keep a rule."""
+    return Rule(
+        f"a section whose values are each {rule.text}",
+        lambda value: isinstance(value, Mapping | ConfigDict)
+        and all(map(rule.holds, value.values())),
+    )
+
+
+def up_to(high: int) -> Rule:
+    """A whole number from 1 to `high`."""
+    return Rule(
+        f"a whole number from 1 to {high}", lambda value: _is_whole(value) and 1 <= value <= high
+    )
+
+
+def from_to(low: float, high: float) -> Rule:
+    """A number from `low` to `high`, both included."""
+    return Rule(
+        f"a number from {low} to {high}", lambda value: _is_number(value) and low <= value <= high
+    )
+
+
+boolean = Rule("True or False", lambda value: isinstance(value, bool))
+whole = Rule("a whole number of at least 0", lambda value: _is_whole(value) and value >= 0)
+positive_whole = Rule("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1)
+positive = Rule("a number above 0", lambda value: _is_number(value) and value > 0)
+not_negative = Rule("a number of at least 0", lambda value: _is_number(value) and value >= 0)
+under_one = Rule(
+    "a number from 0 to under 1", lambda value: _is_number(value) and 0 <= value < 1
+)
+text = Rule("a text", lambda value: isinstance(value, str))
+some_text = Rule("a text that is not empty", lambda value: isinstance(value, str) and value != "")
+element = Rule("the symbol of an element", frozenset(chemical_symbols[1:]).__contains__)
+
+MAX_VIEWS = 1024  # of a material; a stranger's config is not to keep a machine for days
+# Of each model, its own fields in the section `model`.
+MODEL_RULES: dict[str, dict[str, Rule]] = {
+    "msa3dcnn": {
+        "model.widths": each(positive_whole, at_least=1),
+        "model.blocks": each(whole, at_least=1),
+        "model.stem_stride": positive_whole,
+        "model.dilations": each(positive_whole, at_least=1),
+        "model.attention": each(one_of("channel", "spatial")),
+        "model.head_width": positive_whole,
+        "model.dropout": under_one,
+        "model.implementation": one_of("auto", "lax", "folded", "onednn"),
+        "model.remat": boolean,
+    },
+}
+# Every key of a training config but those of a model and those of the section `grouping`.
+RULES: dict[str, Rule] = {
+    "seed": whole,
+    "targets": each(some_text),
+    "groups": some_text,
+    "data.name": some_text,
+    "data.data_dir": some_text,
+    "data.build": boolean,
+    "data.source": text,
+    "data.split": one_of("auto", "fold", "system", "id"),
+    "data.strict": boolean,
+    "data.train_folds": each(whole, at_least=1),
+    "data.validation_fold": whole,
+    "data.test_fold": whole,
+    "data.spin_polarized_only": boolean,
+    "data.held_out_elements": each(element),
+    "data.cache_in_memory": boolean,
+    "input.channels": one_of(1, 2),
+    "input.transform": one_of("linear", "times_volume", "log", "log_and_linear"),
+    "input.log_clamp": positive,
+    "input.lattice_features": one_of("none", "volume_per_electron", "metric"),
+    "view.kind": one_of("fractional", "cartesian"),
+    "view.size": positive_whole,
+    "view.spacing": positive,
+    "view.padding": one_of("zero", "valid"),
+    "view.roll": boolean,
+    "view.cube_operations": boolean,
+    "view.rotate": boolean,
+    "view.flip_spin": boolean,
+    "view.validation_views": up_to(MAX_VIEWS),
+    "view.evaluation_views": up_to(MAX_VIEWS),
+    "model.name": one_of(*MODEL_RULES),
+    "model.dtype": one_of("float32", "bfloat16"),
+    "loss.regression": one_of("mse", "huber"),
+    "loss.huber_delta": positive,
+    "loss.target_weights": values_of(positive),
+    "loss.weighting": one_of("fixed", "uncertainty"),
+    "loss.balance_classes": boolean,
+    "optimizer.learning_rate": not_negative,
+    "optimizer.warmup_fraction": from_to(0, 1),
+    "optimizer.weight_decay": not_negative,
+    "optimizer.clip_norm": positive,
+    "optimizer.b1": under_one,
+    "optimizer.b2": under_one,
+    "train.batch_size": positive_whole,
+    "train.accumulation_steps": positive_whole,
+    "train.epochs": positive_whole,
+    "train.evaluate_every_epochs": positive_whole,
+    "train.early_stop_evaluations": whole,
+    "train.ema_decay": under_one,
+    "train.checkpoint_every_steps": whole,
+    "train.max_skipped_steps": positive_whole,
+    "train.log_every_steps": positive_whole,
+    "train.heartbeat_seconds": positive_whole,
+    "train.watchdog_seconds": not_negative,
+    "train.num_threads": positive_whole,
+}
+
+
+def check(config: ConfigDict, num_devices: int | None = None) -> None:
+    """Refuses a training config that cannot work, before anything is opened or built.
+
+    Args:
+        num_devices: of all processes; None where JAX has not been started yet.
+
+    Raises:
+        ConfigError: a value breaks its rule, or values do not fit together; names the keys.
+    """
+    check_rules(config, RULES)
+    check_rules(config, MODEL_RULES[config.model.name])
+    _check_targets(config)
+    check_target_weights(config)
+    _check_folds(config)
+    if config.model.name == "msa3dcnn":
+        _check_stages(config)
+    if num_devices is not None:
+        check_batch_size(config, num_devices)
+
+
+def check_rules(
+    config: ConfigDict, rules: Mapping[str, Rule], prefix: str = "config."
+) -> None:
+    """Checks every value by itself.
+
+    Args:
+        config: holds a value for every dotted key of `rules`.
+        prefix: precedes a key in messages.
+
+    Raises:
+        ConfigError: names the key, the value and what it must be.
+    """
+    for key, rule in rules.items():
+        value: Any = config
+        for part in key.split("."):
+            value = value[part]
+        if not rule.holds(value):
+            shown = dict(value) if isinstance(value, ConfigDict) else value
+            raise ConfigError(f"{prefix}{key}={shown!r}: it must be {rule.text}")
+
+
+def _may_have_own_targets(data: ConfigDict) -> bool:
+    """Whether a dataset may have targets that `targets.TARGETS` lacks: it has to be asked then.
+
+    A folder of densities has; once built it is read without its source.
+    """
+    return bool(data.source) or data.name.startswith("density_folder/")
+
+
+def _check_targets(config: ConfigDict) -> None:
+    if config.targets and not _may_have_own_targets(config.data):
+        get_specs(config.targets)
+
+
+def check_target_weights(config: ConfigDict) -> None:
+    """Raises ConfigError for a weight of no target; `targets=()` is checked once resolved."""
+    unknown = sorted(set(config.loss.target_weights) - set(config.targets))
+    if config.targets and unknown:
+        raise ConfigError(
+            f"config.loss.target_weights names {', '.join(unknown)}, not in config.targets "
+            f"({', '.join(config.targets)}): take the weight out, or add the target"
+        )
+
+
+def _check_folds(config: ConfigDict) -> None:
+    data = config.data
+    folds = (*data.train_folds, data.validation_fold, data.test_fold)
+    if len(set(folds)) != len(folds):
+        raise ConfigError(
+            f"config.data.train_folds={tuple(data.train_folds)}, "
+            f"config.data.validation_fold={data.validation_fold} and "
+            f"config.data.test_fold={data.test_fold} use a fold in two roles: name each fold once"
+        )
+
+
+def _check_stages(config: ConfigDict) -> None:
+    model = config.model
+    if len(model.widths) != len(model.blocks):
+        raise ConfigError(
+            f"config.model.widths has {len(model.widths)} stages and config.model.blocks "
+            f"{len(model.blocks)}: give one number of blocks per width"
+        )
+    if min(model.widths) < len(model.dilations):
+        raise ConfigError(
+            f"config.model.widths={tuple(model.widths)}: each must be at least "
+            f"{len(model.dilations)}, the number of config.model.dilations"
+        )
+
+
+def check_batch_size(config: ConfigDict, num_devices: int) -> None:
+    """Raises ConfigError if the batch does not divide over the devices and the micro-batches."""
+    size, steps = config.train.batch_size, config.train.accumulation_steps
+    if size % (num_devices * steps):
+        raise ConfigError(
+            f"config.train.batch_size={size} does not divide over {num_devices} devices x {steps} "
+            f"accumulation steps: make it a multiple of {num_devices * steps}"
+        )
+
+
+def check_grid(config: ConfigDict, stored_grid: int) -> None:
+    """Raises ConfigError if a periodic field does not divide by the strides of the model.
+
+    Where it does not, the last voxels of the field would not meet the first, and a prediction would
+    depend on the origin of the cell.
+
+    Args:
+        stored_grid: voxels along each axis of the dataset's densities.
+    """
+    if config.view.kind != "fractional" or config.model.name != "msa3dcnn":
+        return
+    stride = config.model.stem_stride * 2 ** (len(config.model.widths) - 1)
+    if stored_grid % stride:
+        raise ConfigError(
+            f"config.data.name='{config.data.name}': its grid of {stored_grid} does not divide by "
+            f"the strides of config.model ({stride}): choose a dataset of another grid, or fewer "
+            "config.model.widths"
+        )

@@ -1,0 +1,80 @@
+"""A run from its config to its results: `train_and_evaluate` is the table of contents."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from densityjax.config import check, check_target_weights
+from densityjax.data.dataset import resolve_targets
+from densityjax.runtime import distributed, preemption
+from densityjax.runtime.claim import claimed
+from densityjax.training.checkpoint import Checkpoints
+from densityjax.training.compatibility import identity, may_differ
+from densityjax.training.evaluate import evaluate_best
+from densityjax.training.facts import RunFacts
+from densityjax.training.loop import train
+from densityjax.training.setup import prepare_run, write_run_files
+
+
+def train_and_evaluate(
+    config: ConfigDict, workdir: str | Path, for_prediction: bool = True,
+    allow_config_change: bool = False,
+) -> dict[str, Any]:
+    """Trains a model, evaluates its best state, and leaves everything in `workdir`.
+
+    Running it again with the same config resumes after the latest checkpoint, or only evaluates.
+
+    Args:
+        for_prediction: leave what `densityjax.predict` needs beside the model, which takes a
+          prediction of every training material.
+        allow_config_change: go on although settings differ that leave the state usable.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        ConfigError: a setting has a value that it cannot have; before anything is opened.
+        RunError, DatasetError: the dataset or the work directory does not fit, or the loss is not
+          finite time after time; the last good state is in the checkpoint.
+        CheckpointError: one cannot be written, or is of another run.
+        UserError: another process trains in `workdir`.
+        Preempted: by SIGTERM or SIGINT, after saving; the same call resumes.
+    """
+    check(config, jax.device_count())
+    with (
+        preemption.watch(config.train.watchdog_seconds) as watch,
+        claimed(workdir) if distributed.is_writer() else contextlib.nullcontext(),
+    ):
+        return _train_and_evaluate(
+            config, Path(workdir), for_prediction, allow_config_change, watch
+        )
+
+
+def _train_and_evaluate(
+    config: ConfigDict, workdir: Path, for_prediction: bool, allow_config_change: bool,
+    watch: preemption.Watch,
+) -> dict[str, Any]:
+    facts = RunFacts(workdir, config.seed)
+    with facts.timed("total"):
+        if not config.targets:
+            config = resolve_targets(config)
+            check_target_weights(config)
+        run = prepare_run(config, workdir, facts, True, allow_config_change)
+        with facts.timed("initialise"):
+            state = jax.block_until_ready(run.initial_state())
+        facts.note(parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params["model"])))
+        # Only now: a config that does not work must not block its directory.
+        write_run_files(run)
+        checkpoints = Checkpoints(
+            workdir, identity=identity(config, run.dataset),
+            may_differ=may_differ(allow_config_change, "config."),
+        )
+        with contextlib.closing(checkpoints):
+            state = train(run, state, checkpoints, watch)
+            with facts.timed("evaluate"):
+                result = evaluate_best(run, state, checkpoints, for_prediction, watch)
+    facts.finish()
+    return result

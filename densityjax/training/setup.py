@@ -1,0 +1,329 @@
+"""What a run is made of before its first step: data, scalers, task, and the step that compiles."""
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from densityjax.config import check_grid
+from densityjax.data.batches import BatchSource, training_labels
+from densityjax.data.dataset import DatasetError, fingerprint, open_from_config
+from densityjax.data.records import Records, load_records
+from densityjax.model.field import num_fields
+from densityjax.model.lattice_features import NUM_FEATURES
+from densityjax.results.run_directory import RunDirectory
+from densityjax.runtime import distributed
+from densityjax.step import parallel
+from densityjax.step.create_task import create_task, field_size
+from densityjax.step.scalers import Statistics, fit_statistics
+from densityjax.step.task import Task
+from densityjax.step.train_state import TrainState, create_train_state, train_state_shapes
+from densityjax.targets import TargetSpec, dataset_targets, get_specs, specs_to_json
+from densityjax.training.compatibility import check_hosts_share, check_same_data, check_workdir
+from densityjax.training.facts import RunFacts, read_facts
+
+log = logging.getLogger("densityjax")
+
+ROLES = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedInputs:
+    """What training steps need, fitted to the training records alone."""
+
+    config: ConfigDict
+    specs: tuple[TargetSpec, ...]
+    statistics: Statistics
+    task: Task
+    source: BatchSource
+
+    def initial_state(self) -> TrainState:
+        """The state before the first step, on one device.
+
+        Raises:
+            ConfigError: the model does not fit the view or the grid.
+        """
+        return create_train_state(
+            self.task.model, self.task.tx, self.statistics.arrays(), self.config.seed,
+            field_size(self.config, self.source.records.grid),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedRun(FittedInputs):
+    """Everything that a run is made of before its first step.
+
+    Attributes:
+        splits: {'train', 'validation', 'test': records}.
+        dataset: what run.json says of the data.
+        compiling: of the step, in another thread; its result is the seconds that it took.
+    """
+
+    workdir: Path
+    splits: dict[str, Records]
+    dataset: dict[str, Any]
+    train_step: parallel.TrainStep
+    compiling: Future[float] | None
+    facts: RunFacts
+
+
+def prepare_run(
+    config: ConfigDict, workdir: Path, facts: RunFacts | None = None, compile_ahead: bool = False,
+    allow_config_change: bool = False,
+) -> PreparedRun:
+    """Loads data, fits statistics on the training rows, builds the task; writes no file.
+
+    Args:
+        config: as `densityjax.config.check` accepts it, with its targets spelled out.
+        facts: where to note what is found; None begins new ones.
+        compile_ahead: compile the training step meanwhile, unless the run has finished.
+        allow_config_change: see `train_and_evaluate`.
+
+    Raises:
+        RunError: `workdir` holds another run.
+        DatasetError, ConfigError: the dataset lacks what the config asks for.
+    """
+    check_workdir(config, workdir, allow_config_change)
+    facts = facts or RunFacts(workdir, config.seed)
+    with facts.timed("build"):
+        builder = open_from_config(config.data)
+        specs = get_specs(config.targets, dataset_targets(builder))
+        data_fingerprint = fingerprint(builder)
+        check_same_data(workdir, data_fingerprint)
+        # Without densities, at once: their number and size are all that the compiler needs.
+        records = load_role(config, builder, specs, "train", cache_in_memory=False)
+        check_grid(config, records.grid)
+        num_steps = count_steps(config, len(records), config.train.epochs)
+        compiling = None
+        if compile_ahead and "finished" not in read_facts(workdir):
+            compiling = _compile_ahead(config, create_task(config, specs, num_steps), records.grid)
+        cache = config.data.cache_in_memory
+        splits = {
+            role: records if role == "train" and not cache
+            else load_role(config, builder, specs, role, cache)
+            for role in ROLES
+        }
+        check_evaluation_labels(splits, specs, config.data.validation_fold)
+        inputs = fit_inputs(config, specs, splits["train"], num_steps)
+    dataset = _describe_dataset(config.data, builder, data_fingerprint, splits)
+    facts.note(dataset=dataset)
+    return PreparedRun(
+        **{field.name: getattr(inputs, field.name) for field in dataclasses.fields(inputs)},
+        workdir=workdir, splits=splits, dataset=dataset, compiling=compiling, facts=facts,
+        train_step=parallel.mapped_train_step(inputs.task),
+    )
+
+
+def load_folds(
+    config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], folds: Sequence[int],
+    cache_in_memory: bool, **elements: Sequence[str],
+) -> Records:
+    """Records of some folds as the config wants them; see `load_records` for the rest."""
+    return load_records(
+        builder, [f"fold{fold}" for fold in folds], specs, channels=config.input.channels,
+        spin_polarized_only=config.data.spin_polarized_only, cache_in_memory=cache_in_memory,
+        **elements,
+    )
+
+
+def load_role(
+    config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], role: str, cache_in_memory: bool
+) -> Records:
+    """Records of 'train', 'validation' or 'test'."""
+    data, held_out = config.data, tuple(config.data.held_out_elements)
+    folds = {
+        "train": tuple(data.train_folds),
+        "validation": (data.validation_fold,),
+        "test": (data.test_fold,),
+    }
+    # Held-out elements are tested wherever they are, and are nowhere else.
+    if role == "test" and held_out:
+        chosen = sorted(fold for group in folds.values() for fold in group)
+        return load_folds(
+            config, builder, specs, chosen, cache_in_memory, with_any_of=held_out
+        )
+    return load_folds(
+        config, builder, specs, folds[role], cache_in_memory, without_elements=held_out
+    )
+
+
+def count_steps(config: ConfigDict, num_records: int, epochs: int) -> int:
+    """Batches of a run; the last one of an epoch may be padded."""
+    return epochs * -(-num_records // config.train.batch_size)
+
+
+def fit_inputs(
+    config: ConfigDict, specs: tuple[TargetSpec, ...], records: Records, num_steps: int
+) -> FittedInputs:
+    """Fits scalers to the training records and builds the task and this host's batches.
+
+    Args:
+        records: of the training folds.
+        num_steps: batches of the whole run.
+
+    Raises:
+        DatasetError: a target has fewer than two different labels.
+    """
+    statistics = fit_statistics(
+        records, specs, field_transform=config.input.transform, log_clamp=config.input.log_clamp,
+        lattice_feature_kind=config.input.lattice_features,
+        balance_classes=config.loss.balance_classes,
+    )
+    labels, mask = training_labels(records, specs, statistics.label_mean, statistics.label_std)
+    source = BatchSource(
+        records=records, labels=labels, mask=mask, seed=config.seed,
+        batch_size=config.train.batch_size, num_steps=num_steps, host=jax.process_index(),
+        num_hosts=jax.process_count(),
+    )
+    task = create_task(config, specs, num_steps)
+    return FittedInputs(config, specs, statistics, task, source)
+
+
+def check_evaluation_labels(
+    splits: Mapping[str, Records], specs: Sequence[TargetSpec], fold: int
+) -> None:
+    """Checks at the start that the validation fold will be able to choose the best state.
+
+    A target without labels there is left out of the choice, if others have some; a target without
+    labels in the test set gets no metrics. Both are said in a warning.
+
+    Args:
+        splits: {'validation', 'test': records}.
+        fold: of validation.
+
+    Raises:
+        DatasetError: no target has a label in the validation fold.
+    """
+    check_validation_labels(splits["validation"], specs, fold)
+    for role, where, what in (
+        ("validation", f"validation fold (config.data.validation_fold={fold})",
+         "the other targets alone choose the best state"),
+        ("test", "test set", "there will be no metrics of it"),
+    ):
+        names = _without_labels(splits[role], specs)
+        if names:
+            log.warning(
+                "No label of %s in the %d materials of the %s: %s", ", ".join(names),
+                len(splits[role]), where, what,
+            )
+
+
+def check_validation_labels(records: Records, specs: Sequence[TargetSpec], fold: int) -> None:
+    """Raises DatasetError if no target has a label in the validation fold, see above."""
+    names = _without_labels(records, specs)
+    if len(names) == len(specs):
+        raise DatasetError(
+            f"no label of {', '.join(names)} in the {len(records)} materials of the validation "
+            f"fold (config.data.validation_fold={fold}), which chooses the best state: choose "
+            "another fold, or other config.targets"
+        )
+
+
+def _without_labels(records: Records, specs: Sequence[TargetSpec]) -> list[str]:
+    return [spec.name for spec in specs if not _has_label(spec, records.labels[spec.name])]
+
+
+def _has_label(spec: TargetSpec, labels: np.ndarray) -> bool:
+    known = labels >= 0 if spec.kind == "classification" else np.isfinite(labels)
+    return bool(known.any())
+
+
+def _describe_dataset(
+    data: ConfigDict, builder: Any, fingerprint: str, splits: dict[str, Records]
+) -> dict[str, Any]:
+    return {
+        "name": builder.info.full_name,
+        "version": str(builder.version),
+        "fingerprint": fingerprint,
+        **{f"{role}_examples": len(records) for role, records in splits.items()},
+        "train_folds": list(data.train_folds),
+        "validation_fold": data.validation_fold,
+        "test_fold": data.test_fold,
+        "held_out_elements": list(data.held_out_elements),
+    }
+
+
+def write_run_files(run: PreparedRun) -> None:
+    """Writes what belongs to a run whatever its training gives; of several processes, one does.
+
+    Raises:
+        DisagreementError, RunError: the processes do not share the data and the directory.
+    """
+    directory = RunDirectory(run.workdir)
+    if distributed.is_writer():
+        run.workdir.mkdir(parents=True, exist_ok=True)
+        run.statistics.save(directory.statistics)
+    distributed.write_json(directory.config, json.loads(run.config.to_json_best_effort()))
+    distributed.write_json(directory.targets, specs_to_json(run.specs))
+    check_hosts_share(run.workdir, run.dataset)
+
+
+def _compile_ahead(config: ConfigDict, task: Task, grid: int) -> Future[float] | None:
+    """Compiles the training step in a thread; the future holds the seconds that it took."""
+    # On a GPU the compiler times candidates, which the work beside it would disturb.
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return None
+    state, batch = step_shapes(config, task, grid)
+    shapes = parallel.shapes(state, batch, config.train.accumulation_steps)
+    return _in_background(parallel.mapped_train_step(task).compile, *shapes)
+
+
+def _in_background(function: Callable[..., Any], *arguments: Any) -> Future[float]:
+    """Calls it in a thread; the future holds the seconds that it took, or its exception."""
+
+    def timed() -> float:
+        started = time.monotonic()
+        function(*arguments)
+        return time.monotonic() - started
+
+    executor = ThreadPoolExecutor(1, "compile")
+    future = executor.submit(timed)
+    executor.shutdown(wait=False)
+    return future
+
+
+def step_shapes(config: ConfigDict, task: Task, grid: int) -> tuple[TrainState, dict]:
+    """Shapes of the state and of this host's batches.
+
+    Args:
+        grid: voxels along each axis of the stored densities.
+
+    Returns:
+        (state, batch), leaves `jax.ShapeDtypeStruct`; of the batch [B, ...].
+    """
+
+    def leaf(*shape: int, dtype: Any = np.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    size, channels = config.train.batch_size // jax.process_count(), config.input.channels
+    fields = num_fields(channels, task.field_transform)
+    features = NUM_FEATURES[task.lattice_features]
+    statistics = {
+        "field_mean": leaf(fields),
+        "field_std": leaf(fields),
+        "feature_mean": leaf(features),
+        "feature_std": leaf(features),
+        "class_weights": {
+            spec.name: leaf(spec.num_outputs)
+            for spec in task.specs
+            if spec.kind == "classification"
+        },
+    }
+    state = train_state_shapes(task.model, task.tx, statistics, field_size(config, grid))
+    batch = {
+        "density": leaf(size, grid, grid, grid, channels),
+        "lattice": leaf(size, 3, 3),
+        "num_electrons": leaf(size),
+        "index": leaf(size, dtype=np.int32),
+        "labels": leaf(size, len(task.specs)),
+        "mask": leaf(size, len(task.specs)),
+    }
+    return state, batch

@@ -1,0 +1,101 @@
+"""What a run needs at its end is checked at its start."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from densityjax.configs import smoke
+from densityjax.data.dataset import DatasetError
+from densityjax.report.page import write_report
+from densityjax.training import setup
+from densityjax.training.grouped_training import train_groups
+from densityjax.training.run import train_and_evaluate
+from tests.small_model import SMALL_MODEL
+
+
+def _config(data_dir: Path) -> ConfigDict:
+    config = smoke.get_config()
+    config.data.data_dir = str(data_dir)
+    config.data.build = False
+    config.targets = ("bulk_modulus", "is_metal")
+    config.train.epochs = 2
+    config.train.evaluate_every_epochs = 1
+    config.update_from_flattened_dict(SMALL_MODEL)
+    return config
+
+
+def _without_labels(monkeypatch: pytest.MonkeyPatch, split: str, *names: str) -> None:
+    """Lets a fold lose its labels of some targets."""
+    load = setup.load_records
+
+    def emptied(builder, splits, specs, **options):
+        records = load(builder, splits, specs, **options)
+        if list(splits) != [split]:
+            return records
+        labels = {
+            name: np.full_like(values, -1 if values.dtype.kind == "i" else np.nan)
+            if name in names else values
+            for name, values in records.labels.items()
+        }
+        return dataclasses.replace(records, labels=labels)
+
+    monkeypatch.setattr(setup, "load_records", emptied)
+
+
+def test_a_validation_fold_without_labels_is_refused_at_the_start(
+    small_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _without_labels(monkeypatch, "fold1", "bulk_modulus", "is_metal")
+    message = (
+        r"no label of bulk_modulus, is_metal in the 6 materials of the validation fold "
+        r"\(config.data.validation_fold=1\).*: choose another fold, or other config.targets"
+    )
+    with pytest.raises(DatasetError, match=message):
+        train_and_evaluate(_config(small_dataset), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_group_without_labels_there_is_refused_before_the_first_is_trained(
+    small_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _without_labels(monkeypatch, "fold1", "is_metal")
+    config = _config(small_dataset)
+    config.groups = "single"
+    with pytest.raises(DatasetError, match="no label of is_metal in the 6 materials"):
+        train_groups(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bulk_modulus", "is_metal"])
+def test_a_target_without_labels_there_is_left_out_of_the_choice(
+    name: str, small_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    """The run ends all the same, and says so at its start."""
+    _without_labels(monkeypatch, "fold1", name)
+    result = train_and_evaluate(_config(small_dataset), tmp_path)
+    assert f"No label of {name} in the 6 materials of the validation fold" in caplog.text
+    assert np.isfinite(result["best_validation_loss"])
+    assert result["validation"][name]["n"] == 0
+    (line, *_) = [
+        line for line in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+        if line["split"] == "validation"
+    ]
+    assert line[f"{name}/{'r2' if name == 'bulk_modulus' else 'accuracy'}"] is None
+    assert write_report(tmp_path).exists()
+
+
+def test_a_test_fold_without_labels_gives_no_metrics(
+    small_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    _without_labels(monkeypatch, "fold0", "bulk_modulus", "is_metal")
+    result = train_and_evaluate(_config(small_dataset), tmp_path)
+    assert "No label of bulk_modulus, is_metal in the 6 materials of the test set" in caplog.text
+    assert result["test"]["bulk_modulus"]["n"] == 0
+    assert write_report(tmp_path).exists()
