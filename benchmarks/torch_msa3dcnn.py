@@ -1,4 +1,4 @@
-"""The msa3dcnn of densityjax.models in PyTorch: the reference of benchmarks/train_step.py.
+"""The msa3dcnn of densityjax.model in PyTorch: the reference of benchmarks/train_step.py.
 
 Written as a PyTorch user would write it (`nn.Conv3d` with zero padding or a circular `F.pad`, fused
 AdamW, `F.grid_sample` for the Cartesian view), with the same parameters, loss and update.
@@ -90,7 +90,7 @@ class Block(nn.Module):
 
 
 class TorchMSA3DCNN(nn.Module):
-    """Same layers as `densityjax.models.msa3dcnn.MSA3DCNN`; field channels first."""
+    """Same layers as `densityjax.model.msa3dcnn.MSA3DCNN`; field channels first."""
 
     def __init__(self, model: MSA3DCNN, channels: int, features: int):
         super().__init__()
@@ -240,7 +240,7 @@ class TorchStep:
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}
 
     def field(self, density: torch.Tensor) -> torch.Tensor:
-        """The transform log_and_linear, standardised: `densityjax.steps.apply_model`."""
+        """The transform log_and_linear, standardised: `densityjax.step.steps.apply_model`."""
         log = density[:, :1].clamp_min(self.task.log_clamp).log()
         field = torch.cat([log, density], dim=1)
         mean, std = (self.statistics[f"field_{k}"][:, None, None, None] for k in ("mean", "std"))

@@ -74,7 +74,7 @@ def get_config() -> ConfigDict:
     model.attention = ("channel", "spatial")
     model.head_width = 64
     model.dropout = 0.0  # of the embedding that the heads share
-    model.implementation = "auto"  # of convolutions, see densityjax/ops/conv3d.py
+    model.implementation = "auto"  # of convolutions, see densityjax/model/ops/conv3d.py
     model.dtype = "float32"  # 'float32' or 'bfloat16'; parameters are float32
     model.remat = False  # compute residual blocks again in the backward pass: less memory
 

@@ -65,6 +65,13 @@ def values_of(rule: Rule) -> Rule:
     )
 
 
+def up_to(high: int) -> Rule:
+    """A whole number from 1 to `high`."""
+    return Rule(
+        f"a whole number from 1 to {high}", lambda value: _is_whole(value) and 1 <= value <= high
+    )
+
+
 def from_to(low: float, high: float) -> Rule:
     """A number from `low` to `high`, both included."""
     return Rule(
@@ -84,7 +91,22 @@ text = Rule("a text", lambda value: isinstance(value, str))
 some_text = Rule("a text that is not empty", lambda value: isinstance(value, str) and value != "")
 element = Rule("the symbol of an element", frozenset(chemical_symbols[1:]).__contains__)
 
-# Every key of a training config but those of the section `grouping`.
+MAX_VIEWS = 1024  # of a material; a stranger's config is not to keep a machine for days
+# Of each model, its own fields in the section `model`.
+MODEL_RULES: dict[str, dict[str, Rule]] = {
+    "msa3dcnn": {
+        "model.widths": each(positive_whole, at_least=1),
+        "model.blocks": each(whole, at_least=1),
+        "model.stem_stride": positive_whole,
+        "model.dilations": each(positive_whole, at_least=1),
+        "model.attention": each(one_of("channel", "spatial")),
+        "model.head_width": positive_whole,
+        "model.dropout": under_one,
+        "model.implementation": one_of("auto", "lax", "folded", "onednn"),
+        "model.remat": boolean,
+    },
+}
+# Every key of a training config but those of a model and those of the section `grouping`.
 RULES: dict[str, Rule] = {
     "seed": whole,
     "targets": each(some_text),
@@ -113,19 +135,10 @@ RULES: dict[str, Rule] = {
     "view.cube_operations": boolean,
     "view.rotate": boolean,
     "view.flip_spin": boolean,
-    "view.validation_views": positive_whole,
-    "view.evaluation_views": positive_whole,
-    "model.name": one_of("msa3dcnn"),
-    "model.widths": each(positive_whole, at_least=1),
-    "model.blocks": each(whole, at_least=1),
-    "model.stem_stride": positive_whole,
-    "model.dilations": each(positive_whole, at_least=1),
-    "model.attention": each(one_of("channel", "spatial")),
-    "model.head_width": positive_whole,
-    "model.dropout": under_one,
-    "model.implementation": one_of("auto", "lax", "folded", "onednn"),
+    "view.validation_views": up_to(MAX_VIEWS),
+    "view.evaluation_views": up_to(MAX_VIEWS),
+    "model.name": one_of(*MODEL_RULES),
     "model.dtype": one_of("float32", "bfloat16"),
-    "model.remat": boolean,
     "loss.regression": one_of("mse", "huber"),
     "loss.huber_delta": positive,
     "loss.target_weights": values_of(positive),
@@ -162,10 +175,12 @@ def check(config: ConfigDict, num_devices: int | None = None) -> None:
         ConfigError: a value breaks its rule, or values do not fit together; names the keys.
     """
     check_rules(config, RULES)
+    check_rules(config, MODEL_RULES[config.model.name])
     _check_targets(config)
     check_target_weights(config)
     _check_folds(config)
-    _check_stages(config)
+    if config.model.name == "msa3dcnn":
+        _check_stages(config)
     if num_devices is not None:
         check_batch_size(config, num_devices)
 
@@ -191,8 +206,8 @@ def check_rules(
             raise ConfigError(f"{prefix}{key}={shown!r}: it must be {rule.text}")
 
 
-def has_own_targets(data: ConfigDict) -> bool:
-    """Whether the dataset of a section `data` may have targets that `targets.TARGETS` lacks.
+def _may_have_own_targets(data: ConfigDict) -> bool:
+    """Whether a dataset may have targets that `targets.TARGETS` lacks: it has to be asked then.
 
     A folder of densities has; once built it is read without its source.
     """
@@ -200,7 +215,7 @@ def has_own_targets(data: ConfigDict) -> bool:
 
 
 def _check_targets(config: ConfigDict) -> None:
-    if config.targets and not has_own_targets(config.data):
+    if config.targets and not _may_have_own_targets(config.data):
         get_specs(config.targets)
 
 
@@ -258,7 +273,7 @@ def check_grid(config: ConfigDict, stored_grid: int) -> None:
     Args:
         stored_grid: voxels along each axis of the dataset's densities.
     """
-    if config.view.kind == "cartesian":
+    if config.view.kind != "fractional" or config.model.name != "msa3dcnn":
         return
     stride = config.model.stem_stride * 2 ** (len(config.model.widths) - 1)
     if stored_grid % stride:

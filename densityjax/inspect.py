@@ -3,6 +3,7 @@
 import argparse
 import glob
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,51 +13,12 @@ import numpy as np
 
 from densityjax.density.density import Density, DensityFormatError
 from densityjax.density.grid import negative_fraction
+from densityjax.density.plausibility import moment_of, warnings_of
 from densityjax.density.reader import find_files, read_density
+from densityjax.runtime.command_line import run
 
-# What VASP writes with fractional numbers of electrons, by name: the format is the same.
-PARTIAL = {
-    "PARCHG": "chosen bands or energies",
-    "AECCAR": "an all-electron density, coarse near the cores",
-}
-NO_DENSITY = ("LOCPOT", "ELFCAR")
-_WHOLE = 0.02  # electrons; files hold five digits or more
-_WHOLE_RELATIVE = 2e-4
-_NEGATIVE = 0.05  # fraction of voxels; pseudo densities dip below zero in some cores
 KEYS = ("file", "formula", "grid", "volume", "num_electrons", "magnetization", "min", "max",
         "warnings", "error")
-
-
-def warnings_of(density: Density) -> list[str]:
-    """Reasons to look at a density more closely, a sentence each."""
-    found = list(density.notes)
-    name = Path(density.source).name.upper()
-    electrons = density.num_electrons
-    if kind := next((kind for kind in NO_DENSITY if kind in name), None):
-        found.append(f"by its name a {kind}, which holds no density")
-    elif not any(kind in name for kind in PARTIAL):
-        whole = electrons + density.charge
-        if abs(whole - round(whole)) > max(_WHOLE, _WHOLE_RELATIVE * whole):
-            charge = f" (with a charge of {density.charge:+g} e)" if density.charge else ""
-            found.append(
-                f"{electrons:.6g} electrons are far from a whole number{charge}: a partial or "
-                "all-electron density, another unit, or damaged numbers"
-            )
-    protons = density.species.sum()
-    if density.species.all() and len(density.species) and electrons > 1.01 * protons + 1:
-        found.append(f"{electrons:.6g} electrons, where the neutral atoms have {protons}")
-    if density.magnetization is not None:
-        moment = _moment(density)
-        if abs(moment) > electrons * 1.001:
-            found.append(f"a moment of {moment:.4g} μB is more than {electrons:.6g} electrons have")
-    if (negative := negative_fraction(density.values)) > _NEGATIVE:
-        found.append(f"{100 * negative:.3g} % of the density is below zero")
-    return found
-
-
-def _moment(density: Density) -> float:
-    """Integral of the magnetisation over the cell, μB; of |m| if it is non-collinear."""
-    return float(density.magnetization.mean() * density.volume)
 
 
 def facts(density: Density) -> dict[str, Any]:
@@ -67,10 +29,10 @@ def facts(density: Density) -> dict[str, Any]:
         "grid": list(density.values.shape),
         "volume": density.volume,
         "num_electrons": density.num_electrons,
-        "magnetization": None if density.magnetization is None else _moment(density),
+        "magnetization": None if density.magnetization is None else moment_of(density),
         "min": float(density.values.min()),
         "max": float(density.values.max()),
-        "warnings": warnings_of(density),
+        "warnings": [*density.notes, *warnings_of(density)],
         "error": None,
     }
 
@@ -153,14 +115,14 @@ def expand(arguments: Sequence[str]) -> list[tuple[str, str]]:
     """
     paths = []
     for argument in arguments:
-        if Path(argument).is_dir():
+        if os.path.isdir(argument):  # unlike Path's it takes any name
             problem = f"{argument}: the folder has no file with the name of a density"
             try:
                 found = [str(path) for path in find_files(argument)]
             except OSError as error:
                 found, problem = [], f"{argument}: cannot be opened ({error.strerror})"
         else:
-            pattern = not Path(argument).exists() and glob.has_magic(argument)
+            pattern = not os.path.exists(argument) and glob.has_magic(argument)
             found = sorted(glob.glob(argument, recursive=True)) if pattern else [argument]
             problem = f"{argument}: no file matches"
         paths += [(path, "") for path in found] or [(argument, problem)]
@@ -219,4 +181,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

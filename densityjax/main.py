@@ -9,7 +9,9 @@ from ml_collections import config_flags
 
 from densityjax.runtime.command_line import parse_flags, run, start_logging
 
-config_flags.DEFINE_config_file("config", None, "File with get_config(), e.g. configs/elastic.py.")
+config_flags.DEFINE_config_file(
+    "config", None, "A config that ships, by its name ('elastic'), or a file with get_config()."
+)
 _SHARD = flags.DEFINE_string(
     "shard", "0/1", "i/n: of several groups of targets (config.groups), train every n-th from i on."
 )

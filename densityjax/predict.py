@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from densityjax.density.plausibility import warnings_of
 from densityjax.density.reader import Density, DensityFormatError, read_density
 from densityjax.density.reader import find_files as find_in_folder
 from densityjax.density.record import make_record
@@ -48,7 +49,8 @@ def make_material(density: Density, grid: int) -> Material:
     Raises:
         DensityFormatError: the stored density does not hold the electrons of its source.
     """
-    return Material(make_record(density, grid), density.source, density.code, density.notes)
+    notes = (*density.notes, *warnings_of(density))
+    return Material(make_record(density, grid), density.source, density.code, notes)
 
 
 def read_material(path: Path, grid: int) -> Material | str:

@@ -2,9 +2,7 @@
 
 import dataclasses
 import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -132,24 +130,6 @@ def dataset_targets(builder: Any) -> Mapping[str, TargetSpec]:
     """
     stated = (builder.info.metadata or {}).get("targets")
     return TARGETS if stated is None else specs_from_json(stated)
-
-
-def read_specs(workdir: Path, names: Sequence[str]) -> tuple[TargetSpec, ...]:
-    """Specifications of a run's targets, from its targets.json.
-
-    A run that was made before there was such a file has targets of `TARGETS`.
-
-    Raises:
-        UserError: as `get_specs`, or the file is damaged.
-    """
-    path = workdir / "targets.json"
-    if not path.exists():
-        return get_specs(names)
-    try:
-        known = specs_from_json(json.loads(path.read_text()))
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}): run the training command again") from error
-    return get_specs(names, known)
 
 
 def to_intensive(

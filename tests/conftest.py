@@ -38,8 +38,15 @@ def pytest_sessionstart() -> None:
         pytest.exit(f"Tests need 8 simulated CPU devices, found {jax.devices()}", returncode=4)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Starts slow tests first, so that no worker is left alone with one at the end."""
+    """Starts slow tests first, so that no worker is left alone with one at the end.
+
+    A test that needs a finished run is slow, whatever itself takes.
+    """
+    for item in items:
+        if "smoke_run" in item.fixturenames:
+            item.add_marker("slow")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

@@ -1,4 +1,4 @@
-"""densityjax.main as tests/test_distributed.py starts it: observed, and with faults after a batch.
+"""densityjax.main as runtime/test_distributed.py starts it: observed, with faults after a batch.
 
 FAULT=die:PROCESS:BATCH ends a process without a word, stuck:... keeps it alive without a step,
 error:... raises there, preempt:... is a SIGTERM. The digests of its state after training go to

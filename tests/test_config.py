@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 from ml_collections import ConfigDict
 
-from densityjax.config import RULES, check, check_grid, check_rules, one_of, positive
+from densityjax.config import MODEL_RULES, RULES, check, check_grid, check_rules, one_of, positive
 from densityjax.configs import elastic
 from densityjax.model import create
 from densityjax.model.field import FieldTransform
@@ -27,7 +27,7 @@ def _changed(**changes: Any) -> ConfigDict:
 def test_every_key_has_a_rule():
     content = elastic.get_config().to_dict()
     content.pop("grouping")  # has a table of its own
-    assert set(RULES) == set(flatten(content))
+    assert set(RULES | MODEL_RULES["msa3dcnn"]) == set(flatten(content))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_every_key_has_a_rule():
     ],
 )
 def test_choices_are_those_that_the_code_has(key: str, known):
-    assert RULES[key].text == "one of " + ", ".join(map(repr, known))
+    assert (RULES | MODEL_RULES["msa3dcnn"])[key].text == "one of " + ", ".join(map(repr, known))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_choices_are_those_that_the_code_has(key: str, known):
         ("view.kind", "polar", "one of 'fractional', 'cartesian'"),
         ("view.padding", "reflect", "one of 'zero', 'valid'"),
         ("view.spacing", -0.3, "a number above 0"),
-        ("view.evaluation_views", 0, "a whole number of at least 1"),
+        ("view.evaluation_views", 0, "a whole number from 1 to 1024"),
         ("model.name", "resnet", "one of 'msa3dcnn'"),
         ("model.attention", ("temporal",), "each one of 'channel', 'spatial'"),
         ("model.dilations", (0,), "each a whole number of at least 1"),

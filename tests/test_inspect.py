@@ -1,4 +1,7 @@
+import dataclasses
 import json
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -7,8 +10,11 @@ from PIL import Image
 
 from benchmarks.fuzz_density import ARCHIVE
 from densityjax import inspect
+from densityjax.density.plausibility import warnings_of
 from densityjax.density.reader import read_density_bytes
 from tests.density.test_reader import chgcar
+
+APART = np.array([[0, 0, 0], [0.5, 0.5, 0], [0, 0.5, 0.5]])  # fractional, of the atoms of chgcar()
 
 
 @pytest.fixture(scope="module")
@@ -94,35 +100,60 @@ def test_planes_have_the_shape_of_the_cell():
     [
         ("CHGCAR", 1.0, None),
         ("CHGCAR", 1.05, "are far from a whole number"),
-        ("PARCHG.0001", 1.05, None),
-        ("AECCAR0", 1.05, None),
+        ("PARCHG.0001", 1.05, "by its name (PARCHG) the density of chosen bands"),
+        ("AECCAR0", 1.05, "by its name (AECCAR0) the density of the core electrons alone"),
+        ("AECCAR2", 1.05, "by its name (AECCAR2) a part of the all-electron density"),
         ("CHGCAR", 4.0, "where the neutral atoms have 42"),
-        ("LOCPOT", 1.0, "by its name a LOCPOT"),
+        ("LOCPOT", 1.0, "by its name (LOCPOT) a potential"),
+        ("SPIN_UP.vasp", 1.0, "by its name (SPIN UP) the density of one spin"),
+        ("CHGCAR", 0.5, "where these atoms have 20 valence electrons at least"),
+        ("CHGCAR", 1.3, "where these atoms have 32 valence electrons at most"),
+        ("CHGCAR", 0.001, "0.03 electrons for 3 atoms: rho where rho * V_cell is expected"),
     ],
 )
 def test_warnings_depend_on_the_kind_of_file(name, factor, warning):
     text = chgcar(blocks=1)  # 111.5 electrons of FeO2, which has 42
-    density = read_density_bytes(text.encode(), name)
+    density = dataclasses.replace(read_density_bytes(text.encode(), name), positions=APART)
     density.values[:] *= 30 * factor / density.num_electrons
-    found = inspect.warnings_of(density)
-    assert (warning is None) == (found == [])
+    found = warnings_of(density)
+    assert len(found) == (warning is not None)
     assert warning is None or any(warning in text for text in found)
 
 
 def test_a_charge_explains_a_fraction():
-    import dataclasses
-
-    density = read_density_bytes(chgcar().encode(), "CHGCAR")
+    density = dataclasses.replace(read_density_bytes(chgcar().encode(), "x"), positions=APART)
     density.values[:] *= 30.5 / density.num_electrons
-    assert "far from a whole number" in inspect.warnings_of(density)[0]
-    assert inspect.warnings_of(dataclasses.replace(density, charge=-0.5)) == []
-    assert "charge of +0.3 e" in inspect.warnings_of(dataclasses.replace(density, charge=0.3))[0]
+    assert "far from a whole number" in warnings_of(density)[0]
+    assert warnings_of(dataclasses.replace(density, charge=-0.5)) == ()
+    assert "charge of +0.3 e" in warnings_of(dataclasses.replace(density, charge=0.3))[0]
 
 
 def test_too_much_moment_and_negative_voxels():
     density = read_density_bytes(chgcar(blocks=2).encode(), "CHGCAR")
     density.values[:] *= 30 / density.num_electrons
     density.values[0, :2, 0] *= -1
-    found = " ".join(inspect.warnings_of(density))
+    found = " ".join(warnings_of(density))
     assert "more than" in found
     assert "8.33 % of the density is below zero" in found
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error(folder):
+    command = f"{sys.executable} -m densityjax.inspect {folder}/mp-13.CHGCAR.xz" + f" {folder}" * 40
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -1"], capture_output=True, text=True, check=False
+    )
+    assert "mp-13.CHGCAR.xz: Fe" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_odd_names_are_one_line_of_their_file(folder, tmp_path, capsys):
+    (tmp_path / "CHGCAR").symlink_to(tmp_path / "gone")
+    good = folder / "mp-13.CHGCAR.xz"
+    status, out, _ = run(capsys, "--json", "a\0b", "x" * 300, tmp_path, good)
+    nul, long, link, iron = json.loads(out)
+    assert status == 1
+    assert "a name with a NUL" in nul["error"]
+    assert "File name too long" in long["error"]
+    assert f"it is a link to {tmp_path}/gone" in link["error"]
+    assert iron["formula"] == "Fe"

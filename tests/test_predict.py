@@ -1,8 +1,10 @@
 import csv
 import dataclasses
 import io
+import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -15,14 +17,15 @@ import pytest
 
 from densityjax import predict
 from densityjax.density.reader import Density, read_density
-from densityjax.predict import make_material, predict_materials
+from densityjax.predict import make_material, predict_files, predict_materials
 from densityjax.results.predictions import Predictions
 from densityjax.runtime import command_line
 from densityjax.runtime.errors import UserError
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
 from densityjax.step.train_state import create_train_state
-from densityjax.training.trained_model import TrainedModel, restore_run
+from densityjax.training.trained_model import TrainedModel, restore_groups, restore_run
+from tests.tfds_builders.test_folder_tables import silicon
 
 SHIPPED = Path(__file__).parents[1] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 
@@ -357,3 +360,25 @@ def test_supercell_leaves_intensive_predictions_and_doubles_extensive_ones(resto
         difference = difference.reshape(len(densities), -1).max(1)  # of classes, [n, K]
         assert (difference < factor * once.spread[spec.name]).all(), spec.name
     assert not any("electrons" in warning for found in warnings for warning in found)
+
+
+def test_a_config_of_too_many_views_is_refused(smoke_run, tmp_path):
+    """Of a stranger's run: it would take days, and no message came."""
+    run = tmp_path / "run"
+    shutil.copytree(smoke_run, run)
+    config = json.loads((run / "config.json").read_text())
+    config["view"]["evaluation_views"] = 100_000
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config\.json: view\.evaluation_views=100000"):
+        restore_run(run)
+
+
+def test_a_part_of_the_density_is_named_by_its_cause(smoke_run, tmp_path):
+    """One spin: the table says so, as `inspect` does."""
+    path = tmp_path / "SPIN_UP.vasp"
+    path.write_text(silicon(4.0))
+    with io.StringIO() as table:
+        predict_files(restore_groups(smoke_run), [path], table)
+        rows = list(csv.DictReader(io.StringIO(table.getvalue())))
+    assert len(rows) == 5
+    assert all("one spin" in row["warnings"] for row in rows)

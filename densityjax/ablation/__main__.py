@@ -5,13 +5,13 @@ the runs; the process that finds all cells complete writes the table. Values of 
 are under `base`: `--config.base.train.epochs=10`.
 """
 
-import sys
 from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
-from densityjax.runtime.command_line import parse_flags, start_logging
+from densityjax.runtime.command_line import parse_flags, run, start_logging
+from densityjax.runtime.errors import UserError
 
 config_flags.DEFINE_config_file(
     "config", None, "File with get_config(), e.g. configs/ablations/paper.py."
@@ -23,30 +23,32 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the cells and runs; train 
 
 def main(argv: list[str]) -> None:
     """Trains this shard's runs; writes the table once all cells are there."""
+    start_logging()
+    run(_train_and_compare)
+
+
+def _train_and_compare() -> None:
     # Imported late so that --help and mistakes in flags answer at once.
     from densityjax.ablation.plan import describe, make_plan
     from densityjax.ablation.run import run_ablation
     from densityjax.ablation.table import write_table
     from densityjax.runtime import compile_cache
-    from densityjax.training.errors import RunError
     from densityjax.training.grouped_training import parse_shard
 
-    start_logging()
     compile_cache.enable()
     config, workdir = flags.FLAGS.config, Path(_WORKDIR.value)
-    try:
-        shard, plan = parse_shard(_SHARD.value), make_plan(config)
-        if _DRY_RUN.value:
-            print(describe(plan, config, shard))
-            return
-        outcome = run_ablation(config, plan, workdir, shard)
-        if not outcome.missing:
-            print(*write_table(config, plan, workdir), sep="\n")
-    except (RunError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    shard, plan = parse_shard(_SHARD.value), make_plan(config)
+    if _DRY_RUN.value:
+        print(describe(plan, config, shard))
+        return
+    outcome = run_ablation(config, plan, workdir, shard)
+    if not outcome.missing:
+        print(*write_table(config, plan, workdir), sep="\n")
     if outcome.failures:
         lines = "\n".join(f"  {name}: {why}" for name, why in outcome.failures.items())
-        sys.exit(f"error: {len(outcome.failures)} units failed, run this again to retry:\n{lines}")
+        raise UserError(
+            f"{len(outcome.failures)} units or cells failed, run this again to retry:\n{lines}"
+        )
     if outcome.missing:
         print(f"{len(outcome.missing)} of {len(plan.cells)} cells wait for other shards' runs")
 

@@ -15,12 +15,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from densityjax.data.dataset import resolve_targets
+from densityjax.runtime.errors import ConfigError
 from densityjax.training.grouped_training import Shard, group_config, resolve
 from densityjax.training.groups import spell
 
 
-class AblationError(ValueError):
-    """An ablation's config does not make sense; names the key and the remedy."""
+class AblationError(ConfigError):
+    """An ablation's config does not fit itself or its directory; names the key and the remedy."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +117,7 @@ def make_plan(config: ConfigDict) -> Plan:
     Raises:
         AblationError, GroupsError, DatasetError: the design does not fit itself or the dataset.
     """
-    check_config(config)
+    check_ablation(config)
     units: dict[str, Unit] = {}
     cells = []
     for variant in config.variants:
@@ -138,14 +139,9 @@ def make_plan(config: ConfigDict) -> Plan:
     return Plan(tuple(cells), tuple(ordered))
 
 
-def check_config(config: ConfigDict) -> None:
+def check_ablation(config: ConfigDict) -> None:
     """Raises AblationError for a design that cannot be compared; names the key."""
     names = list(config.variants)
-    if config.reference not in names:
-        raise AblationError(
-            f"config.reference='{config.reference}' is not one of config.variants: "
-            f"{', '.join(names)}"
-        )
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9_.,+-]+", name):
             raise AblationError(
@@ -155,22 +151,30 @@ def check_config(config: ConfigDict) -> None:
         raise AblationError(f"config.seeds must be different and at least one: {config.seeds}")
     if not config.folds and not config.held_out_elements:
         raise AblationError("config.folds and config.held_out_elements are empty: name a split")
+    if config.tuning.key and not config.tuning.candidates:
+        raise AblationError(
+            "config.tuning.candidates is empty: give values, or set config.tuning.key=''"
+        )
+    _check_comparisons(config, names)
+
+
+def _check_comparisons(config: ConfigDict, variants: Sequence[str]) -> None:
+    """The rules of what is compared with what."""
+    if config.reference not in variants:
+        raise AblationError(
+            f"config.reference='{config.reference}' is not one of config.variants: "
+            f"{', '.join(variants)}"
+        )
     for pool, members in config.pools.items():
-        unknown = sorted(set(members) - set(names))
-        if unknown or pool in names:
+        unknown = sorted(set(members) - set(variants))
+        if unknown or pool in variants:
             raise AblationError(
                 f"config.pools.{pool} must have a name of its own and pool variants; not variants: "
                 f"{', '.join(unknown) or 'none'}"
             )
-    for pair in config.contrasts:
-        for name in pair:
-            if name not in names and name not in config.pools:
-                raise AblationError(f"config.contrasts: '{name}' is neither a variant nor a pool")
-    tuning = config.tuning
-    if tuning.key and not tuning.candidates:
-        raise AblationError(
-            "config.tuning.candidates is empty: give values, or set config.tuning.key=''"
-        )
+    for name in (name for pair in config.contrasts for name in pair):
+        if name not in variants and name not in config.pools:
+            raise AblationError(f"config.contrasts: '{name}' is neither a variant nor a pool")
 
 
 def _unit(config: ConfigDict, split: str, group: Sequence[str], seeds: tuple[int, ...]) -> Unit:

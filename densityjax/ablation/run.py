@@ -5,16 +5,19 @@ import json
 import logging
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from densityjax.ablation.plan import AblationError, Cell, Plan, Unit, own_units
+from densityjax.results.run_directory import SPLITS, RunDirectory
 from densityjax.runtime import files
+from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import flatten
 from densityjax.training.compatibility import check_workdir
-from densityjax.training.facts import read_facts
 from densityjax.training.grouped_training import Shard, join_runs
 from densityjax.training.run import train_and_evaluate
 
@@ -27,7 +30,7 @@ class Outcome:
 
     Attributes:
         missing: names of cells that are not complete, other shards' too.
-        failures: {unit of this shard: what went wrong}.
+        failures: {unit of this shard, or cell: what went wrong}.
     """
 
     missing: tuple[str, ...]
@@ -37,7 +40,8 @@ class Outcome:
 def run_ablation(config: ConfigDict, plan: Plan, workdir: Path, shard: Shard = (0, 1)) -> Outcome:
     """Trains a shard's units, skipping what has finished, and joins all complete cells.
 
-    A unit that fails is written down and does not stop the others; the next call tries it again.
+    A unit that fails is written down and does not stop the others, and so is a cell that cannot be
+    joined, because a file of its runs is damaged; the next call tries them again.
 
     Raises:
         AblationError: `workdir` holds another ablation.
@@ -46,28 +50,55 @@ def run_ablation(config: ConfigDict, plan: Plan, workdir: Path, shard: Shard = (
     workdir.mkdir(parents=True, exist_ok=True)
     files.replace_json(workdir / "ablation.json", json.loads(config.to_json_best_effort()))
     tuning = Tuning(workdir / "runs", config.tuning)
-    units, failures = own_units(plan, shard), {}
+    units, missing = own_units(plan, shard), []
+    failures: dict[str, str] = {}
     for place, unit in enumerate(units):
         clock = time.strftime("%H:%M:%S")
         log.info("%s Unit %d of %d: %s", clock, place + 1, len(units), unit.name)
-        note = workdir / "failures" / f"{unit.name}.txt"
-        try:
+        with _noted(unit.name, workdir, failures):
             train_unit(unit, tuning)
-        except Exception as error:  # whatever it is, the other units can do without
-            log.error("Failed: %s: %s", unit.name, error)
-            note.parent.mkdir(exist_ok=True)
-            note.write_text(traceback.format_exc())
-            failures[unit.name] = f"{error} ({note})"
-        else:
-            note.unlink(missing_ok=True)
-    missing = []
     for cell in plan.cells:
-        members = finished_members(cell, tuning)
-        if members is None:
+        complete = False
+        with _noted(f"cell {cell.name}", workdir, failures):
+            complete = _join(cell, tuning, cell_folder(workdir, cell))
+        if not complete:
             missing.append(cell.name)
-        else:
-            join_runs(cell.config, members, cell_folder(workdir, cell))
     return Outcome(tuple(missing), failures)
+
+
+@contextmanager
+def _noted(name: str, workdir: Path, failures: dict[str, str]) -> Iterator[None]:
+    """Writes down what goes wrong, whatever it is: the other units and cells can do without."""
+    note = workdir / "failures" / f"{name.replace('/', '_').replace(' ', '_')}.txt"
+    try:
+        yield
+    except Exception as error:
+        log.error("Failed: %s: %s", name, error)
+        note.parent.mkdir(exist_ok=True)
+        note.write_text(traceback.format_exc())
+        failures[name] = f"{error} ({note})"
+    else:
+        note.unlink(missing_ok=True)
+
+
+def _join(cell: Cell, tuning: "Tuning", folder: Path) -> bool:
+    """Joins a cell's runs; False if one has not finished.
+
+    Raises:
+        UserError: a file of a run is damaged; names it and the remedy.
+    """
+    members = finished_members(cell, tuning)
+    if members is None:
+        return False
+    try:
+        join_runs(cell.config, members, folder)
+    except UserError as error:
+        # Runs that have finished are skipped, but not those that lack a file.
+        raise UserError(
+            f"{error}. If a file is damaged: delete it and run this command again, which "
+            "evaluates its run anew"
+        ) from error
+    return True
 
 
 def cell_folder(workdir: Path, cell: Cell) -> Path:
@@ -105,8 +136,7 @@ class Tuning:
             folder = self.folder(unit, unit.seeds[0], value)
             if not is_finished(folder):
                 raise LookupError(folder)
-            metrics = json.loads((folder / "metrics.json").read_text())
-            losses.append(metrics["best_validation_loss"])
+            losses.append(RunDirectory(folder).read_metrics("best_validation_loss")["best_validation_loss"])
         return self.values[losses.index(min(losses))]
 
 
@@ -143,8 +173,17 @@ def finished_members(cell: Cell, tuning: Tuning) -> list[tuple[tuple[str, ...], 
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has trained and evaluated to its end."""
-    return "finished" in read_facts(folder) and (folder / "metrics.json").exists()
+    """Whether a run has trained and evaluated to its end and has all its files.
+
+    Raises:
+        RunDirectoryError: its facts or metrics are damaged.
+    """
+    run = RunDirectory(folder)
+    joined = (run.facts, run.metrics, run.history, *map(run.predictions, SPLITS))
+    if not all(path.exists() for path in joined):
+        return False
+    run.read_metrics("best_validation_loss")
+    return "finished" in run.read_facts()
 
 
 def check_base(config: ConfigDict, workdir: Path) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from pymatgen.core import Composition, Element
 
+from densityjax.runtime.errors import UserError
+
 MAX_VOXELS = 2**30  # of one grid, 1024^3: 8.6 GB of float64; the largest real ones have 1e8
 MAX_ATOMS = 1_000_000
 MAX_LENGTH = 1e5  # Å, of a component of a cell vector; also what keeps volumes finite
@@ -16,7 +18,7 @@ UNKNOWN_ELEMENT = 0  # atomic number of an atom that the file does not name
 MIN_VOLUME = 1e-2  # Å^3
 
 
-class DensityFormatError(ValueError):
+class DensityFormatError(UserError):
     """A density file that cannot be read; the message names the file and what was expected."""
 
 
@@ -37,6 +39,7 @@ class Density:
         source: name of the file, for messages.
         charge: e, net charge of the cell where the file states it, else 0.
         notes: what the reader had to assume or left out, a sentence each.
+        stated_spins: of the calculation, where the file states them, else 0.
     """
 
     values: np.ndarray
@@ -48,6 +51,7 @@ class Density:
     source: str
     charge: float = 0.0
     notes: tuple[str, ...] = ()
+    stated_spins: int = 0
 
     @property
     def volume(self) -> float:
@@ -120,6 +124,12 @@ def check_shape(shape: Sequence[int], where: str) -> tuple[int, int, int]:
     return tuple(map(int, shape))
 
 
+def _cancels(values: np.ndarray) -> bool:
+    """Whether the negative voxels of [X, Y, Z] take back nearly all that the others hold."""
+    negative = -values.sum(where=values < 0)
+    return bool(negative > 0.8 * (values.sum() + negative))
+
+
 def make_density(
     values: np.ndarray,
     spin: Sequence[np.ndarray],
@@ -162,12 +172,13 @@ def make_density(
                 f"{source}: grid block {block} of {field.shape} holds NaN or infinity{position}; "
                 "expected finite numbers"
             )
-    if not (electrons := values.mean() * volume) > 0:
+    species = np.asarray(species, np.int64)  # [N]
+    electrons = values.mean() * volume
+    if not electrons > 0 or (electrons < 0.1 * len(species) and _cancels(values)):
         raise DensityFormatError(
             f"{source}: the density integrates to {electrons:.4g} electrons; expected "
             "a positive number (is this a potential or a difference?)"
         )
-    species = np.asarray(species, np.int64)  # [N]
     positions = np.asarray(positions, np.float64).reshape(-1, 3)  # [N, 3]
     if len(species) != len(positions) or not np.isfinite(positions).all():
         raise DensityFormatError(

@@ -48,7 +48,7 @@ def resample(values: np.ndarray, shape: int | tuple[int, int, int]) -> np.ndarra
         old, new = values.shape[axis], int(sizes[axis])
         if new == old:
             continue
-        if new <= _MATRIX_UP_TO:
+        if new <= _MATRIX_UP_TO and old <= _MATRIX_FROM_UP_TO:
             values = _apply_matrix(_matrix(old, new), values, axis)
         else:
             values = _fourier(values, new, axis)
@@ -57,6 +57,9 @@ def resample(values: np.ndarray, shape: int | tuple[int, int, int]) -> np.ndarra
 
 # Above, the product costs more than the transforms (measured for 24 to 300 points).
 _MATRIX_UP_TO = 128
+# Above, making the matrix, of 8 old^2 bytes on the way, would take the memory that a thin grid's
+# few numbers do not. Files of crystals have at most some hundred points along an axis.
+_MATRIX_FROM_UP_TO = 1024
 
 
 @functools.lru_cache(maxsize=32)

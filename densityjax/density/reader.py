@@ -1,5 +1,6 @@
 """Density files in, `Density` out: the only reader of densities."""
 
+import codecs
 import os
 import re
 import stat
@@ -17,6 +18,8 @@ from densityjax.density.formats.compression import (
     is_gzip,
 )
 from densityjax.density.formats.cube import is_cube, read_cube
+from densityjax.density.formats.foreign import foreign, is_hdf5
+from densityjax.density.formats.hdf5 import read_hdf5
 from densityjax.density.formats.row import density_from_row
 from densityjax.density.formats.text import Text
 from densityjax.density.formats.vasp import read_vasp
@@ -30,15 +33,16 @@ __all__ = [
 FORMATS = "a VASP density (CHGCAR, CHG, AECCAR, PARCHG), a Chgcar as JSON, a cube or XSF file"
 # In a name, whatever else stands in it: what VASP, the Materials Project and others call densities.
 _NAMES = ("CHGCAR", "AECCAR", "PARCHG", ".CUBE", ".CUB", ".XSF")
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 _HEAD = 4096  # bytes that tell the format
 
 
 def read_density(path: str | os.PathLike) -> Density:
-    """Reads a density file: VASP, Materials Project JSON, Gaussian cube or XSF.
+    """Reads a density file: VASP (HDF5, too), Materials Project JSON, Gaussian cube or XSF.
 
-    Plain or compressed with gzip, bzip2, xz or Zstandard; format and compression are found from the
-    content. Every format ends in e/Å^3; see the readers in `formats` for what each of them holds.
+    Plain or compressed with gzip, bzip2, xz, Zstandard, LZ4 or zlib; format and compression are
+    found from the content. Every format ends in e/Å^3; see the readers in `formats` for what each
+    of them holds.
 
     Whatever the file holds, the result is a valid density or the error below. Reading takes less
     than four times the memory of the file's arrays, and for compressed files these (and, but for
@@ -54,15 +58,29 @@ def read_density(path: str | os.PathLike) -> Density:
         with open(path, "rb") as file:
             head = file.read(_HEAD)
             file.seek(0)
+            if is_hdf5(head):
+                return _guarded(read_hdf5, path, str(path))
             if _is_text(head):  # read as it is parsed: it never is in memory as a whole
                 text = Text(file, str(path), os.fstat(file.fileno()).st_size)
                 return _guarded(_read_text, text, head)
             data = file.read()
-    except OSError as error:
-        raise DensityFormatError(
-            f"{path}: cannot be opened ({error.strerror}); expected {FORMATS}"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise _cannot_open(path, error) from error
     return read_density_bytes(data, str(path))
+
+
+def _cannot_open(path: str | os.PathLike, error: Exception) -> DensityFormatError:
+    """What to raise for a file that is not there, or whose name cannot be."""
+    name = os.fspath(path)
+    if isinstance(error, ValueError):
+        if "\0" not in name:
+            raise error  # no fault of the name's
+        return DensityFormatError(f"{name!r}: cannot be opened (a name with a NUL); give another")
+    reason = error.strerror
+    if os.path.islink(name):
+        reason += f", it is a link to {os.readlink(name)}"
+    shown = name if len(name) < 500 else f"{name[:100]}...{name[-100:]}"
+    return DensityFormatError(f"{shown}: cannot be opened ({reason}); expected {FORMATS}")
 
 
 def read_density_bytes(data: bytes, source: str) -> Density:
@@ -90,6 +108,10 @@ def _read(data: bytes, source: str) -> Density:
         raise DensityFormatError(f"{source}: the file is empty; expected {FORMATS}")
     if is_compressed(data):
         raise DensityFormatError(f"{source}: compressed twice; expected once at most")
+    if data.startswith(codecs.BOM_UTF8):  # of Windows' editors
+        data = data[len(codecs.BOM_UTF8) :]
+    if is_hdf5(data[:_HEAD]):
+        return read_hdf5(data, source)
     if is_json(data[:_HEAD]):
         return read_chgcar_json(data, source)
     return _read_text(Text(data, source), data[:_HEAD])
@@ -117,11 +139,14 @@ def _read_gzip(data: bytes, source: str) -> Density | None:
 
 def _is_text(head: bytes) -> bool:
     """Whether a file starts as text in lines."""
-    return bool(head.strip()) and not is_compressed(head) and not is_json(head)
+    marked = head.startswith(codecs.BOM_UTF8)
+    return bool(head.strip()) and not marked and not is_compressed(head) and not is_json(head)
 
 
 def _read_text(text: Text, head: bytes) -> Density:
     """Reads text in the format that its first lines show."""
+    if meaning := foreign(head):
+        raise DensityFormatError(f"{text.source}: {meaning}")
     if is_xsf(head):
         return read_xsf(text)
     if is_cube(head):
@@ -146,4 +171,6 @@ def find_files(path: str | os.PathLike) -> list[Path]:
     Names with CHGCAR, AECCAR, PARCHG, .cube or .xsf in them and CHG, plain or compressed, and
     compressed *.json.
     """
-    return sorted(p for p in Path(path).iterdir() if p.is_file() and looks_like_density(p.name))
+    names = (p for p in Path(path).iterdir() if looks_like_density(p.name))
+    # A link to nothing is to be named by who reads it, not passed over.
+    return sorted(p for p in names if p.is_file() or (p.is_symlink() and not p.exists()))

@@ -29,8 +29,13 @@ def make_record(density: Density, size: int) -> dict[str, Any]:
     fields = [density.values]
     if density.magnetization is not None:
         fields.append(density.magnetization)
-    stored = np.stack([grid.resample(field, size) for field in fields], axis=-1)
-    stored = stored.astype(np.float32)  # [G, G, G, C] e/Å^3, μB/Å^3
+    try:
+        stored = np.stack([grid.resample(field, size) for field in fields], axis=-1)
+        stored = stored.astype(np.float32)  # [G, G, G, C] e/Å^3, μB/Å^3
+    except MemoryError as error:
+        raise DensityFormatError(
+            f"{density.source}: this machine has too little memory to resample it"
+        ) from error
     lattice = density.lattice.astype(np.float32)  # [3, 3] Å
     charge = stored[..., 0]  # [G, G, G] e/Å^3
     num_electrons = density.num_electrons  # a sum over the whole grid: once

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from densityjax.results.predictions_table import TargetPredictions, read_table
 from densityjax.runtime.errors import ConfigError, UserError
-from densityjax.targets import TargetSpec, read_specs
+from densityjax.targets import TargetSpec, get_specs, specs_from_json
 
 T = TypeVar("T")
 _AGAIN = "delete it and run the training command again, which writes it anew"
@@ -137,11 +137,16 @@ class RunDirectory:
         return lines
 
     def read_specs(self, names: Sequence[str]) -> tuple[TargetSpec, ...]:
-        """Specifications of these targets of the run."""
+        """Specifications of these targets of the run, from its targets.json.
+
+        A run that was made before there was such a file has targets of `targets.TARGETS`.
+        """
+        if not self.targets.exists():
+            return get_specs(names)
         try:
-            return read_specs(self.path, names)
+            return get_specs(names, specs_from_json(json.loads(self._text(self.targets))))
         except (*_DAMAGE, ConfigError) as error:
-            raise RunDirectoryError(f"{self.targets}: {error}: {_AGAIN}") from error
+            raise RunDirectoryError(f"{self.targets} is damaged ({error}): {_AGAIN}") from error
 
     def read_predictions(
         self, specs: Sequence[TargetSpec], split: str = "test"

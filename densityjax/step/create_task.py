@@ -56,4 +56,4 @@ def field_size(config: ConfigDict, stored_grid: int) -> int:
         ConfigError: as `check_grid`.
     """
     check_grid(config, stored_grid)
-    return config.view.size if config.view.kind == "cartesian" else stored_grid
+    return stored_grid if config.view.kind == "fractional" else config.view.size

@@ -40,7 +40,7 @@ class TrainStep:
         """Maps; `split` into two programs where oneDNN is available, unless given."""
         self._split = onednn.available() if split is None else split
         on_cpu = jax.default_backend() == "cpu"
-        self._options = _KEEP_BARRIERS if task.model.remat and on_cpu else None
+        self._options = _KEEP_BARRIERS if getattr(task.model, "remat", False) and on_cpu else None
         self._compiled: dict[Any, jax.stages.Compiled] = {}  # of programs[0], with these options
         if self._split:
             update_step = functools.partial(steps.update_step, task=task)

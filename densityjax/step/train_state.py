@@ -21,7 +21,7 @@ class TrainState:
         ema_params: exponential moving average of `params`, used in evaluation.
         opt_state: of the optimiser.
         key: random key of the run; a step folds in `step` and each example's id.
-        statistics: scalers fitted on training rows, see `densityjax.statistics`.
+        statistics: scalers fitted on training rows, see `densityjax.step.scalers`.
     """
 
     step: jax.Array
@@ -39,7 +39,7 @@ def create_train_state(
 
     Args:
         grid: voxels along an edge of the field that enters the model.
-        statistics: pytree of arrays, see `densityjax.statistics.Statistics.arrays`.
+        statistics: pytree of arrays, see `densityjax.step.scalers.Statistics.arrays`.
     """
     return _compiled_create(model, tx, grid)(jax.random.key(seed), statistics)
 

@@ -106,14 +106,14 @@ def distance_correlation(a: Column, b: Column, orders: np.ndarray) -> np.ndarray
     if aa <= 0 or bb <= 0:
         return np.zeros(len(orders))
     products, moved = np.empty(len(orders)), np.empty((size, size))
-    # Of the sum over pairs only a_ij b_ij moves with the order, and the sum of a_i. b_i.
+    # An order moves only the sum of a_ij b_ij and that of the products of row sums.
     for row, order in enumerate(orders):
         # Distances of the permuted labels, which is faster than permuting the distances.
         np.subtract(y[order][:, None], y[order], out=moved)
         np.not_equal(moved, 0, out=moved) if b.is_class else np.abs(moved, out=moved)
         # Not vdot: BLAS would start its threads for each of these small sums, 15 times slower.
-        pairs = np.einsum("ij,ij->", distances_a, moved)
-        products[row] = _u_product(pairs, rows_a, rows_b[order])
+        joint = np.einsum("ij,ij->", distances_a, moved)
+        products[row] = _u_product(joint, rows_a, rows_b[order])
     return products / np.sqrt(aa * bb)
 
 
@@ -151,17 +151,17 @@ def _distances(column: Column) -> np.ndarray:
     return (difference != 0).astype(float) if column.is_class else np.abs(difference)
 
 
-def _u_product(pairs: float, rows_a: np.ndarray, rows_b: np.ndarray) -> float:
+def _u_product(joint: float, rows_a: np.ndarray, rows_b: np.ndarray) -> float:
     """Inner product of U-centred distance matrices, from sums of the distances themselves.
 
     Args:
-        pairs: sum of a_ij b_ij.
+        joint: sum of a_ij b_ij.
         rows_a, rows_b: [n] sums of a_ij and b_ij over j.
     """
     n = len(rows_a)
     cross = np.sum(rows_a * rows_b)
     total = rows_a.sum() * rows_b.sum()
-    return pairs - 2 * cross / (n - 2) + total / ((n - 1) * (n - 2))
+    return joint - 2 * cross / (n - 2) + total / ((n - 1) * (n - 2))
 
 
 def _contingency(a: np.ndarray, b: np.ndarray, orders: np.ndarray) -> np.ndarray:

@@ -27,8 +27,6 @@ _COLOURS = "cividis"
 _CELL, _TREE, _TITLE, _GAP = 0.40, 0.75, 0.34, 0.3  # inches
 _COLUMNS = 3
 _NARROWEST = 3.8  # inches of a panel, which its title and the legend need
-
-
 _NOTES = (
     "Tree: average linkage.",
     "Boxes and red branches: the groups.",

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replace_text
@@ -62,7 +63,7 @@ class Checkpoints:
               stored with every state, and a state with others is refused; None accepts any.
             may_differ: beginnings of keys of `identity` that are not compared.
         """
-        self._root = (workdir / "checkpoints").absolute()
+        self._root = RunDirectory(workdir).checkpoints.absolute()
         self._identity, self._may_differ = identity, tuple(may_differ)
         self._failed = False
         self._read_only = read_only

@@ -7,11 +7,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.runtime.files import flatten
 from densityjax.training.checkpoint import differences
 from densityjax.training.errors import RunError
-from densityjax.training.facts import read_facts
 
 # Where a run finds its data and how it reports may change between its parts; its result may not.
 _FREE_KEYS = (
@@ -55,10 +55,10 @@ def check_workdir(config: ConfigDict, workdir: Path, allow_config_change: bool =
     Raises:
         RunError: lists the differing keys with both values.
     """
-    path = workdir / "config.json"
-    if not path.exists():
+    run = RunDirectory(workdir)
+    if not run.config.exists():
         return
-    old = flatten(json.loads(path.read_text()))
+    old = flatten(run.read_config())
     new = _flat(config)
     differing = differences(old, new, may_differ(allow_config_change))
     if differing:
@@ -72,11 +72,14 @@ def check_workdir(config: ConfigDict, workdir: Path, allow_config_change: bool =
 
 def check_same_data(workdir: Path, fingerprint: str) -> None:
     """Refuses a work directory that holds a run on other data, with the RunError that says so."""
-    earlier = read_facts(workdir)
-    if earlier and earlier["dataset"]["fingerprint"] != fingerprint:
+    run = RunDirectory(workdir)
+    if not run.facts.exists():
+        return
+    before = run.read_facts("dataset.fingerprint")["dataset"]["fingerprint"]
+    if before != fingerprint:
         raise RunError(
-            f"{workdir} was trained on other data: {earlier['dataset']['fingerprint']} there, "
-            f"{fingerprint} now; use another --workdir"
+            f"{workdir} was trained on other data: {before} there, {fingerprint} now; use another "
+            "--workdir"
         )
 
 
@@ -99,7 +102,7 @@ def check_hosts_share(workdir: Path, dataset: Mapping[str, Any]) -> None:
     """
     distributed.check_equal("dataset", json.dumps(dataset, indent=1, sort_keys=True))
     distributed.barrier("claimed")
-    if not (workdir / "statistics.json").exists():
+    if not RunDirectory(workdir).statistics.exists():
         raise RunError(
             f"{workdir} is not the directory that process 0 writes to: --workdir must be on "
             "storage that all hosts mount"

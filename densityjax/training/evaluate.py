@@ -14,6 +14,7 @@ from densityjax.results.predictions import (
     split_metrics,
     write_predictions,
 )
+from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.runtime.files import replaced
 from densityjax.runtime.preemption import NoWatch, Preempted, Watch
@@ -24,8 +25,6 @@ from densityjax.training.errors import RunError
 from densityjax.training.setup import PreparedRun
 
 log = logging.getLogger("densityjax")
-
-_TABLES = {"validation": "predictions_validation.csv", "test": "predictions.csv"}
 
 
 def evaluate_best(
@@ -51,9 +50,10 @@ def evaluate_best(
             "and start over"
         )
     predict = _predictor(run, restored.state, watch or NoWatch())
+    directory = RunDirectory(run.workdir)
     result: dict[str, Any] = {"average": {}, "baselines": {}}
     known = baseline_rows(run.splits["train"])
-    for role, name in _TABLES.items():
+    for role in ("validation", "test"):
         records = run.splits[role]
         log.info("Evaluating %d %s materials", len(records), role)
         predictions = predict(records)
@@ -65,7 +65,7 @@ def evaluate_best(
         }
         result["baselines"][role] = baseline_metrics(known, baseline_rows(records), run.specs)
         if distributed.is_writer():
-            with replaced(run.workdir / name) as partial:
+            with replaced(directory.predictions(role)) as partial:
                 write_predictions(partial, predictions, records, run.specs)
     result |= {
         "best_step": restored.position["best_step"],
@@ -74,13 +74,13 @@ def evaluate_best(
         "evaluation_views": run.config.view.evaluation_views,
         "identity_targets": [spec.name for spec in run.specs if spec.identity is not None],
     }
-    distributed.write_json(run.workdir / "metrics.json", result)
+    distributed.write_json(directory.metrics, result)
     if for_prediction:
         log.info("Summarising what the model was trained on")
         embedding = predict(run.splits["train"]).embedding
         if distributed.is_writer():
             applicability = fit_applicability(run.splits["train"], embedding)
-            applicability.save(run.workdir / "applicability.npz")
+            applicability.save(directory.applicability)
     return result
 
 

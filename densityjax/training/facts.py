@@ -1,12 +1,12 @@
 """What run.json says of a run: where, when and on what it ran, and how long each part took."""
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed, environment
 
 _TIME = "%Y-%m-%dT%H:%M:%S%z"
@@ -61,10 +61,10 @@ class RunFacts:
 
     def write(self) -> None:
         """Replaces run.json."""
-        distributed.write_json(self._workdir / "run.json", self._content)
+        distributed.write_json(RunDirectory(self._workdir).facts, self._content)
 
 
 def read_facts(workdir: Path) -> dict[str, Any]:
     """What run.json of an earlier part of the run says, {} without one."""
-    path = workdir / "run.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    run = RunDirectory(workdir)
+    return run.read_facts() if run.facts.exists() else {}

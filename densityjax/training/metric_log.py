@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.runtime.files import replace_text
 
@@ -25,7 +26,8 @@ class MetricLog:
         TensorBoard's files, which a kill leaves without their last minutes and which hold steps
         after `restored_step`, are made anew from the lines that stay.
         """
-        self._path, self._directory = workdir / "metrics.jsonl", workdir / "tensorboard"
+        run = RunDirectory(workdir)
+        self._path, self._directory = run.history, run.tensorboard
         self._kept: list[str] = []
         self._writes = distributed.is_writer()
         if self._writes and self._path.exists():

@@ -16,7 +16,7 @@ from densityjax.training.compatibility import identity, may_differ
 from densityjax.training.evaluate import evaluate_best
 from densityjax.training.facts import RunFacts
 from densityjax.training.loop import train
-from densityjax.training.setup import claim_workdir, prepare_run
+from densityjax.training.setup import prepare_run, write_run_files
 
 
 def train_and_evaluate(
@@ -66,8 +66,8 @@ def _train_and_evaluate(
         with facts.timed("initialise"):
             state = jax.block_until_ready(run.initial_state())
         facts.note(parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params["model"])))
-        # Claimed only now: a config that does not work must not block its directory.
-        claim_workdir(run)
+        # Only now: a config that does not work must not block its directory.
+        write_run_files(run)
         checkpoints = Checkpoints(
             workdir, identity=identity(config, run.dataset),
             may_differ=may_differ(allow_config_change, "config."),

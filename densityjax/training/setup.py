@@ -19,6 +19,7 @@ from densityjax.data.dataset import DatasetError, fingerprint, open_from_config
 from densityjax.data.records import Records, load_records
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
+from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
@@ -250,18 +251,18 @@ def _describe_dataset(
     }
 
 
-def claim_workdir(run: PreparedRun) -> None:
+def write_run_files(run: PreparedRun) -> None:
     """Writes what belongs to a run whatever its training gives; of several processes, one does.
 
     Raises:
         DisagreementError, RunError: the processes do not share the data and the directory.
     """
+    directory = RunDirectory(run.workdir)
     if distributed.is_writer():
         run.workdir.mkdir(parents=True, exist_ok=True)
-        run.statistics.save(run.workdir / "statistics.json")
-    config = json.loads(run.config.to_json_best_effort())
-    distributed.write_json(run.workdir / "config.json", config)
-    distributed.write_json(run.workdir / "targets.json", specs_to_json(run.specs))
+        run.statistics.save(directory.statistics)
+    distributed.write_json(directory.config, json.loads(run.config.to_json_best_effort()))
+    distributed.write_json(directory.targets, specs_to_json(run.specs))
     check_hosts_share(run.workdir, run.dataset)
 
 

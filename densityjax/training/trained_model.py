@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from densityjax.config import RULES, check_rules
 from densityjax.results.applicability import Applicability
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import UserError
@@ -51,6 +52,8 @@ def restore_run(workdir: str | Path) -> TrainedModel:
     """
     run = RunDirectory(Path(workdir))
     config = ConfigDict(run.read_config(*_SETTINGS))
+    views = "view.evaluation_views"
+    check_rules(config, {views: RULES[views]}, f"{run.config}: ")
     specs = run.read_specs(config.targets)
     statistics = run.load(run.statistics, Statistics.load)
     applicability = run.load(run.applicability, Applicability.load)

@@ -14,10 +14,12 @@ from ml_collections import ConfigDict
 
 from densityjax.ablation import run as ablation_run
 from densityjax.ablation.plan import AblationError, describe, make_plan, own_units
-from densityjax.ablation.run import run_ablation
+from densityjax.ablation.run import is_finished, run_ablation
 from densityjax.ablation.table import chemical_system, write_table
 from densityjax.configs import elastic, smoke
 from densityjax.configs.ablations import paper
+from densityjax.runtime.errors import UserError
+from densityjax.training.groups import GroupsError
 from tests.small_model import SMALL_MODEL
 
 ROOT = Path(__file__).parents[2]
@@ -118,8 +120,77 @@ def test_bad_design(change: dict, message: str):
     with config.unlocked():
         for key, value in change.items():
             config[key] = value
-    with pytest.raises(ValueError, match=message):
+    error = GroupsError if "x, y" in message else AblationError
+    with pytest.raises(error, match=message):
         make_plan(config)
+
+
+FILES = {
+    "run.json": '{"finished": "2026-01-01"}', "metrics.json": '{"best_validation_loss": 0.5}',
+    "metrics.jsonl": "", "predictions.csv": "", "predictions_validation.csv": "",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_run_without_one_of_its_files_has_not_finished(tmp_path: Path, name: str):
+    for file, text in FILES.items():
+        (tmp_path / file).write_text(text)
+    assert is_finished(tmp_path)
+    (tmp_path / name).unlink()
+    assert not is_finished(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.json"])
+@pytest.mark.parametrize("text", ["", '{"fini', "[1]", "null"])
+def test_damage_is_named_and_stops_no_other_cell(tmp_path: Path, monkeypatch, name, text):
+    """Of the one file, until it is deleted, which lets its run be evaluated anew."""
+
+    def train(config, folder, **kwargs):
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in FILES.items():
+            (folder / file).write_text(content)
+
+    config, joined = two_models("nowhere"), []
+    monkeypatch.setattr(ablation_run, "train_and_evaluate", train)
+    monkeypatch.setattr(ablation_run, "check_workdir", lambda *_: None)
+    monkeypatch.setattr(ablation_run, "join_runs", lambda config, members, out: joined.append(out))
+    plan = make_plan(config)
+    assert not run_ablation(config, plan, tmp_path).failures
+    assert len(joined) == len(plan.cells) == 4
+    unit = plan.cells[0].members[0][1]
+    damaged = tmp_path / "runs" / unit.name / "seed0_learning_rate=0.001" / name
+    damaged.write_text(text)
+    joined.clear()
+    outcome = run_ablation(config, plan, tmp_path)
+    affected = {cell.name for cell in plan.cells if cell.members[0][1] is unit}
+    assert set(outcome.failures) == {unit.name, *(f"cell {name}" for name in affected)}
+    for why in outcome.failures.values():
+        assert str(damaged) in why
+        assert "delete it and run the training command again" in why
+    assert set(outcome.missing) == affected
+    assert len(joined) == 2
+    damaged.unlink()
+    assert not run_ablation(config, plan, tmp_path).failures
+    assert not list((tmp_path / "failures").iterdir())
+
+
+def test_a_cell_that_cannot_be_joined_is_named(tmp_path: Path, monkeypatch):
+    config = two_models("nowhere")
+    plan = make_plan(config)
+    monkeypatch.setattr(ablation_run, "train_unit", lambda *_: None)
+    monkeypatch.setattr(ablation_run, "finished_members", lambda *_: [])
+
+    def join(config, members, out):
+        if out == tmp_path / "cells" / plan.cells[0].name:
+            raise UserError("some/predictions.csv ends in the middle of a line")
+
+    monkeypatch.setattr(ablation_run, "join_runs", join)
+    outcome = run_ablation(config, plan, tmp_path)
+    assert outcome.missing == (plan.cells[0].name,)
+    ((name, why),) = outcome.failures.items()
+    assert name == f"cell {plan.cells[0].name}"
+    assert "some/predictions.csv" in why
+    assert "delete it" in why
 
 
 def _train_and_kill(data_dir: Path, folder: Path) -> Path:

@@ -12,6 +12,11 @@ def files():
     return fuzz_density.real_files()
 
 
+@pytest.fixture(scope="module")
+def seeds(files):
+    return files | fuzz_density.field_files()
+
+
 def test_undamaged_files_are_read(files):
     for name, data in files.items():
         density = fuzz_density.check(data, name)
@@ -22,10 +27,10 @@ def test_undamaged_files_are_read(files):
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
-def test_a_damaged_file_gives_a_density_or_a_clear_error(files, group):
+def test_a_damaged_file_gives_a_density_or_a_clear_error(seeds, group):
     outcomes = set()
     for number in range(group * SIZE, (group + 1) * SIZE):
-        name, data = fuzz_density.case(files, 0, number)
+        name, data = fuzz_density.case(seeds, 0, number)
         try:
             outcomes.add(fuzz_density.check(data, f"case {number}") is None)
         except Exception as error:

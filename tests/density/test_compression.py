@@ -2,7 +2,9 @@ import bz2
 import gzip
 import io
 import lzma
+import zlib
 
+import lz4.frame
 import numpy as np
 import pytest
 import zstandard
@@ -17,6 +19,7 @@ from densityjax.density.formats.compression import (
 
 FORMATS = {
     "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstandard.compress,
+    "LZ4": lz4.frame.compress,
 }
 TEXT = b"".join(b"%d " % (n * n) for n in range(50_000))  # 0.5 MB
 
@@ -27,7 +30,7 @@ def streamed(data: bytes) -> bytes:
     return compressor.compress(data) + compressor.flush()
 
 
-@pytest.mark.parametrize("compress", [*FORMATS.values(), streamed])
+@pytest.mark.parametrize("compress", [*FORMATS.values(), streamed, zlib.compress])
 def test_whatever_was_compressed_comes_back(compress):
     assert is_compressed(compress(TEXT))
     assert decompress(compress(TEXT)) == TEXT

@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -127,3 +128,15 @@ def test_bad_shapes_are_refused(shape):
 def test_fields_that_are_not_grids_are_refused():
     with pytest.raises(ValueError, match=r"must have shape \[X, Y, Z\], got \[4, 4\]"):
         resample(np.ones((4, 4)), 8)
+
+
+def test_a_thin_grid_takes_memory_as_its_numbers_do():
+    """16 old^2 bytes would be 16 GB."""
+    values = np.ones((1, 1, 31_621))
+    values[..., ::2] = 3.0
+    tracemalloc.start()
+    found = resample(values, (1, 1, 16))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.mean() == pytest.approx(values.mean(), rel=1e-12)
+    assert peak < 20 * values.nbytes

@@ -2,11 +2,13 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import tarfile
 import tracemalloc
 from pathlib import Path
 
 import ase.io
+import lz4.frame
 import numpy as np
 import pytest
 import zstandard
@@ -274,3 +276,46 @@ def test_numbers_that_are_written_out_lose_no_block(monkeypatch):
     density = read_density_bytes(gzip.compress(text), "x")
     assert density.values[1, 2, 0] == 0.0
     assert density.magnetization is not None
+
+
+def test_marks_labels_and_odd_numbers_of_text():
+    """A byte order mark, labels in Latin-1, numbers without their E in the header."""
+    text = chgcar().replace("0.25 0.5 0.75", "0.25 0.5 0.75 Fé", 1).replace("1.0", "1.0 ! Å", 1)
+    text = text.replace("4 0 0", "0.4D+01 0.10000-101 0")
+    expected = read_density_bytes(chgcar().encode(), "x")
+    for data in (text.encode("latin-1"), b"\xef\xbb\xbf" + chgcar().encode()):
+        density = read_density_bytes(data, "x")
+        np.testing.assert_array_equal(density.values, expected.values)
+        np.testing.assert_array_equal(density.positions, expected.positions)
+
+
+@pytest.mark.parametrize(
+    ("start", "meaning"),
+    [
+        (b"PK\x03\x04", "zip archive"), (b"\x93NUMPY\x01\x00", "NumPy array"),
+        (b"CDF\x01", "netCDF"), (b"/annex/objects/SHA256E-s1--x\n", "git annex get"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<html>\n<body>Sign in</body></html>", "an HTML page"),
+        (b"\n<!DOCTYPE HTML PUBLIC>\n<html>", "an HTML page"),
+        (b"<?xml version='1.0'?>\n<Error><Code>NoSuchKey</Code></Error>", "an XML document"),
+        (b"<Error><Code>AccessDenied</Code></Error>", "an XML document"),
+        ("Si\n1.0\n".encode("utf-16-le"), "text in UTF-16"), (b"%PDF-1.7\n", "a PDF"),
+        (b"\0\0\0H" + bytes(72) + b"\0\0\0H", "a binary density of SIESTA"),
+        (b"\x10\0\0\0" + bytes(16) + b"\x10\0\0\0", "a binary file of a Fortran program"),
+        (b"some\0bytes", "a binary file"),
+    ],
+)
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lz4.frame.compress])
+def test_what_is_no_density_is_named(start, meaning, compress, tmp_path):
+    (tmp_path / "CHGCAR").write_bytes(compress(start))
+    with pytest.raises(DensityFormatError, match=rf"CHGCAR: .*{re.escape(meaning)}"):
+        read_density(tmp_path / "CHGCAR")
+
+
+def test_tar_archives_of_every_age(tmp_path):
+    (tmp_path / "CHGCAR").write_text(chgcar())
+    for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(tmp_path / "x.tar", "w", format=kind) as archive:
+            archive.add(tmp_path / "CHGCAR", "CHGCAR")
+        with pytest.raises(DensityFormatError, match="a tar archive: unpack it"):
+            read_density(tmp_path / "x.tar")

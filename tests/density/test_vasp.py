@@ -1,5 +1,7 @@
-"""VASP files beyond what tests/test_density_io.py has: other writers, VASP 4, samples."""
+"""VASP files beyond what tests/density/test_reader.py has: other writers, VASP 4, samples."""
 
+import bz2
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ from ase.calculators.vasp import VaspChargeDensity
 from pymatgen.core import Structure
 from pymatgen.io.vasp.outputs import Chgcar
 
-from densityjax.density.reader import read_density, read_density_bytes
+from densityjax.density.reader import DensityFormatError, read_density, read_density_bytes
 from tests.density.test_reader import chgcar
 
 SAMPLES = Path("/work/shared/data/vasp_samples")
@@ -120,3 +122,61 @@ def test_samples(name, factor):
         assert density.magnetization is None
     else:
         np.testing.assert_allclose(density.magnetization, factor * expected, rtol=1e-12)
+
+
+WRAPPED = """surface
+1.0
+4 0 0
+1 5 0
+0 0.5 6
+Ga As
+H1.25 Fe_pv/5e0f28cc
+1 1 0
+2
+Direct
+0 0 0
+0.5 0.5 0.5
+0.25 0.25 0.25
+0.75 0.75 0.75
+
+1 1 2
+240.0 480.0
+"""
+
+
+def test_species_and_counts_may_take_several_lines():
+    density = read_density_bytes(WRAPPED.encode(), "x")
+    assert density.species.tolist() == [31, 33, 26, 26]
+    assert density.num_electrons == pytest.approx(360)
+    one = WRAPPED.replace("1 1 0\n2\n", "1 1 2 0\n").replace("Ga As\nH", "Ga As H")
+    assert read_density_bytes(one.encode(), "x").species.tolist() == [31, 33, 1, 1]
+    old = WRAPPED.replace("Ga As\nH1.25 Fe_pv/5e0f28cc\n", "").replace("surface", "Ga As H Fe")
+    assert read_density_bytes(old.encode(), "x").species.tolist() == [31, 33, 26, 26]
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress])
+@pytest.mark.parametrize("augmentation", ["", "augmentation occupancies 1 2\n 1.0 2.0\n"])
+def test_of_several_steps_the_last_is_taken(compress, augmentation):
+    first = chgcar(blocks=2, separator=augmentation) + augmentation
+    second = first.replace("4 0 0", "8 0 0").replace("comment", "another step")
+    density = read_density_bytes(compress((first + second).encode()), "CHG")
+    assert density.volume == pytest.approx(240)
+    assert density.magnetization.mean() * 240 == pytest.approx(211.5)
+    assert "2 structures in the file" in " ".join(density.notes)
+    other = second.replace("Fe O", "Co O")
+    with pytest.raises(DensityFormatError, match="two files in one, the second starts before"):
+        read_density_bytes(compress((first + other).encode()), "CHG")
+
+
+def test_what_abacus_writes_as_text_is_named():
+    text = chgcar().replace("Fe O", "Fe1 O2")
+    text = text.replace("2 3 4\n", "2\n0.9155 (fermi energy)\n2 3 4\n")
+    with pytest.raises(DensityFormatError, match=r"give the \.cube file that it writes beside it"):
+        read_density_bytes(text.encode(), "SPIN1_CHG")
+
+
+def test_doubles_of_fortran():
+    text = chgcar().replace("E+02", "D+02").replace("1.050000D+02", "1.05000-102").encode()
+    expected = read_density_bytes(chgcar().encode(), "x").values
+    expected[1, 2, 0] = 0.0
+    np.testing.assert_array_equal(read_density_bytes(text, "x").values, expected)

@@ -83,3 +83,56 @@ def test_a_bad_file_is_named_with_what_was_expected(field, old, new, message):  
         read_density_bytes(text.replace(old, new, 1).encode(), "bad.xsf")
     assert str(error.value).startswith("bad.xsf")
     assert message in str(error.value)
+
+
+def test_lengths_in_bohr_as_octopus_states_them(field):  # noqa: F811
+    """Lengths of the structure and of the grid in Bohr; and those of the grid alone."""
+    def in_bohr(text, start, stop):
+        lines = text.splitlines()
+        for row in range(start, stop):
+            words = lines[row].split()
+            if len(words) in (3, 4) and "." in words[-1]:
+                last = [f"{float(x) / Bohr:.9f}" for x in words[-3:]]
+                lines[row] = " ".join([*words[:-3], *last])
+        return "\n".join(lines).replace("3D_PWSCF", "units: coords = b, function = b^-3")
+
+    text = general(field)
+    begin = text.splitlines().index("BEGIN_BLOCK_DATAGRID_3D")
+    for start in (0, begin):
+        density = read_density_bytes(in_bohr(text, start, begin + 8).encode(), "x")
+        np.testing.assert_allclose(density.lattice, CELL, atol=1e-6)
+        np.testing.assert_allclose(density.values, field, rtol=1e-5)
+        np.testing.assert_allclose(density.positions, ATOMS.get_scaled_positions(), atol=1e-7)
+        assert density.notes == ("lengths are in Bohr, as the grid's title says",)
+
+
+def two_grids(field, first, second, share):  # noqa: F811
+    head, grid = general(field).split("DATAGRID_3D_UNKNOWN\n")
+    grid, tail = grid.split("END_DATAGRID_3D\n")
+    lines = grid.splitlines()
+    scaled = [lines[:5] + [f"{float(x) * s:.7E}" for x in lines[5:]] for s in (share, 1 - share)]
+    parts = [
+        "\n".join([f"BEGIN_DATAGRID_3D_{name}", *part, "END_DATAGRID_3D", ""])
+        for name, part in zip((first, second), scaled)
+    ]
+    return (head + "".join(parts) + tail).encode()
+
+
+@pytest.mark.parametrize("names", [("rho:spin_1", "rho:spin_2"), ("spin_up", "spin_down")])
+def test_grids_of_two_spins_are_added(field, names):  # noqa: F811
+    density = read_density_bytes(two_grids(field, *names, 0.75), "x")
+    np.testing.assert_allclose(density.values, field, rtol=1e-5)
+    np.testing.assert_allclose(density.magnetization, field / 2, rtol=1e-5)
+    assert density.notes == ("the grids of both spins are added, their difference is kept",)
+
+
+def test_other_grids_are_told(field):  # noqa: F811
+    density = read_density_bytes(two_grids(field, "rho", "potential", 0.5), "x")
+    np.testing.assert_allclose(density.values, field / 2, rtol=1e-5)
+    assert density.magnetization is None
+    assert "2 grids, the first is taken and the others are left out" in density.notes[0]
+
+
+def test_two_files_in_one_are_told(field):  # noqa: F811
+    with pytest.raises(DensityFormatError, match="two files in one, split them"):
+        read_density_bytes((general(field) + general(field)).encode(), "x")

@@ -61,6 +61,7 @@ def test_parameter_counts_of_configs(module):
     assert count(module.get_config()) == PARAMETERS[module]
 
 
+@pytest.mark.slow
 def test_dropout_belongs_to_the_example_and_to_training():
     model, (field, features) = small(dropout=0.5, attention=()), inputs(batch=3)
     variables = initialise(model, field, features)
@@ -79,6 +80,7 @@ def test_dropout_belongs_to_the_example_and_to_training():
     np.testing.assert_allclose(apply(None, np.arange(3)), plain, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_recomputation_changes_neither_parameters_nor_gradients():
     """Compiled so that XLA on CPU does compute twice, see densityjax/step/parallel.py."""
     plain, recomputed, arguments = small(), small(remat=True), inputs(8)
@@ -176,6 +178,7 @@ def test_valid_padding_sees_no_border():
         jax.jit(model.init)(jax.random.key(0), *inputs(16))
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_but_does_not_store():
     field, features = inputs()
     variables = initialise(small(), field, features)

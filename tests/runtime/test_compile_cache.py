@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.process
 CODE = """
 import json, logging, pathlib, sys
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

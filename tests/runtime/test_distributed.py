@@ -188,6 +188,7 @@ time.sleep(100)
 """
 
 
+@pytest.mark.slow
 def test_watchdog():
     """It ends a process whose steps stop coming, and none that goes on or has finished."""
     result = subprocess.run(

@@ -43,6 +43,7 @@ def test_another_thread_gets_no_signals():
     assert found == [False]
 
 
+@pytest.mark.process
 def test_the_second_signal_ends_a_process_that_is_busy():
     code = """if True:
         import os, signal, time
@@ -88,6 +89,7 @@ with preemption.watch() as watch, watch.saving():
 """
 
 
+@pytest.mark.process
 def test_the_same_signal_twice_ends_a_process_that_compiles():
     """The first alone waits for the compiler, which takes seconds; the second does not."""
     process = subprocess.Popen(

@@ -25,6 +25,8 @@ from densityjax.step.task import Task
 from densityjax.step.train_state import create_train_state
 from densityjax.targets import get_specs
 
+pytestmark = pytest.mark.slow  # compiles a step, or a whole run, in nearly every test
+
 SPECS = get_specs(["bulk_modulus", "debye_temperature", "is_metal", "magnetic_moment"])
 WEIGHTS = (1.0, 2.0, 0.5, 1.0)
 DECAY = 0.4

@@ -19,6 +19,7 @@ def measured(setup):
     return rate, *jax.device_get(step(setup.state(), setup.batch))
 
 
+@pytest.mark.slow
 def test_lookahead_is_the_change_of_a_step_made_by_hand(setup, measured):
     rate, lookahead, cosine = measured
     task, (state, batch) = setup.task, jax.tree.map(jnp.asarray, (setup.state(), setup.batch))

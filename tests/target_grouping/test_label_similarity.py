@@ -7,6 +7,7 @@ from densityjax.target_grouping.measures import HALF_SAMPLED, MEASURES
 from tests.target_grouping.labels import BULK, METAL, SHEAR, SYSTEM, shipped_columns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", MEASURES)
 def test_p_values_tell_dependence_from_none(measure):
     rng = np.random.default_rng(3)

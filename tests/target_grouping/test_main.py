@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.target_grouping.small_groups import NAME
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_command_line_answers_mistakes_in_one_line(small_dataset, tmp_path):
     command = [
         sys.executable, "-m", "densityjax.target_grouping", "--config=configs/elastic.py",

@@ -81,6 +81,7 @@ def numbers(config) -> dict:
     return orjson.loads(to_json(describe_folds(folds, specs, settings)))
 
 
+@pytest.mark.slow
 def test_labels_outside_the_training_folds_change_nothing(data, written, tmp_path):
     """Other labels in folds 0 and 1: test fold 0 trains on 2, 3 and 4; the others see a change."""
     other = build(tmp_path, lambda rows: shuffle_labels(rows, "01"))

@@ -29,6 +29,7 @@ def test_labels_are_compared_as_trained(data):
             assert values == pytest.approx(found[system], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_values_and_classes_together():
     columns, systems = shipped_columns(["bulk_modulus", "band_gap", "is_metal", "crystal_system"])
     names = ("pearson", "spearman", "distance_correlation", "mutual_information")

@@ -302,12 +302,12 @@ def test_columns_in_any_script(folder, tmp_path):
         assert all(f"'{name}'" in str(error.value) for name in pair)
 
 
-def test_names_of_ascii_columns_keep_the_digest_of_built_datasets(tmp_path):
+def test_the_digest_is_of_table_files_and_format(tmp_path):
     """Of the digest as it always was: an existing data/ is found again."""
     (tmp_path / "a.CHGCAR").write_text("x")
     (tmp_path / "labels.csv").write_text("file,tau\na.CHGCAR,1\n")
     os.utime(tmp_path / "a.CHGCAR", ns=(5, 7))
-    content = b"1 system\n" + (tmp_path / "labels.csv").read_bytes()
+    content = b"3 system\n" + (tmp_path / "labels.csv").read_bytes()
     content += b"\0none\0a.CHGCAR\0" + b"1\0" + b"7\n"
     assert take_inventory(tmp_path).digest == hashlib.sha256(content).hexdigest()[:12]
 
@@ -384,7 +384,8 @@ def test_files_are_found_by_id(folder):
     (folder / ids[1]).mkdir()
     (densities / f"{ids[1]}.CHGCAR.xz").rename(folder / ids[1] / "CHGCAR.xz")
     (densities / f"{ids[2]}.CHGCAR.xz").rename(folder / f"{ids[2]}.vasp.xz")
-    shutil.copy(densities / f"{ids[3]}.CHGCAR.xz", densities / f"{ids[3]}.AECCAR0.xz")
+    shutil.copy(densities / f"{ids[3]}.CHGCAR.xz", densities / f"{ids[3]}.AECCAR0.xz")  # a part
+    shutil.copy(densities / f"{ids[3]}.CHGCAR.xz", densities / f"CHGCAR_{ids[3]}.xz")
     write_table(folder, rows)
     inventory = take_inventory(folder)
     assert [row.file for row in inventory.rows] == [
@@ -502,7 +503,7 @@ def test_bad_targets_toml(folder, toml, hint):
     [
         (None, "put a table there"),
         ("", "neither"),
-        ("id,tau\n1,2\n", "neither a column 'file' nor 'material_id'"),
+        ("name,tau\n1,2\n", "neither a column 'file' nor 'material_id'"),
         ("file,tau\n", "no rows"),
         ("file,tau\na,1,2\n", "row 2 has 3 cells"),
         ("file,tau,tau\na,1,2\n", "'tau' twice"),

@@ -229,6 +229,7 @@ print(Checkpoints(folder).restore_latest(state).position)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     subprocess.run([*ON_A_SMALL_DISK, "mount -t tmpfs t /mnt"], capture_output=True).returncode != 0
     if shutil.which("unshare") else True,

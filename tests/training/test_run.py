@@ -31,6 +31,8 @@ from densityjax.training.run import train_and_evaluate
 from densityjax.training.setup import prepare_run
 from tests.small_model import SMALL_MODEL
 
+pytestmark = pytest.mark.slow  # compiles a step, or a whole run, in nearly every test
+
 ROOT = Path(__file__).parents[2]
 
 

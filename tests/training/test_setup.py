@@ -70,6 +70,7 @@ def test_a_group_without_labels_there_is_refused_before_the_first_is_trained(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bulk_modulus", "is_metal"])
 def test_a_target_without_labels_there_is_left_out_of_the_choice(
     name: str, small_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

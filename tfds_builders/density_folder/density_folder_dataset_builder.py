@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from densityjax.targets import TargetSpec, specs_from_json, specs_to_json
 from tfds_builders.density_builder import DensityBuilder, GridConfig, Materials, record_features
 from tfds_builders.density_folder import problems as problem_table
 from tfds_builders.density_folder import staging
+from tfds_builders.density_folder.consistency import odd_ones
 from tfds_builders.density_folder.folds import assign_folds
 from tfds_builders.density_folder.inventory import Inventory, Row, take_inventory
 from tfds_builders.density_folder.problems import Problem
@@ -133,6 +135,7 @@ class Builder(DensityBuilder):
 
     def _report(self, counts: dict[str, int], materials: int) -> None:
         """Says what is wrong, or stops at it."""
+        counts = {kind: times for kind, times in counts.items() if kind != "read as"}
         if not counts:
             return
         text = problem_table.describe_counts(counts)
@@ -254,7 +257,28 @@ def select(
             wrong.append(Problem("duplicate content", "row left out", message, **known))
             continue
         kept.append((row, outcome))
-    return kept, wrong
+        wrong += [Problem("doubtful density", "kept", text, **known) for text in outcome.warnings]
+    return kept, wrong + contradictions(kept)
+
+
+def contradictions(kept: Sequence[tuple[Row, staging.Outcome]]) -> list[Problem]:
+    """Materials whose electrons are not those of the same elements in the others."""
+    if not kept:
+        return []
+    found = odd_ones(
+        [outcome.num_electrons for _, outcome in kept],
+        [np.array(outcome.species, np.int64) for _, outcome in kept],
+    )
+    return [
+        Problem(
+            "doubtful density", "kept",
+            f"{odd.electrons:.6g} electrons, where its atoms have {odd.expected:.6g} in the other "
+            "materials: one spin, another unit, or another potential; mend it or take the row out",
+            row=kept[odd.place][0].line, file=kept[odd.place][0].file,
+            material_id=kept[odd.place][0].material_id,
+        )
+        for odd in found
+    ]
 
 
 def describe(inventory: Inventory) -> str:

@@ -1,10 +1,38 @@
 """Which fold a material belongs to: a function of the folder's content alone."""
 
 import collections
+import itertools
 from collections.abc import Sequence
 
 from tfds_builders.errors import DatasetSourceError
 from tfds_builders.folds import NUM_FOLDS, hash_of
+
+# What people call the parts of a split; the training part is cut into folds, since folds are what
+# a run names: config.data.train_folds, validation_fold, test_fold.
+_PARTS = {
+    "test": "test", "testing": "test", "holdout": "test",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+    "train": "train", "training": "train", "tr": "train",
+}
+
+
+def folds_of_words(cells: Sequence[str]) -> list[str] | None:
+    """Numbers of folds for cells that name parts of a split, None where they do not.
+
+    Test is fold 0 and validation fold 1, as the configs have it; training is dealt out to folds 2
+    to 4 in the order of the table, and to folds 1 to 4 where no row is for validation.
+
+    Args:
+        cells: [n] 'train', 'val', 'test' and the like in any case; '' stays.
+    """
+    parts = [_PARTS.get(cell.strip().lower()) for cell in cells]
+    unknown = any(cell.strip() and not part for cell, part in zip(cells, parts))
+    if unknown or not {"train", "test"} <= set(parts):
+        return None
+    training = (2, 3, 4) if "validation" in parts else (1, 2, 3, 4)
+    dealt = itertools.cycle(training)
+    fold = {"test": lambda: 0, "validation": lambda: 1, "train": lambda: next(dealt)}
+    return [str(fold[part]()) if part else "" for part in parts]
 
 
 def assign_folds(

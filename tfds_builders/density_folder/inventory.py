@@ -1,16 +1,13 @@
 """What a folder holds: rows of labels.csv, their density files, their labels; reads no density."""
 
-import collections
-import csv
 import dataclasses
-import difflib
 import hashlib
-import io
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfds_builders.density_folder.folds import folds_of_words
 from tfds_builders.density_folder.labels import (
     NOT_TARGETS,
     LabelColumn,
@@ -19,12 +16,13 @@ from tfds_builders.density_folder.labels import (
 )
 from tfds_builders.density_folder.matching import match_files, plain, relative_name
 from tfds_builders.density_folder.problems import Problem
+from tfds_builders.density_folder.reading import note, read_table
 from tfds_builders.density_folder.rows import Row
 from tfds_builders.errors import DatasetSourceError
 
 SPLITS = ("auto", "fold", "system", "id")
 # Of the digest: a change of how a folder is read builds it again.
-_FORMAT, _FORMAT_UNICODE = "1", "2"
+_FORMAT = "3"
 # What a density file is called, without .gz and the like; others need a row of labels.csv.
 _DENSITY_NAME = re.compile(
     r".*(chg|aeccar|parchg).*|.*\.(vasp|cube|cub|xsf|json|parquet)", re.IGNORECASE
@@ -55,15 +53,17 @@ class Inventory:
     def unusable(self) -> str:
         """Why no dataset can be made of the folder, '' if one can."""
         if not self.columns:
-            reasons = "; ".join(f"{p.column}: {p.message}" for p in self.problems if p.column)
+            reasons = "; ".join(_once([p for p in self.problems if p.column], "column"))
             return (
                 f"{self.source}: labels.csv has no column that is a target: add one beside 'file' "
                 f"or 'material_id' ({reasons or 'none'})"
             )
         if not self.rows:
-            found = sorted({f"{p.kind}: {p.file or p.material_id}" for p in self.problems})
+            reasons = "; ".join(_once([p for p in self.problems if p.row], "material_id")[:3])
+            files = [p.file for p in self.problems if p.kind == "density without labels"]
+            beside = f"; {len(files)} files in the folder, such as {files[0]}" if files else ""
             return (
-                f"{self.source}: no row of labels.csv has a density file ({', '.join(found[:3])}); "
+                f"{self.source}: no row of labels.csv has a density file ({reasons}{beside}); "
                 "the column 'file' holds paths relative to the folder, 'material_id' what file "
                 "names start with"
             )
@@ -90,7 +90,8 @@ def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
         raise DatasetSourceError(f"{source} is not a folder: config.data.source must name one")
     if split not in SPLITS:
         raise DatasetSourceError(f"config.data.split='{split}' is not one of {', '.join(SPLITS)}")
-    header, table = read_table(folder / "labels.csv")
+    read = read_table(folder / "labels.csv")
+    header, table, notes = _with_fold_numbers(read.header, read.rows)
     split = _resolve_split(split, header, folder)
     files, odd = find_files(folder)
     rows, unmatched = match_files(folder, header, table, files, split)
@@ -101,61 +102,11 @@ def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
         if name not in NOT_TARGETS
     }
     settings = read_settings(folder, list(cells))
-    columns, wrong = read_labels(cells, settings, ids)
+    columns, wrong = read_labels(cells, settings, ids, read.separator)
     return Inventory(
-        folder, tuple(rows), tuple(columns), (*odd, *unmatched, *wrong), split,
-        _digest(folder, split, header, sorted({*files, *(Path(row.path) for row in rows)}), odd),
+        folder, tuple(rows), tuple(columns), (*read.notes, *notes, *odd, *unmatched, *wrong), split,
+        _digest(folder, split, sorted({*files, *(Path(row.path) for row in rows)}), odd),
     )
-
-
-def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of labels.csv, separated by commas, semicolons or tabs.
-
-    Raises:
-        DatasetSourceError: it is not there, not such a table, or lacks 'file' and 'material_id'.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DatasetSourceError(
-            f"{path}: {error.strerror}; put a table there with a column 'file' or 'material_id' "
-            "and a column for each target"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DatasetSourceError(f"{path} is not UTF-8 text ({error}): save it as such") from error
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    try:
-        table = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        lines = list(table)
-    except csv.Error as error:
-        raise DatasetSourceError(f"{path} is not a table: {error}; mend it") from error
-    lines = [[cell.strip() for cell in line] for line in lines]
-    header, rows = (lines[0], lines[1:]) if lines else ([], [])
-    while rows and not any(rows[-1]):
-        rows.pop()
-    repeated = [name for name, number in collections.Counter(header).items() if number > 1]
-    if repeated or "" in header:
-        raise DatasetSourceError(
-            f"{path}: columns need different names; found "
-            + (f"'{repeated[0]}' twice" if repeated and repeated[0] else "one without a name")
-        )
-    if "file" not in header and "material_id" not in header:
-        near = [n for n in header if difflib.get_close_matches(n.lower(), ("file", "material_id"))]
-        hint = f" (rename '{near[0]}'?)" if near else ""
-        raise DatasetSourceError(
-            f"{path} has neither a column 'file' nor 'material_id'{hint}; it has "
-            + ", ".join(header)
-        )
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise DatasetSourceError(
-                f"{path}: row {number} has {len(row)} cells, the header {len(header)}; mend it "
-                "(a text that holds the separator stands in quotation marks)"
-            )
-    if not rows:
-        raise DatasetSourceError(f"{path} has no rows below its header")
-    return header, rows
 
 
 def find_files(folder: Path) -> tuple[list[Path], list[Problem]]:
@@ -207,6 +158,43 @@ def find_files(folder: Path) -> tuple[list[Path], list[Problem]]:
     return files, problems
 
 
+def _once(problems: Sequence[Problem], name: str) -> list[str]:
+    """Every reason once, with what it is about first and how often it comes."""
+    groups: dict[str, list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault(problem.message, []).append(problem)
+    return [
+        f"{getattr(same[0], name)}: {message}"
+        + (f" (found '{same[0].value[:40]}')" if same[0].value else "")
+        + (f" and {len(same) - 1} more like it" if len(same) > 1 else "")
+        for message, same in groups.items()
+    ]
+
+
+def _with_fold_numbers(
+    header: list[str], rows: list[list[str]]
+) -> tuple[list[str], list[list[str]], list[Problem]]:
+    """The table with numbers in a column 'fold' that says train, validation and test.
+
+    Without one a column 'split' or the like that says so is taken for it.
+    """
+    lowered = [name.lower() for name in header]
+    for name in ("fold", "split", "set", "subset", "partition"):
+        if name not in lowered or (name != "fold" and "fold" in lowered):
+            continue
+        place = lowered.index(name)
+        numbers = folds_of_words([row[place] for row in rows])
+        if numbers is None:
+            continue
+        named = [*header[:place], "fold", *header[place + 1 :]]
+        table = [
+            [*row[:place], number, *row[place + 1 :]] for row, number in zip(rows, numbers)
+        ]
+        text = f"column '{header[place]}': test is fold 0, validation fold 1, training the others"
+        return named, table, [note(text, header[place])]
+    return header, rows, []
+
+
 def _resolve_split(split: str, header: Sequence[str], folder: Path) -> str:
     if split == "auto":
         return "fold" if "fold" in header else "system"
@@ -224,11 +212,9 @@ def _identity(header: Sequence[str], cells: Sequence[str]) -> str:
 
 
 def _digest(
-    folder: Path, split: str, header: Sequence[str], files: Sequence[Path], odd: Sequence[Problem]
+    folder: Path, split: str, files: Sequence[Path], odd: Sequence[Problem]
 ) -> str:
-    # Columns in other scripts once lost their letters: such a folder is built anew.
-    kind = _FORMAT if all(name.isascii() for name in header) else _FORMAT_UNICODE
-    digest = hashlib.sha256(f"{kind} {split}\n".encode())
+    digest = hashlib.sha256(f"{_FORMAT} {split}\n".encode())
     for name in ("labels.csv", "targets.toml"):
         path = folder / name
         digest.update(path.read_bytes() if path.exists() else b"none")

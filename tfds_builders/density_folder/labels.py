@@ -14,12 +14,21 @@ from typing import Any
 import numpy as np
 
 from densityjax.targets import TARGETS, TargetSpec
+from tfds_builders.density_folder.bookkeeping import why_bookkeeping
+from tfds_builders.density_folder.cells import (
+    SENTINELS,
+    has_unit,
+    is_missing,
+    looks_like_number,
+    number,
+    with_points,
+)
 from tfds_builders.density_folder.problems import Problem
+from tfds_builders.density_folder.units import same_unit
 from tfds_builders.errors import DatasetSourceError
 
 # Columns with a meaning of their own; the last two are there for people: densities have their own.
 NOT_TARGETS = ("file", "material_id", "fold", "formula", "chemical_system")
-MISSING = frozenset(("", "nan", "na", "n/a", "none", "null", "-"))  # in lower case
 MAX_CLASSES = 20  # a column of text with more different values is not taken for classes
 # A label further beyond the 5th or 95th percentile than so many times their distance explodes.
 EXPLODING, EXPLODING_MINIMUM_LABELS = 10, 20
@@ -30,6 +39,8 @@ _CHOICES = {
     "transform": ("identity", "log"),
     "per": ("none", "electron", "volume"),
 }
+# What stands for the two classes of a target whose own names are others.
+_WORDS = {"false": 0, "no": 0, "n": 0, "f": 0, "true": 1, "yes": 1, "y": 1, "t": 1}
 _BRACKET = re.compile(r"[()\[\]]")
 
 
@@ -57,7 +68,7 @@ def read_settings(folder: Path, columns: Sequence[str]) -> Settings:
         return Settings((), {})
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DatasetSourceError(f"{path}: cannot be read as TOML ({error}); mend it") from error
     ignore = content.pop("ignore", [])
     if not isinstance(ignore, list):
@@ -84,7 +95,8 @@ def _check_field(path: Path, name: str, field: str, value: Any) -> None:
     if field in _CHOICES:
         fits, expected = value in _CHOICES[field], f"one of {', '.join(_CHOICES[field])}"
     elif field == "minimum":
-        fits = isinstance(value, int | float) and math.isfinite(value)
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = fits and math.isfinite(value)
         expected = "a finite number"
     elif field == "keep_outliers":
         fits, expected = isinstance(value, bool), "true or false"
@@ -121,18 +133,6 @@ def split_header(column: str) -> tuple[str, str | None]:
     return (f"target_{name}" if not name or name[0].isdigit() else name), unit
 
 
-def is_missing(text: str) -> bool:
-    """Whether a cell stands for a label that there is not."""
-    return text.strip().lower() in MISSING
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
 @dataclasses.dataclass(frozen=True)
 class LabelColumn:
     """A column that is a target.
@@ -147,13 +147,15 @@ class LabelColumn:
 
 
 def read_labels(
-    cells: Mapping[str, Sequence[str]], settings: Settings, ids: Sequence[str]
+    cells: Mapping[str, Sequence[str]], settings: Settings, ids: Sequence[str],
+    separator: str = ",",
 ) -> tuple[list[LabelColumn], list[Problem]]:
     """Labels of all columns that are targets.
 
     Args:
         cells: {column: [n] text}, without the columns of `NOT_TARGETS`.
         ids: [n] of the rows, for the table of problems.
+        separator: of the table, which tells decimal commas from those of thousands.
 
     Returns:
         (columns; problems: labels that are none, and columns that are no targets).
@@ -168,6 +170,12 @@ def read_labels(
         if column in settings.ignore or name in settings.ignore:
             continue
         fields = settings.targets.get(column, settings.targets.get(name, {}))
+        if not fields and name not in TARGETS and (reason := why_bookkeeping(name, texts)):
+            problems.append(
+                Problem("column not a target", "column left out", reason, column=column)
+            )
+            continue
+        texts = with_points(texts, separator)
         spec = find_spec(column, texts, fields)
         if isinstance(spec, str):
             problems.append(Problem("column not a target", "column left out", spec, column=column))
@@ -204,7 +212,8 @@ def find_spec(column: str, texts: Sequence[str], fields: Mapping[str, Any]) -> T
     present = [text.strip() for text in texts if not is_missing(text)]
     if not present:
         return "it is empty"
-    numbers = [number for number in map(_number, present) if number is not None]
+    numbers = [value for value in map(number, present) if value is not None]
+    meant = sum(map(looks_like_number, present))  # such a column never becomes classes
     different = collections.Counter(present)
     binary = len(numbers) == len(present) and set(numbers) == {0.0, 1.0}
     known = TARGETS.get(name)
@@ -212,7 +221,7 @@ def find_spec(column: str, texts: Sequence[str], fields: Mapping[str, Any]) -> T
     if kind is None and known is not None:
         kind = known.kind
     if kind is None:
-        kind = "regression" if 2 * len(numbers) > len(present) and not binary else "classification"
+        kind = "regression" if 2 * meant > len(present) and not binary else "classification"
         if (
             kind == "classification"
             and not binary
@@ -234,6 +243,8 @@ def find_spec(column: str, texts: Sequence[str], fields: Mapping[str, Any]) -> T
     unit = fields.get("unit", unit)
     if known is not None and not known.classes:
         spec = known
+        if unit is not None and same_unit(unit, known.unit):
+            unit = known.unit
         if unit is not None and unit != known.unit:  # the identity holds in the known unit alone
             spec = dataclasses.replace(known, unit=unit, identity=None)
     else:
@@ -246,8 +257,8 @@ def find_spec(column: str, texts: Sequence[str], fields: Mapping[str, Any]) -> T
 
 def _class_order(text: str) -> tuple[float, str]:
     """Classes that are numbers in their order, then texts in alphabetical order."""
-    number = _number(text)
-    return (math.inf if number is None else number, text)
+    value = number(text)
+    return (math.inf if value is None else value, text)
 
 
 def _label(name: str) -> str:
@@ -278,29 +289,18 @@ def parse_column(
     for row, text in enumerate(texts):
         if is_missing(text):
             continue
-        value = _class_index(spec, text.strip()) if spec.classes else _number(text)
-        if value is None:
-            expected = f"one of {', '.join(spec.classes)}" if spec.classes else "a number"
-            wrong(row, "impossible label", f"expected {expected}: mend it or leave it empty")
-            continue
-        labels[row] = value
-        if spec.classes:
-            continue
-        if not abs(value) <= np.finfo(np.float32).max:
-            wrong(row, "impossible label", "expected a finite number: mend it or leave it empty")
-        elif spec.minimum is not None and value < spec.minimum:
-            wrong(
-                row, "impossible label",
-                f"{spec.label} is at least {spec.minimum:g} {spec.unit}".rstrip()
-                + f": mend it, or state another minimum under [{spec.name}] in targets.toml",
-            )
-        elif spec.transform == "log" and value <= 0:
-            wrong(
-                row, "impossible label",
-                f"the transform is log, expected a label > 0: mend it, or set transform = "
-                f"'identity' under [{spec.name}] in targets.toml",
-            )
+        value = _class_index(spec, text.strip()) if spec.classes else number(text)
+        labels[row] = none if value is None else value
+        if reason := _impossible(column, spec, text, value):
+            wrong(row, "impossible label", reason)
     if not spec.classes and not keep_outliers:
+        for row in np.flatnonzero(is_mark(labels)):
+            wrong(
+                int(row), "impossible label",
+                f"{labels[row]:g} is far from all other labels, taken for the mark of a missing "
+                "one: leave the cell empty or, if it is right, set keep_outliers = true under "
+                f"[{spec.name}] in targets.toml",
+            )
         for row in np.flatnonzero(exploding(spec, labels)):
             wrong(
                 int(row), "exploding label",
@@ -308,6 +308,51 @@ def parse_column(
                 f"transform = 'log' under [{spec.name}] in targets.toml",
             )
     return labels.astype(np.int32 if spec.classes else np.float32), problems
+
+
+def _impossible(
+    column: str, spec: TargetSpec, text: str, value: float | None
+) -> str:
+    """Why a cell is no label, '' if it is one."""
+    if value is None and spec.classes:
+        return f"expected one of {', '.join(spec.classes)}: mend it or leave it empty"
+    if value is None and has_unit(text):
+        return (
+            "expected a number without its unit: put the unit into the header, "
+            f"'{column} (UNIT)', and numbers alone below"
+        )
+    if value is None:
+        return "expected a number: mend it or leave it empty"
+    if spec.classes:
+        return ""
+    if not abs(value) <= np.finfo(np.float32).max:
+        return "expected a finite number: mend it or leave it empty"
+    if spec.minimum is not None and value < spec.minimum:
+        return (
+            f"{spec.label} is at least {spec.minimum:g} {spec.unit}".rstrip()
+            + f": mend it, or state another minimum under [{spec.name}] in targets.toml"
+        )
+    if spec.transform == "log" and value <= 0:
+        return (
+            "the transform is log, expected a label > 0: mend it, or set transform = 'identity' "
+            f"under [{spec.name}] in targets.toml"
+        )
+    return ""
+
+
+def is_mark(labels: np.ndarray) -> np.ndarray:
+    """[n] bool, labels such as -999 that stand for none: they lie far beyond all others.
+
+    Args:
+        labels: [n], NaN = missing.
+    """
+    known = np.isin(labels, list(SENTINELS))
+    others = labels[~known & np.isfinite(labels)]
+    if not known.any() or len(others) < 2:
+        return np.zeros(len(labels), bool)
+    low, high = others.min(), others.max()
+    margin = high - low
+    return known & ((labels < low - margin) | (labels > high + margin))
 
 
 def exploding(spec: TargetSpec, labels: np.ndarray) -> np.ndarray:
@@ -332,17 +377,14 @@ def _class_index(spec: TargetSpec, text: str) -> int | None:
     lowered = [name.lower() for name in spec.classes]
     if text.lower() in lowered:
         return lowered.index(text.lower())
-    if len(spec.classes) == 2 and text.lower() in ("false", "true"):
-        return int(text.lower() == "true")
-    number = _number(text)
-    if number is not None:
-        for index, name in enumerate(spec.classes):
-            if _number(name) == number:
-                return index
-        if number in range(len(spec.classes)) and not any(map(_is_number, spec.classes)):
-            return int(number)
+    if len(spec.classes) == 2 and text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    value = number(text)
+    if value is None:
+        return None
+    for index, name in enumerate(spec.classes):
+        if number(name) == value:
+            return index
+    if value in range(len(spec.classes)) and all(number(name) is None for name in spec.classes):
+        return int(value)
     return None
-
-
-def _is_number(text: str) -> bool:
-    return _number(text) is not None

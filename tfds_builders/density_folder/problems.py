@@ -16,7 +16,8 @@ class Problem:
         kind: 'duplicate id', 'duplicate file', 'duplicate content', 'missing file', 'no density
           named', 'no fold', 'unreadable file', 'density without labels', 'labels missing',
           'impossible label', 'exploding label', 'column not a target', 'link not followed',
-          'unreadable folder'.
+          'unreadable folder', 'doubtful density', 'read as' (taken in another way than it stands
+          there).
         consequence: 'row left out', 'label left out', 'column left out', 'file left out' or
           'kept'.
         message: what is wrong, and the remedy.

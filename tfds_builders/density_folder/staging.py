@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from densityjax.density.plausibility import warnings_of
 from densityjax.density.reader import DensityFormatError, read_density
 from densityjax.density.record import make_record
 from tfds_builders.density_folder.rows import Row
@@ -29,16 +30,22 @@ class Outcome:
         error: why there is no record, '' if there is one.
         content: hash of the record, whatever the file's format and compression.
         num_bytes: of the density as stored.
+        warnings: what the reader assumed and what looks wrong, see `plausibility.warnings_of`.
+        num_electrons: of the cell.
+        species: atomic numbers.
     """
 
     error: str = ""
     content: str = ""
     chemical_system: str = ""
     num_bytes: int = 0
+    warnings: tuple[str, ...] = ()
+    num_electrons: float = 0.0
+    species: tuple[int, ...] = ()
 
 
-def process(path: str, size: int) -> dict[str, Any]:
-    """The fields of a record that a density file gives.
+def process(path: str, size: int) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The fields of a record that a density file gives, and what speaks against it.
 
     Args:
         size: voxels along each axis of the stored density.
@@ -47,7 +54,8 @@ def process(path: str, size: int) -> dict[str, Any]:
         DensityFormatError: the file cannot be read.
     """
     density = read_density(path)
-    return make_record(density, size) | {"code": density.code}
+    warnings = (*density.notes, *warnings_of(density, path))
+    return make_record(density, size) | {"code": density.code}, warnings
 
 
 def stage(row: Row, folder: str, size: int) -> Outcome:
@@ -60,7 +68,7 @@ def stage(row: Row, folder: str, size: int) -> Outcome:
     if outcome is not None:
         return outcome
     try:
-        record = process(row.path, size)
+        record, warnings = process(row.path, size)
     except (DensityFormatError, OSError) as error:
         outcome = Outcome(error=str(error))
     except MemoryError:  # of one file; the others may need less
@@ -70,7 +78,8 @@ def stage(row: Row, folder: str, size: int) -> Outcome:
         for name in ("density", "lattice", "species"):
             digest.update(np.ascontiguousarray(record[name]).tobytes())
         outcome = Outcome(
-            "", digest.hexdigest(), record["chemical_system"], record["density"].nbytes
+            "", digest.hexdigest(), record["chemical_system"], record["density"].nbytes, warnings,
+            float(record["num_electrons"]), tuple(map(int, record["species"])),
         )
         _replace(note.with_suffix(".npz"), lambda file: np.savez(file, **record))
     text = json.dumps(dataclasses.asdict(outcome)).encode()
@@ -82,6 +91,8 @@ def _staged_before(note: Path) -> Outcome | None:
     """What an earlier build noted, None where the density must be read."""
     try:
         outcome = Outcome(**json.loads(note.read_text()))
+        tuples = {"warnings": tuple(outcome.warnings), "species": tuple(outcome.species)}
+        outcome = dataclasses.replace(outcome, **tuples)
     except (OSError, ValueError, TypeError):  # none, or cut short by a power cut
         return None
     return None if outcome.error else outcome

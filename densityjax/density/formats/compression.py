@@ -10,6 +10,8 @@ from typing import Any
 import zstandard
 from isal import isal_zlib  # expands gzip at more than twice zlib's speed
 
+from densityjax.runtime.errors import UserError
+
 # A text of numbers shrinks to a half or a tenth, one that is mostly zeros to a fiftieth. What
 # claims more is refused once it has taken this much memory, whatever it would expand to.
 MAX_RATIO = 100
@@ -18,6 +20,7 @@ MAX_BYTES = 2**35  # of a file's text
 
 _CHUNK = 2**16  # bytes fed at once
 _PIECE = 2**22  # bytes taken out at once
+_LZ4_PIECE = 2**18  # LZ4 takes that memory whether it is filled or not
 
 
 def _gzip() -> Any:
@@ -29,20 +32,34 @@ def _zstd() -> Any:
     return zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj()
 
 
+def _zlib() -> Any:
+    return isal_zlib.decompressobj(wbits=15)
+
+
+def _lz4() -> Any:
+    import lz4.frame  # few files are LZ4
+
+    return lz4.frame.LZ4FrameDecompressor()
+
+
 # First bytes of a compressed file -> what expands it. The content decides, not the file's name.
 _FORMATS: dict[bytes, Callable[[], Any]] = {
     b"\x1f\x8b": _gzip,
     b"BZh": bz2.BZ2Decompressor,
     b"\xfd7zXZ\0": lambda: lzma.LZMADecompressor(memlimit=2**30),
     b"\x28\xb5\x2f\xfd": _zstd,
+    b"\x04\x22\x4d\x18": _lz4,
 }
+# zlib without a file's header, as databases keep it, where binary data follow: x may start a text.
+_ZLIB = (b"\x78\x01", b"\x78\x9c", b"\x78\xda")
+_CONTROL = bytes(c for c in range(32) if c not in b"\t\n\r\f")
 _ERRORS = (
-    OSError, EOFError, ValueError, MemoryError, lzma.LZMAError, isal_zlib.error,
+    OSError, EOFError, ValueError, MemoryError, RuntimeError, lzma.LZMAError, isal_zlib.error,
     zstandard.ZstdError,
 )
 
 
-class CompressionError(ValueError):
+class CompressionError(UserError):
     """Compressed data that cannot be, or will not be, expanded."""
 
 
@@ -52,8 +69,16 @@ def is_gzip(data: bytes) -> bool:
 
 
 def is_compressed(data: bytes) -> bool:
-    """Whether `data` starts like gzip, bzip2, xz or Zstandard."""
-    return data.startswith(tuple(_FORMATS))
+    """Whether `data` starts like gzip, bzip2, xz, Zstandard, LZ4 or zlib."""
+    return _decompressor(data) is not None
+
+
+def _decompressor(data: bytes) -> Callable[[], Any] | None:
+    """What expands data that start so."""
+    start = data[:256]
+    if start.startswith(_ZLIB) and start.translate(None, _CONTROL) != start:
+        return _zlib
+    return next((create for magic, create in _FORMATS.items() if start.startswith(magic)), None)
 
 
 def decompress(data: bytes) -> bytes:
@@ -62,7 +87,7 @@ def decompress(data: bytes) -> bytes:
     Raises:
         CompressionError: it is damaged or cut short, or it expands beyond the limits of this file.
     """
-    create = next((f for magic, f in _FORMATS.items() if data.startswith(magic)), None)
+    create = _decompressor(data)
     if create is None:
         return data
     limit = _limit(data)
@@ -75,8 +100,6 @@ def decompress(data: bytes) -> bytes:
             if not bytes(view[start : start + 64]).strip(b"\0"):
                 break  # padding
     except _ERRORS as error:
-        if isinstance(error, CompressionError):
-            raise
         raise CompressionError(
             f"compressed data are damaged or cut short ({error}); expected a complete file, fetch "
             "it again"
@@ -92,6 +115,7 @@ def _expand_stream(
     bounded = create is not _zstd
     # Zstandard's cannot be bounded; 4 bytes of it expand to at most 128 KiB.
     chunk = _CHUNK if bounded else 2**12
+    most = _LZ4_PIECE if create is _lz4 else _PIECE
     while not decompressor.eof:
         if start >= len(view):
             raise EOFError("the end is missing")
@@ -101,12 +125,12 @@ def _expand_stream(
             _append(output, decompressor.decompress(piece), limit)
             continue
         while True:
-            _append(output, decompressor.decompress(piece, _PIECE), limit)
+            _append(output, decompressor.decompress(piece, most), limit)
             # zlib hands back what it has not looked at; bz2 and xz keep it.
             piece = getattr(decompressor, "unconsumed_tail", b"")
             if decompressor.eof or not (piece or not getattr(decompressor, "needs_input", True)):
                 break
-    return start - len(decompressor.unused_data)
+    return start - len(decompressor.unused_data or b"")  # LZ4 says None
 
 
 def _append(output: io.BytesIO, piece: bytes, limit: int) -> None:

@@ -16,6 +16,8 @@ from densityjax.density.density import (
     make_density,
 )
 
+MAX_POSITION = 1e9  # Å; a position may be many cells away
+
 
 def density_from_row(
     row: Mapping[str, Any],
@@ -68,6 +70,11 @@ def density_from_row(
     lattice = numbers("lattice_vectors", (3, 3))  # [3, 3] Å
     volume = check_lattice(lattice, f"{source}: column 'lattice_vectors'")
     positions = numbers("cartesian_site_positions", (-1, 3))  # [N, 3] Å
+    if not (abs(positions) < MAX_POSITION).all():  # NaN fails every comparison
+        raise DensityFormatError(
+            f"{source}: column 'cartesian_site_positions': expected three finite numbers for each "
+            f"atom, below {MAX_POSITION:g} Å"
+        )
     symbols = row.get("species_at_sites")
     if symbols is None or len(symbols) != len(positions) or len(symbols) > MAX_ATOMS:
         raise DensityFormatError(

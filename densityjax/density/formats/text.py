@@ -3,7 +3,8 @@
 import functools
 import io
 import re
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from pymatgen.optimization.fast_parser import parse_n_doubles
@@ -11,8 +12,12 @@ from pymatgen.optimization.fast_parser import parse_n_doubles
 from densityjax.density.density import DensityFormatError
 
 _LONGEST_LINE = 10_000  # bytes, of a header: a file without line ends is not one line in memory
-# Fortran drops the E of an exponent of three digits: 0.12345678901-102.
-_TINY = re.compile(rb"\d\.\d+-\d{3}(?![\d.])")
+# Fortran drops the E of an exponent of three digits: 0.12345678901-102, .5-100.
+_TINY = re.compile(rb"(?:\d\.\d*|(?<!\d)\.\d+)-\d{3}(?![\d.])")
+# It writes D for E in double precision: 0.5D-02, 1d+3.
+_DOUBLE = re.compile(rb"(?<=[\d.])[dD](?=[+-]?\d)")
+_NO_E = re.compile(r"^([+-]?(?:\d+\.\d*|\.\d+))([+-]\d{3})$")
+T = TypeVar("T")
 
 
 class Text:
@@ -46,20 +51,40 @@ class Text:
         self.line += 1
         return self._stream.readline(_LONGEST_LINE)
 
+    def title(self) -> str:
+        """The next line, which may hold anything, also bytes that are not UTF-8."""
+        return self.raw_line().decode(errors="replace").strip()
+
     def words(self, expected: str) -> list[str]:
-        """Words of the next line."""
+        """Words of the next line; what is not UTF-8 may follow the first, as a label or comment."""
+        line = self.raw_line()
         try:
-            return self.raw_line().decode().split()
+            return line.decode().split()
         except UnicodeDecodeError as error:
-            raise self.error(f"{expected}, found bytes that are not text") from error
+            words = line.split()
+            if not words[0].isascii():
+                raise self.error(f"{expected}, found bytes that are not text") from error
+            return [word.decode(errors="replace") for word in words]
+
+    def mark(self) -> tuple[int, int]:
+        """The position, for `back_to`."""
+        return self._stream.tell(), self.line
+
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """Goes back to a position a few lines ago."""
+        position, self.line = mark
+        self._stream.seek(position)
 
     def floats(self, count: int, expected: str, words: list[str] | None = None) -> np.ndarray:
         """The first `count` numbers of the next line, or of `words`. float64 [count], finite."""
         words = self.words(expected) if words is None else words
         try:
             row = np.array(words[:count], float)
-        except ValueError as error:
-            raise self.error(expected) from error
+        except ValueError:
+            try:
+                row = np.array([_with_e(word) for word in words[:count]], float)
+            except ValueError as error:
+                raise self.error(expected) from error
         if len(row) != count or not np.isfinite(row).all():
             raise self.error(expected)
         return row
@@ -86,7 +111,7 @@ class Text:
         start = self._stream.tell()
         values = np.empty(count) if out is None else out
         found, rest = self._parse(values, count, out is not None, more)
-        if (found < count or rest) and self._write_out_tiny(start):
+        if (found < count or rest) and self._repair(start):
             found, rest = self._parse(values, count, out is not None, more)
         if found < count or rest:
             after = f"found '{rest}'" if rest else "the file ends"
@@ -98,6 +123,13 @@ class Text:
         while piece := self._stream.read(2**16):
             if word := piece.strip():
                 return word[:40].decode(errors="replace").split()[0]
+        return ""
+
+    def next_word(self) -> str:
+        """The first word of the next line that is not blank, '' at the end."""
+        for line in iter(functools.partial(self._stream.readline, _LONGEST_LINE), b""):
+            if words := line[:200].split():
+                return words[0][:40].decode(errors="replace")
         return ""
 
     def _parse(
@@ -116,15 +148,41 @@ class Text:
             self._stream.seek(end)
         return found, rest.decode(errors="replace").strip()[:40]
 
-    def _write_out_tiny(self, start: int) -> bool:
-        """Makes numbers like 0.1-102, which parse as two, zeros; whether there are any."""
+    def repaired(self, read: Callable[[], T]) -> T:
+        """What `read` returns; if it fails, once more with Fortran's odd numbers written out.
+
+        A number without its E parses as two, so that only what follows the last one shows it.
+        """
+        start = self._stream.tell()
+        try:
+            return read()
+        except DensityFormatError:
+            if not self._repair(start):
+                raise
+            return read()
+
+    def _repair(self, start: int) -> bool:
+        """Writes out what Fortran abbreviates, from `start` on; whether there is any.
+
+        Numbers like 0.1-102 become zeros, and the D of 0.1D-02 an E. No byte moves.
+        """
         self._stream.seek(0)
         # One read of a stream may be a part.
         data = b"".join(iter(functools.partial(self._stream.read, 2**20), b""))
-        zeros = _TINY.sub(lambda match: b"0." + b"0" * (len(match[0]) - 2), data)
-        self._stream = io.BytesIO(zeros)
+        head, body = data[:start], data[start:]
+        plain = _TINY.sub(lambda match: b"0." + b"0" * (len(match[0]) - 2), body)
+        plain = _DOUBLE.sub(b"E", plain)
+        changed = plain != body
+        self._stream = io.BytesIO(head + plain if changed else data)
         self._stream.seek(start)
-        return zeros != data
+        return changed
+
+
+def _with_e(word: str) -> str:
+    """A number of Fortran's with an E, for a D or for nothing; any other word as it is."""
+    if word[:1] not in "+-.0123456789":
+        return word
+    return _NO_E.sub(r"\1E\2", word.replace("D", "E").replace("d", "e"))
 
 
 def whole(word: str | bytes) -> int | None:

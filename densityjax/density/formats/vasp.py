@@ -1,7 +1,9 @@
 """VASP's CHGCAR, CHG, AECCAR and PARCHG, of versions 4 to 6."""
 
+import dataclasses
 import math
 import re
+from collections.abc import Callable
 
 import numpy as np
 from pymatgen.core import Element
@@ -17,7 +19,19 @@ from densityjax.density.density import (
 )
 from densityjax.density.formats.text import Text, whole
 
+# Fe_pv, Fe/5e0f28cc669, Fe1, Fe2+, H1.25: an element and which of its kind.
+_SYMBOL = re.compile(r"([A-Z][a-z]?)(?:[\d._/+-].*)?")
 _BLOCKS = {1: "charge", 2: "charge, m", 4: "charge, mx, my, mz"}
+
+
+@dataclasses.dataclass
+class _Header:
+    """The POSCAR part."""
+
+    lattice: np.ndarray  # [3, 3] Å
+    species: np.ndarray  # [N]
+    positions: np.ndarray  # [N, 3] fractional
+    notes: list[str]
 
 
 def read_vasp(text: Text) -> Density:
@@ -25,9 +39,10 @@ def read_vasp(text: Text) -> Density:
 
     A POSCAR (VASP 5 or later, or 4, which has no line of element names), then rho * V_cell with x
     fastest, then one (collinear) or three (non-collinear) further blocks of m * V_cell. PAW
-    augmentation occupancies, which follow each block, are passed over: they are no density. The
-    numbers are parsed by pymatgen's compiled reader; its `Chgcar.from_file` is not used, because it
-    takes a file with more numbers than the grid has.
+    augmentation occupancies, which follow each block, are passed over: they are no density. A CHG
+    of a relaxation has all that for each step, of which the last is taken. The numbers are parsed
+    by pymatgen's compiled reader; its `Chgcar.from_file` is not used, because it takes a file with
+    more numbers than the grid has.
 
     Elements of a VASP 4 file are those of the comment line, where it names as many as there are
     counts, else unknown: atomic number 0.
@@ -35,12 +50,21 @@ def read_vasp(text: Text) -> Density:
     Raises:
         DensityFormatError: the text is damaged or is none of these files.
     """
-    source = text.source
-    lattice, species, positions, notes = _read_header(text)
-    blocks, augmented = _read_blocks(text)
+    source, steps = text.source, 0
+    following: _Header | None = _read_header(text)
+    while following:
+        header, steps = following, steps + 1
+        blocks, augmented, following = _read_blocks(text, header)
+    lattice, species, notes = header.lattice, header.species, header.notes
+    if steps > 1:
+        notes.append(f"{steps} structures in the file, as of the steps of a relaxation: the last "
+                     "is taken")
     if len(blocks) not in _BLOCKS:
         expected = " or ".join(f"{n} ({names})" for n, names in _BLOCKS.items())
-        raise DensityFormatError(f"{source}: {len(blocks)} grid blocks; expected {expected}")
+        poscar = "" if blocks else " (a POSCAR or CONTCAR alone has no density)"
+        raise DensityFormatError(
+            f"{source}: {len(blocks)} grid blocks; expected {expected}{poscar}"
+        )
     if augmented and augmented != len(blocks) * len(species):  # VASP writes them for each atom
         notes.append(
             f"PAW augmentation of {augmented} atoms in {len(blocks)} blocks of {len(species)} "
@@ -48,41 +72,16 @@ def read_vasp(text: Text) -> Density:
         )
     values, *spin = blocks  # each [X, Y, Z] times V_cell
     return make_density(
-        values, spin, lattice, species, positions, source,
+        values, spin, lattice, species, header.positions, source,
         factor=1 / check_lattice(lattice, source), code="VASP" if augmented else "unknown",
         notes=notes,
     )
 
 
-def _read_header(text: Text) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """The POSCAR part: lattice [3, 3] Å, species [N], fractional positions [N, 3], notes."""
-    comment = text.words("a comment")
-    line = text.words("a scale factor")
-    scale = text.floats(
-        3 if len(line) == 3 else 1, "a scale factor: one number, or three", line
-    )  # [1 or 3]
-    vectors = [text.floats(3, "a cell vector: three numbers") for _ in range(3)]
-    lattice = np.stack(vectors)  # [3, 3]
-    with np.errstate(all="ignore"):  # what overflows is refused below
-        if len(scale) == 1 and scale[0] < 0:  # minus the wanted volume in Å^3
-            scale = np.cbrt(-scale / abs(np.linalg.det(lattice)))
-        lattice = lattice * scale  # [3, 3] Å; three factors scale the columns x, y, z
-    check_lattice(lattice, f"{text.source}: line {text.line}")
-
-    words = text.words("element symbols or atom counts")
-    counts, notes = _whole(words), []
-    if words and counts:  # VASP 4
-        species, symbols = _species_of_comment(comment, counts), words
-        if species[0] != UNKNOWN_ELEMENT:
-            notes.append("elements are those of the comment line, the header has none (VASP 4)")
-    else:
-        symbols = [word.split("_")[0].split("/")[0] for word in words]  # Fe_pv/ab12
-        if not symbols or not all(Element.is_valid_symbol(symbol) for symbol in symbols):
-            raise text.error("element symbols, as VASP 5 writes them above the numbers of atoms")
-        counts = _whole(text.words("atom counts"))
-        species = [Element(symbol).Z for symbol in symbols]
-    if len(counts) != len(symbols):
-        raise text.error(f"{len(symbols)} atom counts, one for each element")
+def _read_header(text: Text) -> _Header:
+    comment = text.title().split()
+    scale, lattice = _read_lattice(text)
+    counts, species, notes = _read_species(text, comment)
     if sum(counts) > min(MAX_ATOMS, text.remaining // 6):  # a position takes six bytes
         raise text.error(f"atom counts, {sum(counts)} atoms are more than the file has room for")
     species = np.repeat(species, counts)  # [N]
@@ -97,13 +96,77 @@ def _read_header(text: Text) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[s
     if style[0][0] not in "dD":
         with np.errstate(over="ignore", invalid="ignore"):
             positions = positions * scale @ np.linalg.inv(lattice)
-    return lattice, species, positions, notes
+    return _Header(lattice, species, positions, notes)
+
+
+def _read_lattice(text: Text) -> tuple[np.ndarray, np.ndarray]:
+    """Scale factors [1 or 3], and the lattice [3, 3] Å."""
+    line = _without_comment(text.words("a scale factor"))
+    scale = text.floats(
+        3 if len(line) == 3 else 1, "a scale factor: one number, or three", line
+    )  # [1 or 3]
+    vectors = [text.floats(3, "a cell vector: three numbers") for _ in range(3)]
+    lattice = np.stack(vectors)  # [3, 3]
+    with np.errstate(all="ignore"):  # what overflows is refused below
+        if len(scale) == 1 and scale[0] < 0:  # minus the wanted volume in Å^3
+            scale = np.cbrt(-scale / abs(np.linalg.det(lattice)))
+        lattice = lattice * scale  # [3, 3] Å; three factors scale the columns x, y, z
+    check_lattice(lattice, f"{text.source}: line {text.line}")
+    return scale, lattice
+
+
+def _read_species(text: Text, comment: list[str]) -> tuple[list[int], list[int], list[str]]:
+    """Counts and atomic numbers of the groups of atoms, and notes. Both may take several lines."""
+    words, notes = _without_comment(text.words("element symbols or atom counts")), []
+    if counts := _whole(words):  # VASP 4
+        counts += _more(text, _whole)
+        species = _species_of_comment(comment, counts)
+        if species[0] != UNKNOWN_ELEMENT:
+            notes.append("elements are those of the comment line, the header has none (VASP 4)")
+    else:
+        if not (species := _elements(words)):
+            raise text.error("element symbols, as VASP 5 writes them above the numbers of atoms")
+        species += _more(text, _elements)
+        counts = _whole(_without_comment(text.words("atom counts")))
+        if counts and len(counts) < len(species):
+            counts += _more(text, _whole)
+    if len(counts) != len(species):
+        raise text.error(f"{len(species)} atom counts, one for each element")
+    if not sum(counts):
+        raise text.error("atoms")
+    return counts, species, notes
+
+
+def _more(text: Text, read: Callable[[list[str]], list[int]]) -> list[int]:
+    """What `read` finds in the next lines, up to one of which it makes nothing."""
+    found: list[int] = []
+    while True:
+        mark = text.mark()
+        numbers = read(_without_comment(text.words("'Direct' or 'Cartesian'")))
+        if not numbers:
+            text.back_to(mark)
+            return found
+        found += numbers
+
+
+def _without_comment(words: list[str]) -> list[str]:
+    """Words before one that starts with ! or #."""
+    ends = [at for at, word in enumerate(words) if word[0] in "!#"]
+    return words[: ends[0]] if ends else words
+
+
+def _elements(words: list[str]) -> list[int]:
+    """Atomic numbers of the words; empty if one names no element."""
+    matches = [_SYMBOL.fullmatch(word) for word in words]
+    if not all(match and Element.is_valid_symbol(match[1]) for match in matches):
+        return []
+    return [Element(match[1]).Z for match in matches]
 
 
 def _whole(words: list[str]) -> list[int]:
-    """The words as positive whole numbers; empty if one is none."""
+    """The words as whole numbers; empty if one is none."""
     numbers = [whole(word) for word in words]
-    return [n for n in numbers if n] if all(numbers) else []
+    return [] if None in numbers else numbers
 
 
 def _species_of_comment(comment: list[str], counts: list[int]) -> list[int]:
@@ -117,38 +180,81 @@ def _species_of_comment(comment: list[str], counts: list[int]) -> list[int]:
     return [UNKNOWN_ELEMENT] * len(counts)
 
 
-def _read_blocks(text: Text) -> tuple[list[np.ndarray], int]:
-    """What follows the header: the grid blocks, each [X, Y, Z], and how many PAW data do."""
+def _read_blocks(text: Text, header: _Header) -> tuple[list[np.ndarray], int, _Header | None]:
+    """What follows the header: the grid blocks, each [X, Y, Z], how many PAW data do, and the next
+    header if there is one."""
     blocks: list[np.ndarray] = []
     augmented = 0
+    mark = text.mark()
     for line in iter(text.raw_line, b""):
         words = line.split()
         if not words:
-            continue
-        if words[0] == b"augmentation" and blocks:
+            pass
+        elif words[0] == b"augmentation" and blocks:
             augmented += b"(imaginary" not in words
             if count := whole(words[-1]):  # ... of atom I, N numbers
                 text.numbers(count, "augmentation occupancies", more=True)
         elif len(words) == 3 and all(whole(word) for word in words):
             shape = tuple(int(word) for word in words)
-            if blocks and shape != blocks[0].shape:
-                if augmented:
-                    continue
-                raise DensityFormatError(
-                    f"{text.source}: grid block {len(blocks) + 1} is {shape}; expected "
-                    f"{blocks[0].shape} as in the first"
-                )
-            what = f"grid block {len(blocks) + 1} of {shape}"
-            check_shape(shape, f"{text.source}: {what}")
-            if len(blocks) == max(_BLOCKS):
-                raise DensityFormatError(f"{text.source}: more than {len(blocks)} grid blocks")
-            values = text.numbers(math.prod(shape), what)
-            blocks.append(values.reshape(shape, order="F"))
-        elif not augmented:  # after PAW data VASP may write atomic moments, of no use here
-            expected = "three grid dimensions" if not blocks else "nothing or another grid block"
-            found = line[:40].decode(errors="replace").strip()
-            after = f"{len(blocks)} grid blocks" if blocks else "the header"
-            raise DensityFormatError(
-                f"{text.source}: after {after}: expected {expected}, found '{found}'"
-            )
-    return blocks, augmented
+            if not augmented or shape == blocks[0].shape:
+                blocks.append(_read_block(text, shape, blocks))
+        elif not augmented or not _is_number(words[0]):
+            # After PAW data VASP may write atomic moments, of no use here; others write text.
+            after = text.mark()
+            text.back_to(mark)
+            if blocks and (following := _next_header(text, header)):
+                return blocks, augmented, following
+            text.back_to(after)
+            if not augmented:
+                raise _unexpected(text, line, len(blocks))
+        mark = text.mark()
+    return blocks, augmented, None
+
+
+def _read_block(text: Text, shape: tuple[int, ...], blocks: list[np.ndarray]) -> np.ndarray:
+    """The numbers of another block, [X, Y, Z]."""
+    if blocks and shape != blocks[0].shape:
+        raise DensityFormatError(
+            f"{text.source}: grid block {len(blocks) + 1} is {shape}; expected "
+            f"{blocks[0].shape} as in the first"
+        )
+    what = f"grid block {len(blocks) + 1} of {shape}"
+    check_shape(shape, f"{text.source}: {what}")
+    if len(blocks) == max(_BLOCKS):
+        raise DensityFormatError(f"{text.source}: more than {len(blocks)} grid blocks")
+    return text.numbers(math.prod(shape), what).reshape(shape, order="F")
+
+
+def _next_header(text: Text, header: _Header) -> _Header | None:
+    """The header of a further step that starts here, None if none does.
+
+    Raises:
+        DensityFormatError: it is that of another material.
+    """
+    try:
+        following = _read_header(text)
+    except DensityFormatError:
+        return None
+    if not np.array_equal(following.species, header.species):
+        raise DensityFormatError(
+            f"{text.source}: two files in one, the second starts before line {text.line} with "
+            "other atoms; expected the steps of one material, split the file"
+        )
+    return following
+
+
+def _is_number(word: bytes) -> bool:
+    return word[:1] in b"+-.0123456789"
+
+
+def _unexpected(text: Text, line: bytes, num_blocks: int) -> DensityFormatError:
+    """What to raise for a line where a grid or the end was expected."""
+    found = line[:40].decode(errors="replace").strip()
+    if not num_blocks and b"(fermi energy" in text.raw_line():
+        return DensityFormatError(
+            f"{text.source}: ABACUS's own format of densities, which is not read: give the .cube "
+            "file that it writes beside it"
+        )
+    expected = "three grid dimensions" if not num_blocks else "nothing or another grid block"
+    after = f"{num_blocks} grid blocks" if num_blocks else "the header"
+    return DensityFormatError(f"{text.source}: after {after}: expected {expected}, found '{found}'")

@@ -1,6 +1,8 @@
 """XCrySDen's XSF."""
 
+import dataclasses
 import math
+import re
 
 import numpy as np
 from pymatgen.core import Element
@@ -14,12 +16,29 @@ from densityjax.density.density import (
     make_density,
 )
 from densityjax.density.formats.text import Text, whole
-from densityjax.density.formats.unit import choose_unit
+from densityjax.density.formats.unit import BOHR, Cell, choose, repeats, stated_units
+from densityjax.density.names import SPIN_CHANNEL, kind_of, note_of_title
 
 _KEYWORDS = (b"CRYSTAL", b"SLAB", b"POLYMER", b"MOLECULE", b"ATOMS", b"PRIMVEC", b"ANIMSTEPS",
              b"DIM-GROUP")
+_GRID = ("BEGIN_DATAGRID_3D", "DATAGRID_3D")
 _SAME_CELL = 1e-3  # relative, of vectors written with a few digits
-_SAME_VALUE = 1e-3  # of the largest value: repeated planes
+
+
+@dataclasses.dataclass(frozen=True)
+class _Grid:
+    """A datagrid as it is written.
+
+    Attributes:
+        title: of its block, and its name.
+        values: [X, Y, Z] in the file's unit.
+        origin: [3], span: [3, 3], in the file's unit of length.
+    """
+
+    title: str
+    values: np.ndarray
+    origin: np.ndarray
+    span: np.ndarray
 
 
 def is_xsf(head: bytes) -> bool:
@@ -36,14 +55,43 @@ def read_xsf(text: Text) -> Density:
     Grids of XSF are 'general': they repeat the first plane of each axis at its end, and their
     vectors span the cell. The planes are dropped where they do repeat. Grids that do not repeat
     them, whose vectors are (n - 1) / n of the cell, or (n + 1) / n as ASE writes, are taken as they
-    are. The unit is e/Bohr^3 or found as `unit.choose_unit` says. ASE reads XSF too, but takes a
-    hundred bytes of memory for a number.
+    are. Lengths are in Å, unless the grid's title says Bohr as Octopus does. The unit of the
+    density is e/Bohr^3 or found as `unit.choose` says. Two grids named for the two spins are
+    added, their difference is the magnetisation; of others the first is taken. ASE reads XSF too,
+    but takes a hundred bytes of memory for a number.
 
     Raises:
         DensityFormatError: the text is damaged or no such file.
     """
     source = text.source
-    lattice = species = positions = None
+    lattice, species, places = _read_structure(text)
+    grid, other, notes = _read_grids(text)
+    length = _length(grid)  # Å of the grid's unit
+    if length != 1.0:
+        notes.append("lengths are in Bohr, as the grid's title says")
+    if not _kind_of_span(grid, lattice, length):  # the structure is in the grid's unit
+        lattice, places = lattice * length, places * length
+    check_lattice(lattice, f"{source}: line {text.line}")
+    cells = _cells(text, grid, length, lattice, places)
+    cell, factor, taken = choose(cells, species, unit=stated_units(grid.title)[1])
+    spin = ()
+    if other is not None:
+        part = other.values[tuple(slice(n) for n in cell.values.shape)]
+        total = cell.values
+        # In place: up becomes up + down, and down up - down = total - 2 down.
+        total += part
+        np.multiply(part, -2.0, out=part)
+        part += total
+        spin = (part,)
+    return make_density(
+        cell.values, spin, cell.lattice, species, cell.positions, source, factor=factor,
+        notes=[*notes, *taken],
+    )
+
+
+def _read_structure(text: Text) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lattice [3, 3], species [N] and places [N, 3], in the unit that is written."""
+    lattice = atoms = None
     while True:
         words = _words(text, "PRIMVEC, PRIMCOORD or BEGIN_BLOCK_DATAGRID_3D")
         keyword = words[0].upper()
@@ -55,21 +103,15 @@ def read_xsf(text: Text) -> Density:
                 for _ in range(3)
             ]
             if keyword == "PRIMVEC":
-                lattice = np.stack(rows)  # [3, 3] Å
-                check_lattice(lattice, f"{source}: line {text.line}")
+                lattice = np.stack(rows)  # [3, 3]
+                check_lattice(lattice, f"{text.source}: line {text.line}")
         elif keyword == "PRIMCOORD":
-            species, positions = _read_atoms(text)
+            atoms = _read_atoms(text)
         elif keyword.startswith(("BEGIN_BLOCK_DATAGRID_3D", "BEGIN_BLOCK_DATAGRID3D")):
             break
-    if lattice is None or positions is None:
+    if lattice is None or atoms is None:
         raise text.error("PRIMVEC and PRIMCOORD before the grid")
-    values, origin, notes = _read_grid(text, lattice)
-    factor, note = choose_unit(values, check_lattice(lattice, source), species)
-    with np.errstate(over="ignore", invalid="ignore"):
-        positions = (positions - origin) @ np.linalg.inv(lattice)  # [N, 3]
-    return make_density(
-        values, (), lattice, species, positions, source, factor=factor, notes=[*notes, *note]
-    )
+    return lattice, *atoms
 
 
 def _words(text: Text, expected: str) -> list[str]:
@@ -81,11 +123,11 @@ def _words(text: Text, expected: str) -> list[str]:
 
 
 def _read_atoms(text: Text) -> tuple[np.ndarray, np.ndarray]:
-    """Species [N] and positions [N, 3] Å."""
+    """Species [N] and places [N, 3] as written."""
     count = whole(_words(text, "the number of atoms")[0])
     if not count or count > min(MAX_ATOMS, text.remaining // 8):  # a line takes eight bytes
         raise text.error("a number of atoms that the file has room for")
-    species, positions = np.empty(count, np.int64), np.empty((count, 3))
+    species, places = np.empty(count, np.int64), np.empty((count, 3))
     for row in range(count):
         words = _words(text, f"one of {count} atoms: its element and position")
         number = whole(words[0])
@@ -96,59 +138,115 @@ def _read_atoms(text: Text) -> tuple[np.ndarray, np.ndarray]:
         if number > 118:
             raise text.error("an atomic number")
         species[row] = number
-        positions[row] = text.floats(3, "an atom's position: three numbers", words[1:])
-    return species, positions
+        places[row] = text.floats(3, "an atom's position: three numbers", words[1:])
+    return species, places
 
 
-def _read_grid(text: Text, lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """The first grid: values [X, Y, Z] without repeated planes, origin [3] Å, notes."""
+def _read_grids(text: Text) -> tuple[_Grid, _Grid | None, list[str]]:
+    """The first grid, the other spin's if there is one, and notes."""
+    title = ""
     while True:
         words = _words(text, "BEGIN_DATAGRID_3D")  # or the block's name
-        if words[0].upper().startswith(("BEGIN_DATAGRID_3D", "DATAGRID_3D")):
+        if words[0].upper().startswith(_GRID):
             break
+        title = " ".join(words)
+    grid = _read_grid(text, title, words[0])
+    names, other = [], None
+    for line in iter(text.raw_line, b""):
+        word = line.strip()[:80].decode(errors="replace")
+        if line.split()[:1] in [[keyword] for keyword in _KEYWORDS]:
+            raise text.error("nothing after the grids", f"'{word}': two files in one, split them")
+        if not word.upper().startswith(_GRID):
+            continue
+        names.append(word)
+        if len(names) == 1 and _is_spin(grid.title) and _is_spin(word):
+            other = _read_grid(text, title, word)
+    if other is not None and len(names) == 1:
+        if other.values.shape != grid.values.shape or not _same(other.span, grid.span):
+            raise DensityFormatError(f"{text.source}: expected the grids of both spins to be alike")
+        return grid, other, ["the grids of both spins are added, their difference is kept"]
+    notes = list(note_of_title(grid.title))
+    if names:
+        notes.append(f"{len(names) + 1} grids, the first is taken and the others are left out "
+                     f"({', '.join(names)[:100]}): they may be spins that belong together")
+    return grid, None, notes
+
+
+def _is_spin(title: str) -> bool:
+    found = kind_of(title, title=True)
+    return found is not None and found[0] == SPIN_CHANNEL
+
+
+def _read_grid(text: Text, title: str, name: str) -> _Grid:
+    """A grid whose name is the line that was read last."""
     counts = [whole(word) for word in _words(text, "three numbers of points")]
     if len(counts) != 3 or not all(counts):
         raise text.error("three numbers of points")
     what = f"the grid of {tuple(counts)}"
     shape = check_shape(counts, f"{text.source}: line {text.line}")
-    origin = text.floats(3, "the grid's origin", _words(text, "the grid's origin"))  # [3] Å
+    origin = text.floats(3, "the grid's origin", _words(text, "the grid's origin"))  # [3]
     rows = [text.floats(3, "a vector of the grid", _words(text, "a vector")) for _ in range(3)]
-    span = np.stack(rows)  # [3, 3] Å
-    values = np.empty(math.prod(shape))
-    text.numbers(values.size, what, out=values)
-    rest = text.rest()
-    if not rest.upper().startswith("END_DATAGRID"):
-        raise DensityFormatError(
-            f"{text.source}: {what}: expected {values.size} numbers and END_DATAGRID_3D, found "
-            f"'{rest or 'the end of the file'}'"
-        )
-    values = values.reshape(shape, order="F")
-    size = np.array(shape)[:, None]  # [3, 1]
+
+    def numbers() -> np.ndarray:
+        values = np.empty(math.prod(shape))
+        text.numbers(values.size, what, out=values)
+        rest = text.next_word()
+        if not rest.upper().startswith("END_DATAGRID"):
+            raise DensityFormatError(
+                f"{text.source}: {what}: expected {values.size} numbers and END_DATAGRID_3D, found "
+                f"'{rest or 'the end of the file'}'"
+            )
+        return values.reshape(shape, order="F")
+
+    # 'BEGIN_DATAGRID_3D_rho:spin_1' is named rho:spin_1.
+    name = re.sub(r"(?i)^(BEGIN_)?DATAGRID_3D_?", "", name)
+    return _Grid(f"{title} {name}", text.repaired(numbers), origin, np.stack(rows))
+
+
+def _length(grid: _Grid) -> float:
+    """Å of the unit that the grid's vectors are written in."""
+    return BOHR if stated_units(grid.title)[0] == "Bohr" else 1.0
+
+
+def _kind_of_span(grid: _Grid, lattice: np.ndarray, length: float) -> str:
+    """'general', 'periodic' or '' for how the grid's vectors span the cell."""
+    size = np.array(grid.values.shape)[:, None]  # [3, 1]
+    span = grid.span * length
     if _same(span, lattice):
-        if min(shape) < 2:
-            raise DensityFormatError(f"{text.source}: {what}: expected two points along each axis")
-        inner = values[:-1, :-1, :-1]
-        if _repeats(values):
-            return inner, origin, []
-        return values, origin, ["the grid's last planes do not repeat its first, they are kept"]
+        return "general"
     if _same(span, lattice * (size - 1) / size) or _same(span, lattice * (size + 1) / size):
-        return values, origin, []
-    raise DensityFormatError(
-        f"{text.source}: {what}: expected a grid that spans the cell {lattice.tolist()}, "
-        f"found {span.tolist()}"
-    )
+        return "periodic"
+    return ""
+
+
+def _cells(
+    text: Text, grid: _Grid, length: float, lattice: np.ndarray, places: np.ndarray
+) -> list[Cell]:
+    """Ways to take the grid; what the format says comes first."""
+    kind, values = _kind_of_span(grid, lattice, length), grid.values
+    what = f"{text.source}: the grid of {values.shape}"
+    if not kind:
+        raise DensityFormatError(
+            f"{what}: expected a grid that spans the cell {lattice.tolist()}, found "
+            f"{(grid.span * length).tolist()}"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        positions = (places - grid.origin * length) @ np.linalg.inv(lattice)  # [N, 3]
+    if kind == "periodic":
+        return [Cell(lattice, positions, values)]
+    if min(values.shape) < 2:
+        raise DensityFormatError(f"{what}: expected two points along each axis")
+    same, held = repeats(values)
+    kept = "the grid's last planes do not repeat its first, they are kept"
+    if not same:
+        return [Cell(lattice, positions, values, 0, kept)]
+    cells = [Cell(lattice, positions, values[:-1, :-1, :-1])]
+    if not held:  # planes of nothing are the same whether they repeat or not
+        kept = "the grid's last planes hold nothing and are kept"
+        cells.append(Cell(lattice, positions, values, 1, kept))
+    return cells
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(abs(a - b).max() <= _SAME_CELL * abs(b).max())
-
-
-def _repeats(values: np.ndarray) -> bool:
-    """Whether the last plane of each axis is the first."""
-    with np.errstate(all="ignore"):
-        scale = max(abs(values.max()), abs(values.min()))
-        return all(
-            abs(values.take(0, axis) - values.take(-1, axis)).max() <= _SAME_VALUE * scale
-            for axis in range(3)
-        )

@@ -1,0 +1,56 @@
+"""What a file's name or title says that it holds, when that is not the whole density."""
+
+import re
+
+POTENTIAL = "a potential"
+SPIN_CHANNEL = "the density of one spin"
+SPIN_DENSITY = "a spin density"
+
+# Words of a name or title, upper case and separated by blanks -> what they stand for. The first
+# that fits counts. Who writes so: VASP, vaspkit, VTST, ABACUS, CP2K, OpenMX, Octopus, FHI-aims,
+# QE, CRYSTAL, ORCA, Psi4, Multiwfn.
+_KINDS = (
+    (r"(LOCPOT|V ?(HARTREE|XC|EXT|TOTAL|LOCAL|HAR|KS)|V?POT|POTENTIAL|HARTREE|ESP|TOTESP)",
+     POTENTIAL),
+    (r"(ELFCAR|ELF\w{0,3}|LOL|LOCALI[SZ]ATION FUNCTION)", "an electron localisation function"),
+    (r"(TAUCAR|KINETIC ENERGY DENSITY)", "a kinetic-energy density"),
+    (r"(CHGDIFF|DIFF|DIFFERENCE|DRHO|DDEN|DELTA ?(RHO|DENSITY)|DEFORMATION)",
+     "a difference of densities"),
+    (r"(SPIN ?(UP|DOWN|DW|DN|\d)|(UP|DOWN|DW|DN) ?(SPIN|CHG|RHO|DENSITY)|CHGS ?\d|"
+     r"(CHG|CHGCAR|RHO|DENSITY) ?(UP|DOWN|DW|DN)|DENSITY ?SP ?\d|CHG ?S[12]|DEN[01]|"
+     r"(ALPHA|BETA) SPIN|(SPIN|RHO) (ALPHA|BETA)|SPIN CHANNEL)", SPIN_CHANNEL),
+    (r"(SPIN ?DENS(ITY)?|SDEN|MAGNETI[SZ]ATION( DENSITY)?)", SPIN_DENSITY),
+    (r"PARCHG", "the density of chosen bands or energies"),
+    (r"AECCAR0", "the density of the core electrons alone"),
+    (r"AECCAR\d?", "a part of the all-electron density, coarse near the cores"),
+    (r"(WFN|WFC|WAVEFUNCTION|HOMO|LUMO|ORBITAL|LDOS|ILDOS|STM)", "orbitals or some states"),
+)
+# Of names alone: a title may speak of spin and mean the calculation.
+_KINDS_OF_NAMES = ((r"(SPIN|MAG)", SPIN_DENSITY),)
+
+
+def _compiled(kinds: tuple[tuple[str, str], ...]) -> tuple[tuple[re.Pattern, str], ...]:
+    return tuple((re.compile(rf"(?:^| ){words}(?= |$)"), kind) for words, kind in kinds)
+
+
+_OF_TITLES = _compiled(_KINDS)
+_OF_NAMES = _compiled(_KINDS + _KINDS_OF_NAMES)
+
+
+def kind_of(text: str, title: bool = False) -> tuple[str, str] | None:
+    """What a file's name (or title) names, and the words that say so; None for a density.
+
+    'mp-1_CHGDIFF.vasp' -> ('a difference of densities', 'CHGDIFF').
+    """
+    words = re.sub(r"[^A-Z0-9]+", " ", text.upper()).strip()
+    for pattern, kind in _OF_TITLES if title else _OF_NAMES:
+        if found := pattern.search(words):
+            return kind, found[0].strip()
+    return None
+
+
+def note_of_title(title: str) -> tuple[str, ...]:
+    """A note if a title names something else than the whole density."""
+    if not (found := kind_of(title, title=True)):
+        return ()
+    return (f"by its title {found[0]} ('{' '.join(title.split())[:60]}'), not the whole density",)
