@@ -16,6 +16,7 @@ ORDER = (
     ("runtime",),
     ("targets",),
     ("density",),
+    ("features",),
     ("inspect", "tfds_builders"),
     ("data", "model"),
     ("step",),
