@@ -53,6 +53,11 @@ class PeriodicField:
         weights[..., 0] = 1.0
         return weights
 
+    @functools.cached_property
+    def directions(self) -> np.ndarray:
+        """Unit vectors of the waves, [3, X, Y, Z // 2 + 1]; 0 for k = 0."""
+        return self.wave_vectors / np.maximum(self.wave_numbers, np.float32(1e-6))
+
     def transform(self, values: np.ndarray) -> np.ndarray:
         """Coefficients of another field on the same grid, 0 outside the sphere."""
         return _spectrum(values, self.inside)
@@ -71,6 +76,10 @@ class PeriodicField:
 
     def halved(self) -> "PeriodicField | None":
         """On every second point along each axis, if these are even; the sphere shrinks by half."""
+        return self._halved
+
+    @functools.cached_property
+    def _halved(self) -> "PeriodicField | None":
         shape = self.values.shape
         if any(size % 2 or size < 4 for size in shape):
             return None
