@@ -29,12 +29,14 @@ DEGREES = (1, 2, 3)
 POOLS = ("mean", "minimum", "maximum", "poor", "rich")
 # 'poor' and 'rich' are means with the weights q^-6 and q^6, q the charge within 1 Å.
 _CORE, _SHARPNESS = 1.0, 6.0
+# Of the mean, added to the spread, which at sites of high symmetry is a difference of equals.
+_ROUND = 0.05
 _HISTOGRAM_RADII = (0.4, 0.6, 1.0, 1.4, 2.0)  # Å
 _HISTOGRAM = np.linspace(-4.0, 3.0, 22)  # ln(charge / volume of the ball / (e/Å^3))
 
 _ATOM = (
     *(f"ln mean of rho at {r:.1f} Å [e/Å^3]" for r in RADII),
-    *(f"ln spread of rho at {r:.1f} Å [e/Å^3]" for r in RADII[1:]),
+    *(f"ln(spread of rho + 0.05 mean) at {r:.1f} Å [e/Å^3]" for r in RADII[1:]),
     *(f"mean of ln rho at {r:.1f} Å [e/Å^3]" for r in RADII[3:]),
     *(f"ln charge within {r:.1f} Å [e]" for r in RADII[1:]),
     *(f"potential at {r:.1f} Å [eV]" for r in RADII[::3]),
@@ -109,7 +111,7 @@ def _per_atom(field: PeriodicField, cartesian: np.ndarray) -> tuple[np.ndarray, 
     log_charge = np.log(np.maximum(charge, FLOOR))
     features = np.concatenate([
         np.log(np.maximum(mean, FLOOR)),
-        np.log(spread[:, 1:] + FLOOR),
+        np.log((spread + _ROUND * np.maximum(mean, 0))[:, 1:] + FLOOR),
         logarithms.real @ shells[:, 3:],
         log_charge,
         potential,

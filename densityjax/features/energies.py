@@ -9,8 +9,9 @@ from densityjax.features.local import FLOOR
 HBAR2_OVER_M = 7.619964  # eV Å^2, of the electron
 COULOMB = 14.399645  # eV Å, e^2 / (4 pi epsilon_0)
 
-_GRADIENT = np.linspace(-4.0, 3.0, 25)  # ln s
-_LAPLACIAN = np.linspace(-5.0, 5.0, 25)  # sign(l) ln(1 + |l| / (e/Å^5))
+# Wide bins: what lies in narrower ones depends on where the grid points fall.
+_GRADIENT = np.linspace(-2.5, 2.0, 13)  # ln s
+_LAPLACIAN = np.linspace(-5.0, 5.0, 13)  # sign(l) ln(1 + |l| / (e/Å^5))
 _SHELLS = np.linspace(0.5, 12.0, 24)  # |k|, rad/Å
 
 NAMES = (
@@ -21,7 +22,7 @@ NAMES = (
     ),
     "ln(Weizsaecker energy per electron) [eV]",
     "ln(Hartree energy per electron) [eV]",
-    *(f"ln(structure factor at |k| = {k:.3g} rad/Å)" for k in _SHELLS),
+    *(f"ln(power of rho / <rho> at |k| = {k:.3g} rad/Å)" for k in _SHELLS),
 )
 
 
@@ -35,8 +36,8 @@ def derivative_invariants(field: PeriodicField) -> np.ndarray:
       Z. Phys. 96, 431, 1935).
     - Hartree energy of the density with a uniform background, (e^2 / 4 pi epsilon_0) 2 pi V
       sum_(k != 0) |rho_k|^2 / k^2, per electron.
-    - Structure factor V |rho_k|^2 / <rho>^2 summed over the waves near |k|, each shared by two
-      nodes, divided by the volume of the shell 4 pi k^2 dk / (2 pi)^3: Å^3 V-independent.
+    - Power |rho_k|^2 / <rho>^2 summed over the waves near |k|, each shared by two nodes: the
+      variance of rho / <rho> that waves of this length make.
 
     Returns:
         float64 [NAMES].
@@ -54,7 +55,7 @@ def derivative_invariants(field: PeriodicField) -> np.ndarray:
         soft_histogram(np.log(reduced + 1e-6), _GRADIENT, weights),
         soft_histogram(np.copysign(np.log1p(np.abs(curvature)), curvature), _LAPLACIAN, weights),
         [np.log(weizsaecker + 1e-6), np.log(hartree + 1e-6)],
-        _structure_factor(k, power * field.volume / mean**2),
+        _power_spectrum(k, power / mean**2),
     ])
 
 
@@ -67,10 +68,9 @@ def _waves(field: PeriodicField) -> tuple[np.ndarray, np.ndarray]:
     return field.wave_numbers[inside], power.astype(np.float64) * field.multiplicity[inside]
 
 
-def _structure_factor(k: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Logarithm of the factor's density per shell, [shells]."""
+def _power_spectrum(k: np.ndarray, power: np.ndarray) -> np.ndarray:
+    """Logarithm of the power near each node, [shells]."""
     width = _SHELLS[1] - _SHELLS[0]
     near = k < _SHELLS[-1] + width
-    shares = soft_histogram(k[near], np.append(_SHELLS, _SHELLS[-1] + width), factor[near])
-    total = factor[near].sum()
-    return np.log(shares[:-1] * total + 1e-6)
+    shares = soft_histogram(k[near], np.append(_SHELLS, _SHELLS[-1] + width), power[near])
+    return np.log(shares[:-1] * power[near].sum() + 1e-6)

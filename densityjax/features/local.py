@@ -10,7 +10,7 @@ from densityjax.features.field import PeriodicField
 from densityjax.features.histogram import soft_histogram
 
 FLOOR = 1e-3  # e/Å^3
-_NODES = np.linspace(np.log(FLOOR), np.log(20.0), 33)  # ln(rho / (e/Å^3))
+_NODES = np.linspace(np.log(FLOOR), np.log(20.0), 17)  # ln(rho / (e/Å^3))
 _LEVELS = (0.002, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.998)
 _POWERS = (1 / 3, 2 / 3, 4 / 3, 5 / 3, 2.0, 3.0)
 _SPIN = (
