@@ -86,7 +86,7 @@ def test_another_origin_between_the_points(densities):
         difference = np.abs(after - before) / np.maximum(1, np.abs(before))
         assert np.median(difference) < 1e-5
         assert np.quantile(difference, 0.95) < 0.02
-        assert difference.max() < 0.3
+        assert np.quantile(difference, 0.99) < 0.1
 
 
 @pytest.mark.parametrize("handedness", [1, -1])
