@@ -1,6 +1,7 @@
 """The code flows one way, from machines to tables: a folder imports only from folders before it."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ ORDER = (
     ("targets",),
     ("config",),
     ("density",),
+    ("features",),
     ("inspect", "tfds_builders"),
     ("data", "model"),
     ("step",),
@@ -140,3 +142,14 @@ def test_traced_code_does_no_input_or_output(file):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert not called & IMPURE_CALLS
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)
+)
+def test_the_index_of_a_folder_names_its_files(folder):
+    if folder.name == "configs":
+        return
+    index = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    named = re.findall(r"^  (\w+): ", index, re.MULTILINE)
+    assert sorted(named) == sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__")

@@ -1,1 +1,9 @@
-"""Records of a dataset -> batches."""
+"""Records of a dataset -> batches.
+
+Files, each importing only from those above it:
+
+  dataset: Datasets by name
+  record_index: The small fields of every record
+  records: What training knows of the materials of a dataset
+  batches: Records -> per-host batches
+"""

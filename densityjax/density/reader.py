@@ -18,11 +18,11 @@ from densityjax.density.formats.compression import (
     is_gzip,
 )
 from densityjax.density.formats.cube import is_cube, read_cube
-from densityjax.density.formats.foreign import foreign, is_hdf5
+from densityjax.density.formats.foreign import a_line, foreign, is_hdf5
 from densityjax.density.formats.hdf5 import read_hdf5
 from densityjax.density.formats.row import density_from_row
 from densityjax.density.formats.text import Text
-from densityjax.density.formats.vasp import read_vasp
+from densityjax.density.formats.vasp import is_vasp, read_vasp
 from densityjax.density.formats.xsf import is_xsf, read_xsf
 
 __all__ = [
@@ -73,7 +73,10 @@ def _cannot_open(path: str | os.PathLike, error: Exception) -> DensityFormatErro
     """What to raise for a file that is not there, or whose name cannot be."""
     name = os.fspath(path)
     if isinstance(error, ValueError):
-        if "\0" not in name:
+        if isinstance(error, UnicodeEncodeError):
+            return DensityFormatError(f"{name!r}: cannot be opened (a name with letters that this "
+                                      "system's names cannot have); give another")
+        if (b"\0" if isinstance(name, bytes) else "\0") not in name:
             raise error  # no fault of the name's
         return DensityFormatError(f"{name!r}: cannot be opened (a name with a NUL); give another")
     reason = error.strerror
@@ -110,11 +113,12 @@ def _read(data: bytes, source: str) -> Density:
         raise DensityFormatError(f"{source}: compressed twice; expected once at most")
     if data.startswith(codecs.BOM_UTF8):  # of Windows' editors
         data = data[len(codecs.BOM_UTF8) :]
-    if is_hdf5(data[:_HEAD]):
+    head = data[:_HEAD]
+    if is_hdf5(head):
         return read_hdf5(data, source)
-    if is_json(data[:_HEAD]):
+    if is_json(head) and not _shown_format(head):
         return read_chgcar_json(data, source)
-    return _read_text(Text(data, source), data[:_HEAD])
+    return _read_text(Text(data, source), head)
 
 
 def _read_gzip(data: bytes, source: str) -> Density | None:
@@ -139,19 +143,30 @@ def _read_gzip(data: bytes, source: str) -> Density | None:
 
 def _is_text(head: bytes) -> bool:
     """Whether a file starts as text in lines."""
-    marked = head.startswith(codecs.BOM_UTF8)
-    return bool(head.strip()) and not marked and not is_compressed(head) and not is_json(head)
+    if head.startswith(codecs.BOM_UTF8) or is_compressed(head) or not head.strip():
+        return False
+    return not is_json(head) or _shown_format(head) is not None
+
+
+def _shown_format(head: bytes) -> Callable[[Text], Density] | None:
+    """The reader of text with these first lines if they show it, whatever their title is."""
+    cube = is_cube(head)
+    if is_vasp(head) and not cube:
+        return read_vasp
+    if is_xsf(head):
+        return read_xsf
+    return read_cube if cube else None
 
 
 def _read_text(text: Text, head: bytes) -> Density:
     """Reads text in the format that its first lines show."""
-    if meaning := foreign(head):
+    read = _shown_format(head)
+    meaning = foreign(head, titled=read is not None)
+    if not read and not meaning:
+        meaning = a_line(head, cut=len(head) == _HEAD)
+    if meaning:
         raise DensityFormatError(f"{text.source}: {meaning}")
-    if is_xsf(head):
-        return read_xsf(text)
-    if is_cube(head):
-        return read_cube(text)
-    return read_vasp(text)
+    return (read or read_vasp)(text)  # VASP's says what it expected
 
 
 def looks_like_density(name: str) -> bool:

@@ -1,1 +1,13 @@
-"""What a run leaves, and what is measured on it."""
+"""What a run leaves, and what is measured on it.
+
+Files, each importing only from those above it:
+
+  applicability: What a model was trained on, and in which respects a new density differs
+      from it.
+  metrics: Accuracy of predictions in physical units, on host arrays, every material counted
+      once.
+  predictions_table: predictions.csv
+  baselines: What is reached without a network
+  predictions: Predictions and accuracy for every example of a split, each exactly once.
+  run_directory: The directory of a run
+"""

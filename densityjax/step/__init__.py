@@ -1,1 +1,13 @@
-"""One training step over the devices: task, optimiser, state, and its mapping."""
+"""One training step over the devices: task, optimiser, state, and its mapping.
+
+Files, each importing only from those above it:
+
+  optimizer: Learning-rate schedule and gradient transformation.
+  scalers: Everything fitted before training, from training rows alone.
+  task: The static part of a step; `create_task` builds it from a config.
+  train_state: What a step reads and writes.
+  create_task: From a config, which `densityjax.config.check` has accepted, to the static
+      part of a step.
+  steps: Pure train and predict steps on one device's share of a batch.
+  parallel: The only place that maps over devices and places arrays on them.
+"""

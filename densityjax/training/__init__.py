@@ -1,1 +1,21 @@
-"""The run: preparation, loop, checkpoints, evaluation; one trunk or one for each group."""
+"""The run: preparation, loop, checkpoints, evaluation; one trunk or one for each group.
+
+Files, each importing only from those above it:
+
+  checkpoint: Best and latest training states on disk, verified when they are read.
+  errors: The error of a run as a whole; a checkpoint's own is in `checkpoint`.
+  facts: What run.json says of a run
+  groups: Which targets share a trunk
+  metric_log: The scalars of a run, step by step: metrics.jsonl and TensorBoard.
+  position: Where a run stands after a batch
+  progress: How far a run is, for the person who waits.
+  compatibility: Which settings may differ between the parts of a run, and between its
+      processes.
+  trained_model: The best state of a finished run, restored to predict with.
+  setup: What a run is made of before its first step
+  evaluate: The end of a run
+  step_log: What the loop writes to the metric log
+  loop: The training loop
+  run: A run from its config to its results
+  grouped_training: Groups of targets
+"""

@@ -120,3 +120,8 @@ def test_a_gzip_stream_refuses_what_is_not_simple(damage):
 
     with pytest.raises(CompressionError):
         read_all()
+
+
+@pytest.mark.parametrize("level", range(10))
+def test_zlib_of_every_level(level):
+    assert decompress(zlib.compress(TEXT, level)) == TEXT

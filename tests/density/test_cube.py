@@ -183,6 +183,9 @@ def test_what_abacus_writes(field):
     notes = read_density_bytes(abacus(field * 0.5, 2), "SPIN1_CHG.cube").notes
     assert "the file states two spins (nspin 2) and holds one of them" in notes[0]
     assert "valence charges of 28 electrons and its density holds 14" in notes[1]
+    new = abacus(field * 0.5, 2).replace(  # as of version 3.10
+        b"2 (nspin) 0.914047 (f", b"2 # number of spin directions 0.914047 # F")
+    assert read_density_bytes(new, "chgs1.cube").notes == notes
 
 
 def test_whole_zeros_in_the_header(field):

@@ -5,6 +5,7 @@ import pytest
 from pymatgen.core import Structure
 from pymatgen.io.vasp.outputs import Chgcar
 
+from benchmarks import fuzz_density
 from densityjax.density.formats import hdf5
 from densityjax.density.reader import DensityFormatError, read_density, read_density_bytes
 
@@ -74,6 +75,26 @@ def test_other_and_damaged_files_are_named(tmp_path):
         del file["structure"]
     with pytest.raises(DensityFormatError, match="expected the structure at /structure/positions"):
         read_density(tmp_path / "vaspwave.h5")
+
+
+def test_what_states_numbers_that_it_does_not_store_is_refused(tmp_path):
+    vaspwave(tmp_path / "vaspwave.h5", 0)
+    with h5py.File(tmp_path / "vaspwave.h5", "a") as file:
+        del file["charge/charge"]
+        file.create_dataset("charge/charge", (1, 1000, 1000, 1000), "f8", chunks=True)
+    with pytest.raises(DensityFormatError, match="states 1000000000 numbers and stores 0 bytes"):
+        read_density(tmp_path / "vaspwave.h5")
+
+
+def test_damaged_files_are_read_or_refused(tmp_path):
+    vaspwave(tmp_path / "vaspwave.h5", 1)
+    whole = (tmp_path / "vaspwave.h5").read_bytes()
+    for number in range(400):
+        rng = np.random.default_rng([5, number])
+        data = bytearray(whole)
+        for at in rng.integers(len(data), size=rng.integers(1, 6)):
+            data[at] = rng.integers(256)
+        fuzz_density.check(bytes(data), "x")
 
 
 def test_without_h5py_the_extra_is_named(monkeypatch):

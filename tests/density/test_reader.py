@@ -319,3 +319,55 @@ def test_tar_archives_of_every_age(tmp_path):
             archive.add(tmp_path / "CHGCAR", "CHGCAR")
         with pytest.raises(DensityFormatError, match="a tar archive: unpack it"):
             read_density(tmp_path / "x.tar")
+
+
+TITLES = ["[110] surface", "{cell}", "<111> of Fe", "SLAB", "CRYSTAL of Fe", "ATOMS", "PRIMVEC", "",
+          "a\0b", "1 2 3", "long " * 5000]
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress])
+@pytest.mark.parametrize("title", [*(title.encode() for title in TITLES), "硅".encode("gbk")])
+def test_a_title_may_look_like_any_format(title, compress):
+    data = chgcar().encode().replace(b"comment", title, 1)
+    density = read_density_bytes(compress(data), "x")
+    np.testing.assert_array_equal(density.values, read_density_bytes(chgcar().encode(), "x").values)
+
+
+@pytest.mark.parametrize("title", ["[110] surface", "<111> of Fe", "SLAB", "{cell}"])
+def test_a_title_of_a_cube_may_look_like_any_format(title):
+    text = fuzz_density._cube(read_density_bytes(chgcar().encode(), "x"))
+    expected = read_density_bytes(text.encode(), "x")
+    found = read_density_bytes(text.replace("a density", title, 1).encode(), "x")
+    np.testing.assert_array_equal(found.values, expected.values)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (chgcar().encode("utf-16"), "iconv -f UTF-16 -t UTF-8"),
+        (chgcar().replace("comment", "硅").encode("utf-16-le"), "iconv -f UTF-16LE -t UTF-8"),
+        (chgcar().encode("utf-16-be"), "iconv -f UTF-16BE -t UTF-8"),
+        (chgcar().encode("utf-32"), "iconv -f UTF-32 -t UTF-8"),
+        (chgcar().encode("utf-32-le"), "iconv -f UTF-32LE -t UTF-8"),
+        (chgcar().replace("\n", "\r").encode(), "lines end with CR alone"),
+        (b"outs:\n- md5: 00\n  path: CHGCAR\n", "dvc pull"),
+        (b"../../.git/annex/objects/3j/K/SHA256E-s1--a/SHA256E-s1--a\n", "git annex get"),
+        (b"404: Not Found", "'404: Not Found', such as a server's error message"),
+        (b'{"message": "Not Found"}', "found {'message': 'Not Found'} (a server's error message?)"),
+        (chgcar().replace("1.100000E+02", "****").encode(), "after 10 found '****'"),
+        (chgcar().encode() + b"a\0\n", "found 'a\N{REPLACEMENT CHARACTER}' (two files in one?)"),
+    ],
+)
+def test_what_it_is_and_the_remedy_are_said_in_one_line(data, message):
+    for given in (data, gzip.compress(data)):
+        with pytest.raises(DensityFormatError) as error:
+            read_density_bytes(given, "x")
+        assert message in str(error.value)
+        assert str(error.value).isprintable()
+
+
+def test_names_that_no_file_can_have(tmp_path):
+    (tmp_path / "loop.cube").symlink_to("loop.cube")
+    for name in ("a\0b", "x" * 300, "d/" * 3000, "\ud800", b"a\0b", tmp_path / "loop.cube"):
+        with pytest.raises(DensityFormatError, match="cannot be opened"):
+            read_density(name)

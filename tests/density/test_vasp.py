@@ -168,11 +168,32 @@ def test_of_several_steps_the_last_is_taken(compress, augmentation):
         read_density_bytes(compress((first + other).encode()), "CHG")
 
 
+@pytest.mark.parametrize("augmentation", ["", "augmentation occupancies 1 2\n 1.0 2.0\n"])
+@pytest.mark.parametrize(
+    "title", ["", "  ", "1 2 3", "2 3 4", "2H-MoS2", "-", "1.5 GPa", "augmentation study", "3"]
+)
+def test_a_step_is_found_whatever_its_title(title, augmentation):
+    """Two spin-polarised steps have four grids: they are no non-collinear density."""
+    first = chgcar(blocks=2, separator=augmentation) + augmentation
+    second = first.replace("4 0 0", "8 0 0").replace("comment", title, 1)
+    for data in ((first + second).encode(), gzip.compress((first + second).encode())):
+        density = read_density_bytes(data, "CHG")
+        assert density.volume == pytest.approx(240)
+        assert density.magnetization.mean() * 240 == pytest.approx(211.5)
+        assert "2 structures in the file" in " ".join(density.notes)
+
+
 def test_what_abacus_writes_as_text_is_named():
     text = chgcar().replace("Fe O", "Fe1 O2")
     text = text.replace("2 3 4\n", "2\n0.9155 (fermi energy)\n2 3 4\n")
     with pytest.raises(DensityFormatError, match=r"give the \.cube file that it writes beside it"):
         read_density_bytes(text.encode(), "SPIN1_CHG")
+
+
+@pytest.mark.parametrize("names", ["Fe1 O2-", "Fe(1) O*", "Fe:1 O@2", "Fe_pv/ab O_s", "Fe\nO"])
+def test_labels_of_elements(names):
+    density = read_density_bytes(chgcar().replace("Fe O", names).encode(), "x")
+    assert density.species.tolist() == [26, 8, 8]
 
 
 def test_doubles_of_fortran():

@@ -136,3 +136,12 @@ def test_other_grids_are_told(field):  # noqa: F811
 def test_two_files_in_one_are_told(field):  # noqa: F811
     with pytest.raises(DensityFormatError, match="two files in one, split them"):
         read_density_bytes((general(field) + general(field)).encode(), "x")
+
+
+def test_the_name_of_a_block_may_be_in_any_encoding(field):  # noqa: F811
+    data = general(field).encode()
+    name = data.split(b"\n")[[b"BEGIN_BLOCK" in line for line in data.split(b"\n")].index(True) + 1]
+    expected = read_density_bytes(data, "x")
+    for other in ("Größe".encode("latin1"), "密度".encode("gbk"), b""):
+        found = read_density_bytes(data.replace(name + b"\n", other + b"\n", 1), "x")
+        np.testing.assert_array_equal(found.values, expected.values)

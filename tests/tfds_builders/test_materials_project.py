@@ -30,11 +30,11 @@ from tfds_builders.errors import DatasetSourceError
 from tfds_builders.folds import fold_of
 from tfds_builders.materials_project import download as download_module
 from tfds_builders.materials_project import manifest as manifest_module
+from tfds_builders.materials_project.api import Api
 from tfds_builders.materials_project.bucket import NAME, Bucket, BucketError
 from tfds_builders.materials_project.download import download
 from tfds_builders.materials_project.entries import read_manifest, write_manifest
 from tfds_builders.materials_project.manifest import make_manifest
-from tfds_builders.materials_project.queries import object_key
 from tfds_builders.materials_project.rules import bandwidth, lowest_frequency
 
 boto3 = pytest.importorskip("boto3")
@@ -82,9 +82,13 @@ def materials() -> dict[str, dict]:
             shape = read_density_bytes(text, "").values.shape
             found[row["material_id"]] = {
                 "row": row, "structure": structure, "object": data, "shape": shape,
-                "task": f"mp-{1_900_000 + number}",
+                "task": f"mp-{190_000 + number}",
             }
     return found
+
+
+class ClientError(Exception):
+    """As mp-api's MPRestError, which is an Exception and nothing else."""
 
 
 class Rester:
@@ -95,7 +99,8 @@ class Rester:
 
     def search(self, *, fields, all_fields, material_ids=None, task_ids=None, **query):
         assert not all_fields
-        assert len(task_ids or ()) <= 100  # the API's limit
+        assert len(task_ids or ()) <= 100
+        fields = {field.partition(".")[0] for field in fields}
         for document in self.documents:
             if material_ids is not None and document["material_id"] not in material_ids:
                 continue
@@ -117,13 +122,13 @@ class BandStructures(Rester):
         for document in self.documents:
             if document["task_id"] == task_id and document["run_type"] == run_type:
                 return document["bands"]
-        raise LookupError(f"No bandstructure data found for {task_id=}")
+        raise ClientError(f"No bandstructure data found for {task_id=}")
 
     def get_bandstructure_from_phonon_id(self, identifier, phonon_method):
         for document in self.documents:
             if (document["identifier"], document["phonon_method"]) == (identifier, phonon_method):
                 return document["bands"]
-        raise LookupError(f"No phonon bandstructure data found for {identifier=}")
+        raise ClientError(f"No phonon bandstructure data found for {identifier=}")
 
 
 def electron_bands(gap: float) -> types.SimpleNamespace:
@@ -242,9 +247,17 @@ def put(moto):
 def proxy(moto, put, materials):
     """The server with all densities, and a proxy in front of it."""
     for material in materials.values():
-        put(object_key(material["task"]), material["object"])
+        put(key_of(material["task"]), material["object"])
     with FaultProxy.in_front_of(moto[0]) as proxy:
         yield proxy
+
+
+def key_of(task_id: str) -> str:
+    return f"chgcars/{task_id}.json.gz"
+
+
+def as_api(client: types.SimpleNamespace) -> Api:
+    return Api(client, (ClientError,), pause=0.01)
 
 
 def open_bucket(proxy: FaultProxy, **kwargs) -> Bucket:
@@ -254,7 +267,7 @@ def open_bucket(proxy: FaultProxy, **kwargs) -> Bucket:
 @pytest.fixture
 def folder(client, proxy, tmp_path) -> Path:
     """A folder with the manifest of the nonmagnetic materials and no densities."""
-    manifest, _ = make_manifest(client, open_bucket(proxy), "nonmagnetic", threads=4)
+    manifest, _ = make_manifest(as_api(client), open_bucket(proxy), "nonmagnetic", threads=4)
     write_manifest(manifest, tmp_path / "mp")
     proxy.requests.clear()
     return tmp_path / "mp"
@@ -270,7 +283,7 @@ def path_of(entry) -> str:
 
 
 def test_manifest_pins_ids_and_labels(client, proxy, materials, tmp_path):
-    manifest, left_out = make_manifest(client, open_bucket(proxy), "nonmagnetic", threads=4)
+    manifest, left_out = make_manifest(as_api(client), open_bucket(proxy), "nonmagnetic", threads=4)
     written = write_manifest(manifest, tmp_path)
     assert read_manifest(tmp_path) == written
     assert manifest.header["database_version"] == "2025.09.25"
@@ -282,7 +295,7 @@ def test_manifest_pins_ids_and_labels(client, proxy, materials, tmp_path):
         material, row = materials[entry.material_id], materials[entry.material_id]["row"]
         assert entry.task_id == material["task"] != entry.material_id
         assert (entry.run_type, entry.grid) == ("GGA", material["shape"])
-        assert (entry.size, entry.key) == (len(material["object"]), object_key(entry.task_id))
+        assert (entry.size, entry.key) == (len(material["object"]), key_of(entry.task_id))
         assert (entry.formula, entry.chemical_system) == (row["formula"], row["chemical_system"])
         assert entry.fold == fold_of(row["chemical_system"])
         assert entry.labels["total_energy"] == pytest.approx(float(row["total_energy"]) + 9)
@@ -293,6 +306,8 @@ def test_manifest_pins_ids_and_labels(client, proxy, materials, tmp_path):
         assert entry.labels["density"] == pytest.approx(float(row["density"]), rel=1e-3)
         assert entry.labels["bandwidth"] == pytest.approx(3.0, abs=0.01)
         assert entry.origins["energy_correction_per_atom"] == -0.5
+        assert entry.origins["static_tasks"] == 2
+        assert entry.origins["last_updated"] == "2021-02-09T00:00:00"
 
 
 def test_manifest_of_the_other_datasets(client, proxy, materials):
@@ -300,7 +315,7 @@ def test_manifest_of_the_other_datasets(client, proxy, materials):
     unstable["frequencies"][0][2] = -0.2
     soft["frequencies"][0][2] = -0.05  # within the error of such a calculation
     client.materials.summary.documents[2]["phonon_IDs"] = {"pheasy": ["mp-5"]}
-    manifest, left_out = make_manifest(client, open_bucket(proxy), "stability", threads=4)
+    manifest, left_out = make_manifest(as_api(client), open_bucket(proxy), "stability", threads=4)
     by_id = {entry.material_id: entry for entry in manifest.entries}
     ids = list(materials)
     assert [by_id[i].labels["is_stable"] for i in ids[:2]] == [0, 1]
@@ -311,7 +326,7 @@ def test_manifest_of_the_other_datasets(client, proxy, materials):
     ]
     assert "pheasy" in left_out[0].reason
 
-    manifest, left_out = make_manifest(client, open_bucket(proxy), "magnetic", threads=4)
+    manifest, left_out = make_manifest(as_api(client), open_bucket(proxy), "magnetic", threads=4)
     assert len(manifest.entries) == 3
     assert left_out == []
     for entry in manifest.entries:
@@ -340,7 +355,7 @@ RULES = [
     ("elasticity", {"shear_modulus": {"vrh": -1.0}}, "bulk_modulus", "G_VRH of -1"),
     ("elasticity", {"bulk_modulus": None}, "bulk_modulus", "no finite 'voigt'"),
     (
-        "elasticity", {"fitting_data": {"optimization_task": "mp-19000003"}},
+        "elasticity", {"fitting_data": {"optimization_task": "mp-1900003"}},
         "bulk_modulus", "run type GGA+U, not GGA",
     ),
     ("elasticity", {"fitting_data": None}, "bulk_modulus", "run type unknown"),
@@ -362,7 +377,7 @@ def test_labels_that_the_rules_do_not_admit(client, proxy, rester, change, targe
     material_id = client.materials.summary.documents[0]["material_id"]
     getattr(client.materials, rester).documents[0].update(change)
     manifest, left_out = make_manifest(
-        client, open_bucket(proxy), "nonmagnetic", material_ids=[material_id]
+        as_api(client), open_bucket(proxy), "nonmagnetic", material_ids=[material_id]
     )
     (row,) = [row for row in left_out if row.what == target]
     assert row.material_id == material_id
@@ -380,14 +395,14 @@ def test_task_of_another_run_type_never_stands_in(client, proxy, moto, put):
     first, second, third = client.materials.summary.documents[:3]
     core = client.materials.core.documents
     newest = [list(document["calc_types"])[-1] for document in core[:3]]
-    moto[1].delete_object(Bucket=NAME, Key=object_key(newest[0]))
-    put(object_key(f"{newest[0]}1"), b"an older one")
-    moto[1].delete_object(Bucket=NAME, Key=object_key(newest[1]))
-    put(object_key(f"{newest[1]}3"), b"one with U")
+    moto[1].delete_object(Bucket=NAME, Key=key_of(newest[0]))
+    put(key_of(f"{newest[0]}1"), b"an older one")
+    moto[1].delete_object(Bucket=NAME, Key=key_of(newest[1]))
+    put(key_of(f"{newest[1]}3"), b"one with U")
     core[2]["calc_types"] = {f"{newest[2]}3": "GGA+U Static"}
     ids = [document["material_id"] for document in (first, second, third)]
     manifest, left_out = make_manifest(
-        client, open_bucket(proxy), "nonmagnetic", material_ids=[*ids, "mp-404"]
+        as_api(client), open_bucket(proxy), "nonmagnetic", material_ids=[*ids, "mp-404"]
     )
     (entry,) = manifest.entries
     assert (entry.material_id, entry.task_id) == (ids[0], f"{newest[0]}1")
@@ -404,7 +419,7 @@ def test_task_of_another_run_type_never_stands_in(client, proxy, moto, put):
 
 def test_latest_task_is_chosen_whatever_the_order(client, proxy):
     def chosen() -> list[str]:
-        manifest, _ = make_manifest(client, open_bucket(proxy), "nonmagnetic", threads=4)
+        manifest, _ = make_manifest(as_api(client), open_bucket(proxy), "nonmagnetic", threads=4)
         return [entry.task_id for entry in manifest.entries]
 
     for document in client.materials.tasks.documents:
@@ -414,6 +429,37 @@ def test_latest_task_is_chosen_whatever_the_order(client, proxy):
     for document in client.materials.core.documents:
         document["calc_types"] = dict(reversed(document["calc_types"].items()))
     assert chosen() == expected
+
+
+def test_of_tasks_of_one_day_the_highest_number_is_chosen(client, proxy, put):
+    """Not the text that sorts last."""
+    core, tasks = client.materials.core.documents[0], client.materials.tasks.documents
+    first = next(task for task in tasks if task["task_id"] in core["calc_types"])
+    for task_id in ("mp-999", "mp-1000"):
+        core["calc_types"][task_id] = "GGA Static"
+        tasks.append(first | {"task_id": task_id, "last_updated": "2022-01-01T00:00:00"})
+        put(key_of(task_id), b"a density")
+    manifest, _ = make_manifest(
+        as_api(client), open_bucket(proxy), "nonmagnetic", material_ids=[core["material_id"]]
+    )
+    assert manifest.entries[0].task_id == "mp-1000"
+
+
+def test_band_structures_that_cannot_be_read_are_labels_that_are_missing(client, proxy):
+    """One document of another form is that entry's problem."""
+    material_id = client.materials.summary.documents[0]["material_id"]
+    client.materials.phonon.documents[0]["bands"] = {"frequencies": [[1.0]]}
+    manifest, left_out = make_manifest(
+        as_api(client), open_bucket(proxy), "stability", material_ids=[material_id]
+    )
+    assert manifest.entries == []
+    assert "KeyError: 'qpoints'" in left_out[0].reason
+
+
+@pytest.mark.parametrize("text", ["Si", "mp-", "", "mp 149", "mp-14a9", "-149"])
+def test_texts_that_are_no_ids(client, proxy, text):
+    with pytest.raises(DatasetSourceError, match="is no id of the Materials Project's"):
+        make_manifest(as_api(client), open_bucket(proxy), "nonmagnetic", material_ids=[text])
 
 
 def test_manifest_that_mixes_run_types_is_refused(folder):
@@ -656,7 +702,7 @@ def test_beam_builds_the_same(folder, proxy, tmp_path):
 
 def test_magnetic_records_have_two_channels_and_classes_are_numbers(client, proxy, tmp_path):
     for name, target in (("magnetic", "magnetic_moment"), ("stability", "is_stable")):
-        manifest, _ = make_manifest(client, open_bucket(proxy), name, threads=4)
+        manifest, _ = make_manifest(as_api(client), open_bucket(proxy), name, threads=4)
         manifest.entries[3:] = []
         write_manifest(manifest, tmp_path / name)
         download(tmp_path / name, open_bucket(proxy), threads=2)
@@ -717,12 +763,7 @@ def test_manifest_command(client, proxy, tmp_path, monkeypatch, capsys):
     with pytest.raises(DatasetSourceError, match=r"pip install 'densityjax\[materials_project\]'"):
         manifest_module.main(arguments)
 
-    def rester(use_document_model, mute_progress_bars):
-        assert not use_document_model
-        return client
-
-    monkeypatch.setitem(sys.modules, "mp_api", types.ModuleType("mp_api"))
-    monkeypatch.setitem(sys.modules, "mp_api.client", types.SimpleNamespace(MPRester=rester))
+    monkeypatch.setattr(manifest_module, "make_api", lambda threads: as_api(client))
     manifest_module.main(arguments)
     assert "7 entries of database 2025.09.25" in capsys.readouterr().out
     assert (tmp_path / "mp/left_out.csv").exists()

@@ -16,6 +16,7 @@ IDS_PER_REQUEST = 100
 _ABSENT = re.compile(r"No (phonon )?bandstructure data found")
 _REFUSED = re.compile(r"status code 40[13]\b|[Vv]alid API key")
 _TOO_LARGE = re.compile(r"timed? ?out|\b(413|414|504)\b|too large|smaller request")
+_ADDRESS = re.compile(r"(https?://[^/\s]*|with url: )/?\S{80,}")
 _T = TypeVar("_T")
 
 
@@ -53,13 +54,14 @@ class Api:
     """
 
     def __init__(
-        self, client: Any, errors: tuple[type[Exception], ...] = (OSError,), attempts: int = 4,
+        self, client: Any, errors: tuple[type[Exception], ...] = (OSError,), attempts: int = 6,
         pause: float = 2.0, threads: int = 8,
     ):
         self.client = client
         self.num_requests = 0
         self._errors, self._attempts, self._pause = errors, attempts, pause
         self._threads, self._lock = threads, threading.Lock()
+        self._opening, self._open_tables = threading.Lock(), set()
 
     def search(
         self, what: str, rester: Any, fields: Sequence[str], **query: Any
@@ -103,8 +105,14 @@ class Api:
         found = self.map(ask, list(batches(numbers, size)))
         return [document for documents in found for document in documents]
 
-    def fetch(self, what: str, call: Callable[[], _T]) -> _T:
-        """Returns call(), which reads one object from the client's tables.
+    def fetch(self, table: str, what: str, call: Callable[[], _T]) -> _T:
+        """Returns call(), which reads one object from one of the client's tables.
+
+        Args:
+            table: for which the first call is made alone: the client opens it, and would fail at
+                opening it twice.
+            what: for messages.
+            call: of the client.
 
         Raises:
             AbsentError: there is no such object.
@@ -112,10 +120,20 @@ class Api:
             ApiError: it could not be read; its text names `what`.
         """
         try:
+            if table not in self._open_tables:
+                with self._opening:
+                    if table not in self._open_tables:
+                        return self._open(table, what, call)
             return self._retry(what, call, self._errors)
         except (ValueError, TypeError, KeyError, IndexError) as error:
-            text = _one_line(error)
+            text = one_line(error)
             raise UnreadableError(f"{type(error).__name__}: {text}") from error
+
+    def _open(self, table: str, what: str, call: Callable[[], _T]) -> _T:
+        try:
+            return self._retry(what, call, self._errors)
+        finally:
+            self._open_tables.add(table)
 
     def map(self, call: Callable[[Any], _T], items: Sequence[Any]) -> list[_T]:
         """call of each item, in threads; the first error stops what was not begun."""
@@ -136,7 +154,7 @@ class Api:
             try:
                 return call()
             except errors as error:
-                text = _one_line(error)
+                text = one_line(error)
                 if _ABSENT.match(text):
                     raise AbsentError(text) from error
                 if _REFUSED.search(text):
@@ -164,5 +182,7 @@ def refused(text: str) -> str:
     )
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
+def one_line(error: Exception) -> str:
+    """An error's text without line breaks, and without the addresses that hold a hundred ids."""
+    text = " ".join(_ADDRESS.sub(r"\1...", str(error)).split())
+    return text[:500] or type(error).__name__

@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from pymatgen.core import Structure
@@ -29,6 +29,7 @@ from tfds_builders.materials_project.rules import (
     same_run_type,
 )
 
+_T = TypeVar("_T")
 _Label = tuple[float, dict[str, Any]]  # and where it comes from
 
 
@@ -207,7 +208,7 @@ class Labels:
             return energies, top  # eV
 
         what = f"band structure {task_id} ({self._run_type}) of {spelled(number)}"
-        width = bandwidth(*self._fetch(what, read))
+        width = bandwidth(*self._fetch("bands", what, read))
         if width is None:
             raise NoLabelError(f"no clear lower edge of the occupied bands of {task_id}")
         return width, {"band_structure_task": task_id}
@@ -220,15 +221,16 @@ class Labels:
             bands = rester.get_bandstructure_from_phonon_id(phonon_id, PHONON_METHOD)
             return lowest_frequency(bands["frequencies"], bands["qpoints"])
 
-        lowest = self._fetch(f"phonon band structure {phonon_id} of {spelled(number)}", read)
+        what = f"phonon band structure {phonon_id} of {spelled(number)}"
+        lowest = self._fetch("phonons", what, read)
         if not math.isfinite(lowest):
             raise NoLabelError(f"phonons {phonon_id} have no finite frequency")
         stable = float(lowest >= STABLE_ABOVE)
         return stable, {"phonon": phonon_id, "lowest_frequency_THz": lowest}
 
-    def _fetch(self, what: str, read: Any) -> Any:
+    def _fetch(self, table: str, what: str, read: Callable[[], _T]) -> _T:
         """read(). Raises NoLabelError where there is no such object, or none that can be read."""
         try:
-            return self._api.fetch(what, read)
+            return self._api.fetch(table, what, read)
         except (AbsentError, UnreadableError) as error:
             raise NoLabelError(f"{what}: {error}") from error

@@ -23,7 +23,14 @@ from densityjax.runtime import command_line
 from tfds_builders.errors import DatasetSourceError
 from tfds_builders.folds import fold_of
 from tfds_builders.left_out import LeftOut
-from tfds_builders.materials_project.api import IDS_PER_REQUEST, Api, ApiError, batches, refused
+from tfds_builders.materials_project.api import (
+    IDS_PER_REQUEST,
+    Api,
+    ApiError,
+    batches,
+    one_line,
+    refused,
+)
 from tfds_builders.materials_project.bucket import Bucket
 from tfds_builders.materials_project.choice import entry_line, reason_lines
 from tfds_builders.materials_project.entries import (
@@ -102,7 +109,8 @@ def make_manifest(
     entries: list[Entry] = []
     for batch in tqdm(list(batches(list(summaries), size)), unit="batch", disable=None):
         asked = {number: summaries[number] for number in batch}
-        entries += _make_entries(api, bucket, dataset, run_type, asked, threads, left_out)
+        wanted = limit and limit - len(entries)
+        entries += _make_entries(api, bucket, dataset, run_type, asked, threads, wanted, left_out)
         if limit and len(entries) >= limit:
             break
     entries.sort(key=lambda entry: number_of(entry.material_id))
@@ -111,7 +119,8 @@ def make_manifest(
 
 def _make_entries(
     api: Api, bucket: Bucket, dataset: Dataset, run_type: str,
-    summaries: Mapping[int, Mapping[str, Any]], threads: int, left_out: list[LeftOut],
+    summaries: Mapping[int, Mapping[str, Any]], threads: int, limit: int | None,
+    left_out: list[LeftOut],
 ) -> list[Entry]:
     """Entries of some materials: labels first, and what is slow only for those that are kept."""
     calc_types = find_calc_types(api, list(summaries))
@@ -123,26 +132,40 @@ def _make_entries(
     wanted = {n: types for n, types in calc_types.items() if n not in unlabelled}
     tasks = find_static_tasks(api, wanted, run_type, left_out)
     chosen = choose_tasks(bucket, tasks, threads, left_out)
+    entries: list[Entry] = []
+    for lot in batches(list(chosen), limit or max(len(chosen), 1)):
+        if limit and len(entries) >= limit:
+            break
+        lot_chosen = {number: chosen[number] for number in lot}
+        entries += _label_entries(api, dataset, run_type, lot_chosen, labels, left_out)
+    return entries
+
+
+def _label_entries(
+    api: Api, dataset: Dataset, run_type: str, chosen: Mapping[int, Chosen], labels: Labels,
+    left_out: list[LeftOut],
+) -> list[Entry]:
+    """Entries of materials with a density, without those that lack the required label."""
     documents = find_task_documents(api, [choice.number for choice in chosen.values()])
     labels.fetch(list(chosen))
 
     def label(number: int) -> tuple[Structure | None, Found]:
         choice = chosen[number]
-        document = documents.get(choice.number) or {}
+        task_id, document = spelled(choice.number), documents.get(choice.number) or {}
         if not document.get("structure"):
-            reason = "its document has no structure"
-            return None, Found(missing=[
-                LeftOut(spelled(number), spelled(choice.number), "task", reason)
-            ])
+            reason = "the document of its task has no structure"
+            return None, Found(missing=[LeftOut(spelled(number), task_id, "entry", reason)])
         structure = Structure.from_dict(document["structure"])
-        return structure, labels.of(number, spelled(choice.number), document, structure)
+        return structure, labels.of(number, task_id, document, structure)
 
     entries = []
     for (number, choice), (structure, found) in zip(chosen.items(), api.map(label, list(chosen))):
-        if structure is None or dataset.required not in found.labels:
+        if structure is not None and dataset.required not in found.labels:
             _leave_out(number, spelled(choice.number), found, dataset, left_out)
             continue
         left_out.extend(found.missing)
+        if structure is None:
+            continue
         task = documents[choice.number]
         entries.append(_entry(number, run_type, choice, task, structure, found))
     return entries
@@ -221,12 +244,11 @@ def make_api(threads: int = 8) -> Api:
             mute_progress_bars=True,
         )
     except MPRestError as error:
-        raise ApiError(refused(" ".join(str(error).split()))) from error
+        raise ApiError(refused(one_line(error))) from error
     # requests' errors are OSErrors; an answer that is no JSON is a ValueError.
     except (OSError, ValueError, KeyError) as error:
-        text = " ".join(str(error).split())[:300]
         raise ApiError(
-            f"the Materials Project's API cannot be reached ({text}): see "
+            f"the Materials Project's API cannot be reached ({one_line(error)}): see "
             "https://status.materialsproject.org and run the command again"
         ) from error
     return Api(client, (MPRestError, DeltaError, OSError), threads=threads)

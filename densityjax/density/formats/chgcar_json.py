@@ -56,9 +56,12 @@ def read_chgcar_json(data: bytes, source: str) -> Density:
     if isinstance(chgcar, dict) and "poscar" not in chgcar and "structure" not in chgcar:
         chgcar = chgcar.get("data")
     if not isinstance(chgcar, dict) or not isinstance(chgcar.get("data"), dict):
+        found = type(document).__name__
+        if isinstance(document, dict):
+            found = ascii(dict(list(document.items())[:4]))[:100] + " (a server's error message?)"
         raise DensityFormatError(
             f"{source}: expected pymatgen's Chgcar as JSON, an object with 'poscar' and 'data', "
-            "bare or under 'data'"
+            f"bare or under 'data', found {found}"
         )
     structure = chgcar.get("structure") or chgcar.get("poscar")
     if isinstance(structure, dict) and "structure" in structure:

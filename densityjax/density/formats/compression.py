@@ -51,7 +51,7 @@ _FORMATS: dict[bytes, Callable[[], Any]] = {
     b"\x04\x22\x4d\x18": _lz4,
 }
 # zlib without a file's header, as databases keep it, where binary data follow: x may start a text.
-_ZLIB = (b"\x78\x01", b"\x78\x9c", b"\x78\xda")
+_ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _CONTROL = bytes(c for c in range(32) if c not in b"\t\n\r\f")
 _ERRORS = (
     OSError, EOFError, ValueError, MemoryError, RuntimeError, lzma.LZMAError, isal_zlib.error,

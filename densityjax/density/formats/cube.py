@@ -210,7 +210,8 @@ def _number_of_values(text: Text, header: _Header) -> int:
 
 def _spins(title: str) -> int:
     """Spins of the calculation where ABACUS states them ('2 (nspin) ...'), else 0."""
-    found = re.search(r"\b(\d)\s*\(nspin\)|\bnspin\s*[=:]?\s*(\d)\b", title, re.IGNORECASE)
+    abacus = r"\b(\d)\s*(?:\(nspin\)|# number of spin directions)"
+    found = re.search(rf"{abacus}|\bnspin\s*[=:]?\s*(\d)\b", title, re.IGNORECASE)
     return int(found[1] or found[2]) if found else 0
 
 

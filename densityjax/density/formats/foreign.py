@@ -2,10 +2,13 @@
 
 import tarfile
 
+from densityjax.density.formats.text import shown
+
 # First bytes -> what it is, and the remedy.
 _MAGIC = (
     (b"PK\x03\x04", "a zip archive (or .npz): unpack it and give the density file inside"),
     (b"PK\x05\x06", "an empty zip archive: fetch it again"),
+    (b"PK\x07\x08", "a part of a zip archive: unpack it and give the density file inside"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it and give the density file inside"),
     (b"Rar!\x1a\x07", "a RAR archive: unpack it and give the density file inside"),
     (b"\x1f\x9d", "compressed with Unix compress (.Z): expand it with `uncompress`"),
@@ -24,6 +27,9 @@ _MAGIC = (
      "a Git LFS pointer that stands for the file: fetch the file with `git lfs pull`"),
     (b"/annex/objects/",
      "a git-annex pointer that stands for the file: fetch the file with `git annex get`"),
+    (b"outs:", "a DVC pointer that stands for the file: fetch the file with `dvc pull`"),
+    (b"\xff\xfe\0\0", "text in UTF-32: convert it, `iconv -f UTF-32 -t UTF-8`"),
+    (b"\0\0\xfe\xff", "text in UTF-32: convert it, `iconv -f UTF-32 -t UTF-8`"),
     (b"\xff\xfe", "text in UTF-16: convert it, `iconv -f UTF-16 -t UTF-8`"),
     (b"\xfe\xff", "text in UTF-16: convert it, `iconv -f UTF-16 -t UTF-8`"),
 )
@@ -37,13 +43,19 @@ def is_hdf5(head: bytes) -> bool:
     return head.startswith(b"\x89HDF\r\n\x1a\n")
 
 
-def foreign(head: bytes) -> str:
-    """What a file with these first bytes is, and the remedy; '' if it may be a density text."""
+def foreign(head: bytes, titled: bool = False) -> str:
+    """What a file with these first bytes is, and the remedy; '' if it may be a density text.
+
+    Args:
+        titled: the lines after the first are those of a density, whose title may be anything.
+    """
     for magic, meaning in _MAGIC:
         if head.startswith(magic):
             return meaning
     if _is_tar(head):
         return "a tar archive: unpack it (`tar xf`) and give the density file inside"
+    if titled:
+        return ""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:100].lower()
     if start.startswith(_HTML):
         return "an HTML page, such as a server's error or login page: fetch the file again"
@@ -53,12 +65,44 @@ def foreign(head: bytes) -> str:
     if meaning := _fortran(head):
         return meaning
     if b"\0" in head:
-        # Text of two bytes a character without a mark has a NUL in every second place.
-        if not any(head[1:200:2]) or not any(head[:200:2]):
-            return "text in UTF-16: convert it, `iconv -f UTF-16 -t UTF-8`"
+        # Text of two or four bytes a character without a mark has a NUL beside most letters.
+        if meaning := _wide(head):
+            return meaning
         return "a binary file (it holds NUL bytes), found bytes that are not text"
     ascii_ = len(head.translate(None, _NO_ASCII))
     return "a binary file, found bytes that are not text" if 2 * ascii_ < len(head) else ""
+
+
+def a_line(head: bytes, cut: bool) -> str:
+    """What a text of one line is, and the remedy; '' of more lines.
+
+    Args:
+        cut: the file goes on.
+    """
+    if b"\r" in head.strip() and b"\n" not in head:
+        return "text whose lines end with CR alone: convert it, `tr '\\r' '\\n'`"
+    text = head.strip()
+    if b"\n" in text or cut:
+        return ""
+    if b"annex/objects/" in text:  # a link of git's, written as text
+        return "a git-annex pointer that stands for the file: fetch the file with `git annex get`"
+    return (f"a text of one line, '{shown(text)}', such as a server's error message: fetch the "
+            "density itself")
+
+
+def _wide(head: bytes) -> str:
+    """A meaning if most characters are letters or digits of two or four bytes."""
+    for width, places in ((4, ((1, 2, 3), (0, 1, 2))), (2, ((1,), (0,)))):
+        part = head[: len(head) // width * width]
+        for nuls in places:
+            others = set(range(width)) - set(nuls)
+            rows = range(0, len(part), width)
+            fit = sum(not any(part[r + n] for n in nuls) and all(part[r + o] for o in others)
+                      for r in rows)
+            if rows and fit > 0.8 * len(rows):
+                code = f"UTF-{8 * width}{'LE' if nuls[0] else 'BE'}"
+                return f"text in UTF-{8 * width}: convert it, `iconv -f {code} -t UTF-8`"
+    return ""
 
 
 def _is_tar(head: bytes) -> bool:

@@ -15,6 +15,7 @@ from densityjax.density.density import (
     check_shape,
     make_density,
 )
+from densityjax.density.formats.compression import ALWAYS_ALLOWED, MAX_RATIO
 
 _COMPONENTS = (1, 2, 4)  # charge; charge, m; charge, mx, my, mz
 _EXPECTED = ("expected a charge at /charge/charge (vaspwave.h5, written with LCHARGH5 = .TRUE.) or "
@@ -48,7 +49,8 @@ def read_hdf5(data: bytes | str | os.PathLike, source: str) -> Density:
                                      f"{_EXPECTED}")
     except DensityFormatError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError,
+            OverflowError, IndexError) as error:
         raise DensityFormatError(
             f"{source}: HDF5 that is damaged, cut short or of another kind ({error}); {_EXPECTED}"
         ) from error
@@ -61,6 +63,7 @@ def _read_vasp(file: Any, source: str) -> Density:
             f"{source}: /charge/charge has shape {charge.shape}; expected 1, 2 or 4 grids"
         )
     check_shape(charge.shape[1:], f"{source}: /charge/charge")
+    _check_size(charge, source)
     where = next(
         (name for name in ("structure/positions", "locpot/position", "results/positions")
          if name in file), None,
@@ -78,7 +81,8 @@ def _read_vasp(file: Any, source: str) -> Density:
     positions = np.array(group["position_ions"], np.float64)  # [N, 3]
     if "direct_coordinates" in group and not int(np.asarray(group["direct_coordinates"])):
         check_lattice(lattice, source)
-        positions = positions * scale @ np.linalg.inv(lattice)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+            positions = positions * scale @ np.linalg.inv(lattice)
     blocks = [np.array(charge[i], np.float64).T for i in range(charge.shape[0])]  # [X, Y, Z]
     return make_density(
         blocks[0], blocks[1:], lattice, species, positions, source,
@@ -91,6 +95,8 @@ def _read_pymatgen(file: Any, source: str) -> Density:
     spin = ("diff_x", "diff_y", "diff_z") if "diff_x" in grids else ("diff",)
     names = ("total", *(name for name in spin if name in grids))
     check_shape(grids["total"].shape, f"{source}: /vdata/total")
+    for name in names:
+        _check_size(grids[name], source)
     if any(grids[name].shape != grids["total"].shape for name in names):
         raise DensityFormatError(f"{source}: expected grids of one shape under /vdata")
     lattice = np.array(file["lattice"], np.float64)  # [3, 3] Å
@@ -99,6 +105,16 @@ def _read_pymatgen(file: Any, source: str) -> Density:
         blocks[0], blocks[1:], lattice, np.array(file["Z"]), np.array(file["fcoords"]), source,
         factor=1 / check_lattice(lattice, source), code="VASP",
     )
+
+
+def _check_size(dataset: Any, source: str) -> None:
+    """Raises DensityFormatError if far more numbers are stated than stored."""
+    stored, stated = dataset.id.get_storage_size(), 8 * dataset.size
+    if stated > max(ALWAYS_ALLOWED, MAX_RATIO * stored):
+        raise DensityFormatError(
+            f"{source}: {dataset.name} states {dataset.size} numbers and stores {stored} bytes; "
+            f"expected at most {MAX_RATIO} times the stored size (a damaged file, or a bomb)"
+        )
 
 
 def _text(value: bytes | str) -> str:

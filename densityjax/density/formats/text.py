@@ -16,6 +16,8 @@ _LONGEST_LINE = 10_000  # bytes, of a header: a file without line ends is not on
 _TINY = re.compile(rb"(?:\d\.\d*|(?<!\d)\.\d+)-\d{3}(?![\d.])")
 # It writes D for E in double precision: 0.5D-02, 1d+3.
 _DOUBLE = re.compile(rb"(?<=[\d.])[dD](?=[+-]?\d)")
+# A line of numbers, the first with a point, as grids are and titles are not. It may be cut.
+_NUMBERS = re.compile(rb"\s*[+-]?\d*\.[-+.\deEdD]*(?:\s+[-+.\deEdD]+)*\s*")
 _NO_E = re.compile(r"^([+-]?(?:\d+\.\d*|\.\d+))([+-]\d{3})$")
 T = TypeVar("T")
 
@@ -52,8 +54,11 @@ class Text:
         return self._stream.readline(_LONGEST_LINE)
 
     def title(self) -> str:
-        """The next line, which may hold anything, also bytes that are not UTF-8."""
-        return self.raw_line().decode(errors="replace").strip()
+        """The start of the next line, of any length, which may hold bytes that are not UTF-8."""
+        line = piece = self.raw_line()
+        while piece and not piece.endswith(b"\n"):
+            piece = self._stream.readline(_LONGEST_LINE)
+        return line.decode(errors="replace").strip()
 
     def words(self, expected: str) -> list[str]:
         """Words of the next line; what is not UTF-8 may follow the first, as a label or comment."""
@@ -122,14 +127,14 @@ class Text:
         """The next word that is left, '' if only white space is; reads to the end."""
         while piece := self._stream.read(2**16):
             if word := piece.strip():
-                return word[:40].decode(errors="replace").split()[0]
+                return shown(word).split()[0]
         return ""
 
     def next_word(self) -> str:
         """The first word of the next line that is not blank, '' at the end."""
         for line in iter(functools.partial(self._stream.readline, _LONGEST_LINE), b""):
             if words := line[:200].split():
-                return words[0][:40].decode(errors="replace")
+                return shown(words[0])
         return ""
 
     def _parse(
@@ -143,10 +148,10 @@ class Text:
         if found == count and not more and not rest.strip():
             end = self._stream.tell()
             below = self._stream.readline(100)
-            if any(b"." in word for word in below.split()[:1]):
+            if _NUMBERS.fullmatch(below):
                 rest = below
             self._stream.seek(end)
-        return found, rest.decode(errors="replace").strip()[:40]
+        return found, shown(rest)
 
     def repaired(self, read: Callable[[], T]) -> T:
         """What `read` returns; if it fails, once more with Fortran's odd numbers written out.
@@ -183,6 +188,12 @@ def _with_e(word: str) -> str:
     if word[:1] not in "+-.0123456789":
         return word
     return _NO_E.sub(r"\1E\2", word.replace("D", "E").replace("d", "e"))
+
+
+def shown(piece: bytes) -> str:
+    """The start of the first line of a piece of a file, for a message: one line, printable."""
+    line = piece.strip().split(b"\n")[0].decode(errors="replace")[:40].rstrip()
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def whole(word: str | bytes) -> int | None:

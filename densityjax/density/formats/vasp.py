@@ -17,10 +17,11 @@ from densityjax.density.density import (
     check_shape,
     make_density,
 )
-from densityjax.density.formats.text import Text, whole
+from densityjax.density.formats.text import Text, shown, whole
 
-# Fe_pv, Fe/5e0f28cc669, Fe1, Fe2+, H1.25: an element and which of its kind.
-_SYMBOL = re.compile(r"([A-Z][a-z]?)(?:[\d._/+-].*)?")
+# Fe_pv, Fe/5e0f28cc669, Fe1, Fe2+, H1.25, Fe(1), Fe:up: an element and which of its kind.
+_SYMBOL = re.compile(r"([A-Z][a-z]?)(?:[^A-Za-z].*)?")
+_NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?")
 _BLOCKS = {1: "charge", 2: "charge, m", 4: "charge, mx, my, mz"}
 
 
@@ -32,6 +33,19 @@ class _Header:
     species: np.ndarray  # [N]
     positions: np.ndarray  # [N, 3] fractional
     notes: list[str]
+
+
+def is_vasp(head: bytes) -> bool:
+    """Whether the lines 2 to 5 of a file are those of a POSCAR: a scale factor, three vectors.
+
+    Line 1 is a title, which may look like any other format: '[110] surface', 'SLAB', '<111>'.
+    """
+    lines = [line.split() for line in head.split(b"\n")[1:5]]
+    counts = [
+        next((n for n, word in enumerate(words) if not _NUMBER.fullmatch(word)), len(words))
+        for words in lines
+    ]
+    return len(counts) == 4 and counts[0] in (1, 3) and all(n >= 3 for n in counts[1:])
 
 
 def read_vasp(text: Text) -> Density:
@@ -185,12 +199,17 @@ def _read_blocks(text: Text, header: _Header) -> tuple[list[np.ndarray], int, _H
     header if there is one."""
     blocks: list[np.ndarray] = []
     augmented = 0
-    mark = text.mark()
+    mark = above = text.mark()  # where this line starts, and the one above if it is blank
     for line in iter(text.raw_line, b""):
         words = line.split()
+        paw = line.lstrip().startswith(b"augmentation occupancies")
+        if words and blocks and not paw and (
+            following := _next_header(text, (mark, above), header)
+        ):
+            return blocks, augmented, following
         if not words:
-            pass
-        elif words[0] == b"augmentation" and blocks:
+            above = mark
+        elif paw and blocks:
             augmented += b"(imaginary" not in words
             if count := whole(words[-1]):  # ... of atom I, N numbers
                 text.numbers(count, "augmentation occupancies", more=True)
@@ -198,16 +217,11 @@ def _read_blocks(text: Text, header: _Header) -> tuple[list[np.ndarray], int, _H
             shape = tuple(int(word) for word in words)
             if not augmented or shape == blocks[0].shape:
                 blocks.append(_read_block(text, shape, blocks))
-        elif not augmented or not _is_number(words[0]):
-            # After PAW data VASP may write atomic moments, of no use here; others write text.
-            after = text.mark()
-            text.back_to(mark)
-            if blocks and (following := _next_header(text, header)):
-                return blocks, augmented, following
-            text.back_to(after)
-            if not augmented:
-                raise _unexpected(text, line, len(blocks))
+        elif not augmented:  # after PAW data VASP may write atomic moments; others write text
+            raise _unexpected(text, line, len(blocks))
         mark = text.mark()
+        if words:
+            above = mark
     return blocks, augmented, None
 
 
@@ -225,15 +239,26 @@ def _read_block(text: Text, shape: tuple[int, ...], blocks: list[np.ndarray]) ->
     return text.numbers(math.prod(shape), what).reshape(shape, order="F")
 
 
-def _next_header(text: Text, header: _Header) -> _Header | None:
-    """The header of a further step that starts here, None if none does.
+def _next_header(
+    text: Text, starts: tuple[tuple[int, int], tuple[int, int]], header: _Header
+) -> _Header | None:
+    """The header of a further step at one of two starts, None (and nothing is read) if none is.
+
+    Its title may be anything: blank, three whole numbers, a word that other lines start with.
 
     Raises:
         DensityFormatError: it is that of another material.
     """
-    try:
-        following = _read_header(text)
-    except DensityFormatError:
+    after, following = text.mark(), None
+    for start in dict.fromkeys(starts):
+        text.back_to(start)
+        try:
+            following = _read_header(text)
+            break
+        except DensityFormatError:
+            pass
+    if following is None:
+        text.back_to(after)
         return None
     if not np.array_equal(following.species, header.species):
         raise DensityFormatError(
@@ -243,13 +268,9 @@ def _next_header(text: Text, header: _Header) -> _Header | None:
     return following
 
 
-def _is_number(word: bytes) -> bool:
-    return word[:1] in b"+-.0123456789"
-
-
 def _unexpected(text: Text, line: bytes, num_blocks: int) -> DensityFormatError:
     """What to raise for a line where a grid or the end was expected."""
-    found = line[:40].decode(errors="replace").strip()
+    found = shown(line)
     if not num_blocks and b"(fermi energy" in text.raw_line():
         return DensityFormatError(
             f"{text.source}: ABACUS's own format of densities, which is not read: give the .cube "
@@ -257,4 +278,7 @@ def _unexpected(text: Text, line: bytes, num_blocks: int) -> DensityFormatError:
         )
     expected = "three grid dimensions" if not num_blocks else "nothing or another grid block"
     after = f"{num_blocks} grid blocks" if num_blocks else "the header"
-    return DensityFormatError(f"{text.source}: after {after}: expected {expected}, found '{found}'")
+    another = " (two files in one?)" if num_blocks and not _NUMBER.match(line.strip()) else ""
+    return DensityFormatError(
+        f"{text.source}: after {after}: expected {expected}, found '{found}'{another}"
+    )

@@ -21,6 +21,8 @@ from densityjax.density.names import SPIN_CHANNEL, kind_of, note_of_title
 
 _KEYWORDS = (b"CRYSTAL", b"SLAB", b"POLYMER", b"MOLECULE", b"ATOMS", b"PRIMVEC", b"ANIMSTEPS",
              b"DIM-GROUP")
+# What an XSF file has in its first lines, and a file with the title 'CRYSTAL' or 'SLAB' has not.
+_SECTION = re.compile(rb"^\s*(PRIM|CONV|ATOMS|ANIMSTEPS|DIM-GROUP|BEGIN_)", re.MULTILINE)
 _GRID = ("BEGIN_DATAGRID_3D", "DATAGRID_3D")
 _SAME_CELL = 1e-3  # relative, of vectors written with a few digits
 
@@ -45,7 +47,7 @@ def is_xsf(head: bytes) -> bool:
     """Whether the first line that is no comment is a keyword of XSF."""
     for line in head.split(b"\n"):
         if (words := line.split()) and not words[0].startswith(b"#"):
-            return words[0] in _KEYWORDS
+            return words[0] in _KEYWORDS and _SECTION.search(head) is not None
     return False
 
 
@@ -146,11 +148,13 @@ def _read_grids(text: Text) -> tuple[_Grid, _Grid | None, list[str]]:
     """The first grid, the other spin's if there is one, and notes."""
     title = ""
     while True:
-        words = _words(text, "BEGIN_DATAGRID_3D")  # or the block's name
-        if words[0].upper().startswith(_GRID):
+        line = text.title()  # or the block's name, in any encoding
+        if not line and not text.remaining:
+            raise text.error("BEGIN_DATAGRID_3D", "the end of the file")
+        if line.upper().startswith(_GRID):
             break
-        title = " ".join(words)
-    grid = _read_grid(text, title, words[0])
+        title = line or title
+    grid = _read_grid(text, title, line.split()[0])
     names, other = [], None
     for line in iter(text.raw_line, b""):
         word = line.strip()[:80].decode(errors="replace")

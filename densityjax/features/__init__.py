@@ -1,0 +1,14 @@
+"""What describes a stored density without learning: invariants of it, and its composition.
+
+Files, each importing only from those above it:
+
+  composition: What the elements of a cell tell
+  field: A density as its invariants see it
+  harmonics: Real spherical harmonics up to degree 3, as polynomials.
+  histogram: Histograms that change continuously with the data.
+  local: Invariants of the values of the density
+  scattering: Solid-harmonic scattering of first order
+  energies: Invariants of derivatives and of the spectrum
+  atoms: Invariants of the surroundings of each atom, pooled over the atoms.
+  invariants: Density invariants
+"""
