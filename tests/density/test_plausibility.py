@@ -117,11 +117,20 @@ def test_distances_agree_with_ase():
         assert found == pytest.approx((pairs / sums).min(), rel=1e-9)
 
 
+@pytest.mark.parametrize("repeat", [1, 12, 20])  # 20 makes 16,000 atoms
+def test_large_cells_are_looked_at(repeat):
+    atoms = bulk("NaCl", "rocksalt", 5.64).repeat(repeat)
+    assert warnings_of(density_of(atoms, 4 * len(atoms))) == ()
+    atoms.set_cell(atoms.cell[:] * 0.529, scale_atoms=True)
+    assert "0.56 times the sum" in warnings_of(density_of(atoms, 4 * len(atoms)))[0]
+
+
 def test_valences_of_cells():
     gallium_arsenide = np.array([31, 33])
     assert {8, 18, 26, 36, 64} <= valence.usual_sums(gallium_arsenide)
     assert 54 not in valence.usual_sums(gallium_arsenide)
     assert valence.valence_range(gallium_arsenide) == (8, 44)
+    assert {24, 56} <= valence.usual_sums(np.array([74, 74]))  # W of PAW, and with 4f
     assert valence.usual_sums(np.array([0, 33])) == frozenset()
     assert valence.valence_range(np.array([0, 33])) is None
 
