@@ -36,6 +36,7 @@ def _keys(config: ConfigDict, prefix: str = "") -> set[str]:
     return keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes(name: str):
     """A whole training step, traced without arrays, on 8 devices."""

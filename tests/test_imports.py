@@ -17,6 +17,7 @@ ORDER = (
     ("targets",),
     ("config",),
     ("density",),
+    ("features",),
     ("inspect", "tfds_builders"),
     ("data", "model"),
     ("step",),

@@ -26,6 +26,7 @@ def largest_change(a, b):
     return max(float(jnp.abs(x - y).max()) for x, y in zip(*map(jax.tree.leaves, (a, b))))
 
 
+@pytest.mark.slow
 def test_a_target_without_labels_moves_nothing_of_its_own(setup, step):
     mask = setup.batch["mask"] * [1, 0, 1, 1]
     before = setup.state()

@@ -11,6 +11,8 @@ from densityjax.step.steps import loss_sums
 from densityjax.target_grouping.affinity import affinity_step
 from tests.step.test_parallel import make_setup  # noqa: F401  the fixture `setup`
 
+pytestmark = pytest.mark.slow  # groups or steps of a whole dataset are made once for the file
+
 
 @pytest.fixture(scope="module")
 def measured(setup):

@@ -17,6 +17,8 @@ from densityjax.targets import get_specs
 from densityjax.training.groups import DatasetIdentity, read_groups_file, resolve_groups
 from tests.target_grouping.small_groups import LABELS, NAME, build, config_of
 
+pytestmark = pytest.mark.slow  # groups or steps of a whole dataset are made once for the file
+
 # As it was written before literals were pprint's.
 OLD_FILE = '''"""Target groups by similarity; generated, do not edit by hand.
 

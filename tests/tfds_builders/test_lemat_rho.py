@@ -20,7 +20,6 @@ from densityjax.density.reader import read_density_bytes
 from tests.tfds_builders.test_elastic_densities import SHIPPED
 from tfds_builders.errors import DatasetSourceError
 from tfds_builders.folds import fold_of
-from tfds_builders.lemat_rho.rules import valence_bounds
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -251,14 +250,3 @@ def test_functional_that_matches_no_row(materials, tmp_path):
     assert {record["functional"] for record in records.values()} == {b"PBE"}
     with pytest.raises(DatasetSourceError, match=r"functional None, not r2SCAN\)$"):
         built(tmp_path / "null", [materials[0] | {"functional": None}])
-
-
-def test_valence_bounds():
-    """Against the valences of VASP's potentials (ZVAL of PBE_54) at either end."""
-    for symbol, valences in {
-        "H": (1,), "He": (2,), "Li": (1, 3), "Be": (2, 4), "C": (4,), "Ga": (3, 13), "Ne": (8,),
-        "K": (7, 9), "Ti": (4, 10, 12), "Fe": (8, 14, 16), "Zn": (12,), "La": (9, 11),
-        "Gd": (9, 18), "Yb": (8, 9, 24), "Hf": (4, 10, 12), "Hg": (12,), "Pb": (4, 14), "U": (14,),
-    }.items():
-        lowest, highest = valence_bounds(np.array([chemical_symbols.index(symbol)]))
-        assert all(lowest <= valence <= highest for valence in valences), symbol

@@ -431,6 +431,37 @@ def test_latest_task_is_chosen_whatever_the_order(client, proxy):
     assert chosen() == expected
 
 
+def test_of_tasks_of_one_day_the_highest_number_is_chosen(client, proxy, put):
+    """Not the text that sorts last."""
+    core, tasks = client.materials.core.documents[0], client.materials.tasks.documents
+    first = next(task for task in tasks if task["task_id"] in core["calc_types"])
+    for task_id in ("mp-999", "mp-1000"):
+        core["calc_types"][task_id] = "GGA Static"
+        tasks.append(first | {"task_id": task_id, "last_updated": "2022-01-01T00:00:00"})
+        put(key_of(task_id), b"a density")
+    manifest, _ = make_manifest(
+        as_api(client), open_bucket(proxy), "nonmagnetic", material_ids=[core["material_id"]]
+    )
+    assert manifest.entries[0].task_id == "mp-1000"
+
+
+def test_band_structures_that_cannot_be_read_are_labels_that_are_missing(client, proxy):
+    """One document of another form is that entry's problem."""
+    material_id = client.materials.summary.documents[0]["material_id"]
+    client.materials.phonon.documents[0]["bands"] = {"frequencies": [[1.0]]}
+    manifest, left_out = make_manifest(
+        as_api(client), open_bucket(proxy), "stability", material_ids=[material_id]
+    )
+    assert manifest.entries == []
+    assert "KeyError: 'qpoints'" in left_out[0].reason
+
+
+@pytest.mark.parametrize("text", ["Si", "mp-", "", "mp 149", "mp-14a9", "-149"])
+def test_texts_that_are_no_ids(client, proxy, text):
+    with pytest.raises(DatasetSourceError, match="is no id of the Materials Project's"):
+        make_manifest(as_api(client), open_bucket(proxy), "nonmagnetic", material_ids=[text])
+
+
 def test_manifest_that_mixes_run_types_is_refused(folder):
     path = folder / "manifest.jsonl"
     lines = path.read_text().splitlines()

@@ -90,6 +90,7 @@ def test_a_target_without_labels_there_is_left_out_of_the_choice(
     assert write_report(tmp_path).exists()
 
 
+@pytest.mark.slow
 def test_a_test_fold_without_labels_gives_no_metrics(
     small_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

@@ -13,6 +13,7 @@ from pymatgen.core import Element
 
 from densityjax.density.reader import Density, DensityFormatError
 from densityjax.density.record import make_record
+from densityjax.density.valence import is_whole
 from densityjax.targets import TargetSpec, get_specs
 from tfds_builders.density_builder import DensityBuilder, GridConfig, Materials, missing_label
 from tfds_builders.errors import DatasetSourceError
@@ -27,7 +28,6 @@ from tfds_builders.lemat_rho.rules import (
     UnusableRowError,
     check_density,
     check_names,
-    is_whole,
     read_row,
     spacing,
 )

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pymatgen.core import Element
 
 from densityjax.density.reader import Density, DensityFormatError, density_from_row
+from densityjax.density.valence import valence_range
 
 ID, DENSITY, SHAPE = "immutable_id", "charge_density", "charge_density_grid_shape"
 STRUCTURE = ("lattice_vectors", "cartesian_site_positions", "species_at_sites")
@@ -15,7 +15,6 @@ STRUCTURE = ("lattice_vectors", "cartesian_site_positions", "species_at_sites")
 MAX_SPACING = 0.5
 COARSE_SPACING = 0.25
 ELECTRON_TOLERANCE = 1e-3  # relative, beyond the bounds; float32 and the interpolation
-WHOLE_TOLERANCE = 0.01  # electrons of a cell, beyond 1e-4 of their number
 
 
 class UnusableRowError(Exception):
@@ -72,7 +71,8 @@ def check_density(density: Density) -> None:
             f"{' x '.join(map(str, density.values.shape))} points, up to {largest:.2f} Å apart",
         )
     found = density.num_electrons
-    lowest, highest = valence_bounds(density.species)
+    highest = int(density.species.sum())
+    lowest, _ = valence_range(density.species) or (0, 0)  # of an element that no potential has
     if not lowest * (1 - ELECTRON_TOLERANCE) <= found <= highest * (1 + ELECTRON_TOLERANCE):
         raise UnusableRowError(
             "a number of electrons that its atoms cannot have",
@@ -84,28 +84,3 @@ def spacing(density: Density) -> float:
     """The largest distance of neighbouring points along an axis, Å."""
     lengths = np.linalg.norm(density.lattice, axis=1)  # [3] Å
     return float((lengths / density.values.shape).max())
-
-
-def is_whole(num_electrons: float) -> bool:
-    """Whether a cell's electrons are a whole number, as those of every neutral VASP cell are."""
-    return abs(num_electrons - round(num_electrons)) <= WHOLE_TOLERANCE + 1e-4 * num_electrons
-
-
-def valence_bounds(species: np.ndarray) -> tuple[int, int]:
-    """Fewest and most electrons that potentials of these atoms treat.
-
-    The fewest are the s and p electrons of the outer shell, and the d electrons of a transition
-    metal; of a lanthanide or actinide, the three of its trivalent potential.
-
-    Args:
-        species: [N] atomic numbers.
-    """
-    return sum(_valence(Element.from_Z(int(z))) for z in species), int(np.sum(species))
-
-
-def _valence(element: Element) -> int:
-    if element.is_lanthanoid or element.is_actinoid:
-        return 3
-    if element.Z == 2:
-        return 2
-    return element.group - 10 if element.group > 12 else element.group

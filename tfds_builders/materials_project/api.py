@@ -54,7 +54,7 @@ class Api:
     """
 
     def __init__(
-        self, client: Any, errors: tuple[type[Exception], ...] = (OSError,), attempts: int = 4,
+        self, client: Any, errors: tuple[type[Exception], ...] = (OSError,), attempts: int = 6,
         pause: float = 2.0, threads: int = 8,
     ):
         self.client = client

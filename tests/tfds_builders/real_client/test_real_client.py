@@ -20,6 +20,7 @@ from densityjax.configs import paper_magnetic, paper_nonmagnetic, paper_stabilit
 from densityjax.training.run import train_and_evaluate
 from tests.small_model import SMALL_MODEL
 from tfds_builders.errors import DatasetSourceError
+from tfds_builders.materials_project import api as api_module
 from tfds_builders.materials_project import download, manifest
 from tfds_builders.materials_project.api import ApiError
 from tfds_builders.materials_project.bucket import NAME, Bucket
@@ -49,6 +50,7 @@ from tests.tfds_builders.real_client.server import (
 from tests.tfds_builders.real_client.tables import BANDS, PHONONS, write_tables
 
 ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.process  # the S3 server
 CONFIGS = {
     "nonmagnetic": paper_nonmagnetic, "magnetic": paper_magnetic, "stability": paper_stability,
 }
@@ -107,6 +109,7 @@ def make(name: str, s3, **kwargs):
     return manifest.make_manifest(client, Bucket(endpoint_url=s3[0]), name, **kwargs)
 
 
+@pytest.mark.slow
 def test_from_the_api_to_training(api: StandIn, s3, tmp_path, capsys):
     """manifest, download, build and ten steps of each of the paper's configs."""
     by_id = {f"mp-{entry.number}": entry for entry in ENTRIES}
@@ -263,7 +266,7 @@ def test_failed_band_structures_stop_with_the_entry_named(
     assert len(found.entries) == 1
     assert left_out == []
     faults.extend([1] * 100)
-    with pytest.raises(ApiError, match=r"band structure .*of mp-149: .* failed 4 times.*reset"):
+    with pytest.raises(ApiError, match=r"band structure .*of mp-149: .* failed 6 times.*reset"):
         make(name, s3, material_ids=["mp-149"])
 
 
@@ -283,13 +286,20 @@ def test_slow_answers_are_asked_for_in_halves(api: StandIn, s3, monkeypatch):
     assert sorted(sizes[4:6]) == [14, 16]
 
 
-def test_errors_of_the_api_are_one_line(api: StandIn, s3, monkeypatch):
-    api.failures["summary"] = [500, 500]
+def test_errors_of_the_api_are_one_line(api: StandIn, s3, monkeypatch, tmp_path):
+    """A server that fails for a while, or for good; a key that is not taken; an old client."""
+    api.failures["summary"] = [500, 502, 503]
     assert len(make("magnetic", s3)[0].entries) == 15
     api.failures["summary"] = [500] * 99
-    with pytest.raises(ApiError, match=r"summaries of mp-149 .*failed 4 times .*500") as error:
+    with pytest.raises(ApiError, match=r"summaries of mp-149 .*failed 6 times .*500") as error:
         make("magnetic", s3)
     assert "\n" not in str(error.value)
+    with monkeypatch.context() as patches:
+        patches.setattr(api_module.time, "sleep", lambda seconds: None)
+        arguments = ["magnetic", f"--out={tmp_path / 'mp'}", f"--endpoint_url={s3[0]}"]
+        with pytest.raises(ApiError, match=r"summaries: .*nothing was written"):
+            manifest.main(arguments)
+    assert not (tmp_path / "mp").exists()
     monkeypatch.setenv("MP_API_KEY", "w" * 32)
     with pytest.raises(ApiError, match=r"refuses the key \(.*403") as error:
         make("magnetic", s3)

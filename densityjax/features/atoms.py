@@ -1,0 +1,148 @@
+"""Invariants of the surroundings of each atom, pooled over the atoms.
+
+Everything is an exact sum over the waves of the density, no directions are sampled. With p the
+position of an atom and f_k the coefficients of a field f:
+
+- mean over the sphere of radius R: sum_k f_k exp(i k p) sin(kR) / (kR), for f = rho, rho^2 (which
+  gives the spread), ln rho, and the potential, whose coefficients are those of rho times
+  4 pi e^2 / k^2 (Poisson's equation; of the electrons alone, its mean over the cell is 0);
+- integral over the ball of radius R: sum_k f_k exp(i k p) 4 pi R^3 j_1(kR) / (kR);
+- U_l = sqrt(sum_m u_lm^2), the angular power of degree l about p at width sigma; u_lm as in
+  `scattering`. These are diagonal elements of the power spectrum of Bartok, Kondor and Csanyi, PRB
+  87, 184115 (2013), with the electron density in the place of the neighbours'.
+
+Species are not read.
+"""
+
+import numpy as np
+
+from densityjax.features.energies import COULOMB
+from densityjax.features.field import PeriodicField
+from densityjax.features.harmonics import real_harmonics
+from densityjax.features.histogram import soft_histogram
+from densityjax.features.local import FLOOR
+
+_STEP = 0.2  # Å
+RADII = np.arange(16) * _STEP  # Å
+WIDTHS = (0.4, 0.6, 0.9, 1.3)  # sigma of the harmonics, Å
+DEGREES = (1, 2, 3)
+POOLS = ("mean", "minimum", "maximum", "poor", "rich")
+# 'poor' and 'rich' are means with the weights q^-6 and q^6, q the charge within 1 Å.
+_CORE, _SHARPNESS = 1.0, 6.0
+# Of the mean, added to the spread, which at sites of high symmetry is a difference of equals.
+_ROUND = 0.05
+_HISTOGRAM_RADII = (0.4, 0.6, 1.0, 1.4, 2.0)  # Å
+_HISTOGRAM = np.linspace(-4.0, 3.0, 22)  # ln(charge / volume of the ball / (e/Å^3))
+
+_ATOM = (
+    *(f"ln mean of rho at {r:.1f} Å [e/Å^3]" for r in RADII),
+    *(f"ln(spread of rho + 0.05 mean) at {r:.1f} Å [e/Å^3]" for r in RADII[1:]),
+    *(f"mean of ln rho at {r:.1f} Å [e/Å^3]" for r in RADII[3:]),
+    *(f"ln charge within {r:.1f} Å [e]" for r in RADII[1:]),
+    *(f"potential at {r:.1f} Å [eV]" for r in RADII[::3]),
+    *(f"ln U_{degree} at {width} Å [e/Å^3]" for width in WIDTHS for degree in DEGREES),
+)
+NAMES = (
+    "ln(V / atoms) [Å^3]", "ln(electrons / atoms) [e]",
+    *(f"{pool} over atoms of {name}" for pool in POOLS for name in _ATOM),
+    *(
+        f"share of atoms with {np.exp(x):.3g} e/Å^3 within {radius} Å"
+        for radius in _HISTOGRAM_RADII for x in _HISTOGRAM
+    ),
+)
+
+
+def atom_invariants(field: PeriodicField, cartesian: np.ndarray) -> np.ndarray:
+    """Density, potential and charge about each atom, pooled over the atoms.
+
+    Pools: mean, minimum and maximum over the atoms, means weighted towards the atoms with least
+    and most charge about them, and histograms of the mean density in balls.
+
+    Args:
+        field: the density.
+        cartesian: float64 [N, 3] Å.
+
+    Returns:
+        float64 [NAMES]; NaN without atoms.
+    """
+    if not len(cartesian):
+        return np.full(len(NAMES), np.nan)
+    spheres, log_charge = _per_atom(field, cartesian)  # [N, _ATOM], [N, R - 1]
+    core = log_charge[:, round(_CORE / _STEP) - 1]
+    rich = np.exp(_SHARPNESS * np.clip(core - core.mean(), -5, 5))  # [N]
+    pooled = (
+        spheres.mean(axis=0), spheres.min(axis=0), spheres.max(axis=0),
+        (1 / rich) @ spheres / (1 / rich).sum(), rich @ spheres / rich.sum(),
+    )
+    volume = field.volume / len(cartesian)
+    electrons = volume * field.values.mean(dtype=np.float64)
+    return np.concatenate([
+        [np.log(volume), np.log(electrons)], *pooled, *_histograms(log_charge),
+    ])
+
+
+def _histograms(log_charge: np.ndarray) -> list[np.ndarray]:
+    """Shares of atoms per mean density in a ball, one histogram a radius."""
+    ones = np.ones(len(log_charge))
+    return [
+        soft_histogram(
+            log_charge[:, round(r / _STEP) - 1] - np.log(4 / 3 * np.pi * r**3), _HISTOGRAM, ones
+        )
+        for r in _HISTOGRAM_RADII
+    ]
+
+
+def _per_atom(field: PeriodicField, cartesian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features [N, _ATOM] of each atom, and of them ln of the charge in balls [N, R - 1]."""
+    inside, rho = field.inside, field.values
+    k = field.wave_numbers[inside]  # [K] rad/Å
+    phases = cartesian @ field.wave_vectors[:, inside].astype(np.float64)  # [N, K]
+    waves = np.exp(1j * np.remainder(phases, 2 * np.pi).astype(np.float32))
+    waves *= field.multiplicity[inside]
+    weights = waves * field.spectrum[inside]  # [N, K] e/Å^3
+    squares = waves * field.transform(np.square(rho))[inside]
+    logarithms = waves * field.transform(np.log(np.maximum(rho, FLOOR)))[inside]
+    shells, balls = _kernels(k)
+    coulomb = 4 * np.pi * COULOMB * np.where(k > 0, 1 / np.square(np.maximum(k, 1e-3)), 0)
+    # [N, R] each
+    mean, charge = weights.real @ shells, weights.real @ balls[:, 1:]
+    spread = np.sqrt(np.maximum(squares.real @ shells - np.square(mean), 0))
+    potential = weights.real @ (coulomb.astype(np.float32)[:, None] * shells[:, ::3])
+    log_charge = np.log(np.maximum(charge, FLOOR))
+    features = np.concatenate([
+        np.log(np.maximum(mean, FLOOR)),
+        np.log((spread + _ROUND * np.maximum(mean, 0))[:, 1:] + FLOOR),
+        logarithms.real @ shells[:, 3:],
+        log_charge,
+        potential,
+        _angular(weights, k, field.directions[:, inside]),
+    ], axis=1)
+    return features.astype(np.float64), log_charge.astype(np.float64)
+
+
+def _angular(weights: np.ndarray, k: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """ln U_l about each atom, [N, widths * degrees].
+
+    Args:
+        weights: [N, K] rho_k exp(i k p), opposite waves counted in one.
+        k: [K] rad/Å.
+        directions: [3, K].
+    """
+    harmonics = {degree: real_harmonics(degree, directions) for degree in DEGREES}
+    columns = []
+    for width in WIDTHS:
+        scaled = k * np.float32(width)
+        gaussian = np.exp(-np.square(scaled) / 2)
+        for degree, values in harmonics.items():
+            part = weights.imag if degree % 2 else weights.real  # the other is odd, sums to 0
+            u = part @ (values * (gaussian * scaled**degree)).T  # [N, 2 l + 1]
+            columns.append(np.log(np.sqrt(np.square(u).sum(axis=1)) + FLOOR))
+    return np.stack(columns, axis=1)
+
+
+def _kernels(k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of waves [K]: mean over a sphere [K, R] and integral over a ball [K, R] Å^3."""
+    x = np.maximum(k[:, None] * RADII.astype(np.float32), np.float32(1e-3))  # sin(x)/x is 1 there
+    sinc = np.sin(x) / x
+    bessel = np.where(x < 0.1, 1 / 3 - x * x / 30, (sinc - np.cos(x)) / np.square(x))  # j_1(x)/x
+    return sinc, (4 * np.pi * RADII**3 * bessel).astype(np.float32)

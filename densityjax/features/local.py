@@ -1,0 +1,82 @@
+"""Invariants of the values of the density: how it is spread over volume and electrons.
+
+rho is the density, e/Å^3; V the volume and N the electrons of the cell; <f> = (1/V) integral of f.
+A floor of 1e-3 e/Å^3 stands under every logarithm: below is vacuum, or ringing of the low-pass.
+"""
+
+import numpy as np
+
+from densityjax.features.field import PeriodicField
+from densityjax.features.histogram import soft_histogram
+
+FLOOR = 1e-3  # e/Å^3
+_NODES = np.linspace(np.log(FLOOR), np.log(20.0), 17)  # ln(rho / (e/Å^3))
+_LEVELS = (0.002, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.998)
+_POWERS = (1 / 3, 2 / 3, 4 / 3, 5 / 3, 2.0, 3.0)
+_SPIN = (
+    "|integral m| per electron [μB/e]", "integral |m| per electron [μB/e]",
+    "|integral m| per volume [μB/Å^3]", "<m^2> / <rho^2> [μB^2/e^2]",
+)
+
+NAMES = (
+    "ln(V / N) [Å^3/e]",
+    *(f"share of volume at rho = {np.exp(x):.3g} e/Å^3" for x in _NODES),
+    *(f"share of electrons at rho = {np.exp(x):.3g} e/Å^3" for x in _NODES),
+    *(f"ln quantile {level:g} of rho [e/Å^3]" for level in _LEVELS),
+    *(f"ln(<rho^{p:.3g}> / <rho>)" for p in _POWERS),
+)
+SPIN_NAMES = _SPIN
+
+
+def local_invariants(field: PeriodicField) -> np.ndarray:
+    """Shares, quantiles and moments of the values.
+
+    - Share of volume per bin of ln rho: the distribution function of rho, as in histogram-based
+      descriptors of densities; share of electrons: the same weighted with rho.
+    - <rho^p> / <rho>: p = 4/3 is the exchange energy of the uniform gas per electron (Dirac), 5/3
+      its kinetic energy (Thomas-Fermi), each but for its constant.
+
+    Returns:
+        float64 [NAMES].
+    """
+    rho = np.sort(field.values, axis=None)  # the order of points is of no matter, quantiles want it
+    mean = rho.mean(dtype=np.float64)
+    positive = np.maximum(rho, 0)
+    floored = np.maximum(rho, FLOOR)
+    logarithm = np.log(floored)
+    ranks = np.array(_LEVELS) * (rho.size - 1)
+    quantiles = np.interp(ranks, np.arange(rho.size), logarithm)
+    moments = [np.log(_power(positive, p).mean(dtype=np.float64) / mean) for p in _POWERS]
+    return np.concatenate([
+        [-np.log(mean)],
+        soft_histogram(logarithm, _NODES, np.ones_like(rho)),
+        soft_histogram(logarithm, _NODES, positive),
+        quantiles,
+        moments,
+    ])
+
+
+def _power(values: np.ndarray, power: float) -> np.ndarray:
+    """`values ** power`, by cube roots and products, which take a fifth of the time."""
+    if power in (2.0, 3.0):
+        return values * values if power == 2.0 else values * values * values
+    root = np.cbrt(values)
+    return {1: root, 2: root * root, 4: root * values, 5: root * root * values}[round(3 * power)]
+
+
+def spin_invariants(values: np.ndarray, magnetization: np.ndarray | None) -> np.ndarray:
+    """How much spin there is and how it cancels; zeros for a density without magnetisation.
+
+    Args:
+        values: [X, Y, Z] e/Å^3.
+        magnetization: [X, Y, Z] μB/Å^3, or None.
+
+    Returns:
+        float64 [SPIN_NAMES].
+    """
+    if magnetization is None:
+        return np.zeros(len(SPIN_NAMES))
+    m, rho = np.asarray(magnetization, np.float64), np.asarray(values, np.float64)
+    net, total = abs(m.mean()), np.abs(m).mean()
+    squares = np.square(m).mean() / np.square(rho).mean()
+    return np.array([net / rho.mean(), total / rho.mean(), net, squares])
