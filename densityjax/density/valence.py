@@ -7,9 +7,10 @@ from pymatgen.core import Element
 
 # Valence electrons of VASP's potentials, of all releases from 2010 to 2024 that pymatgen knows
 # (`pymatgen/io/vasp/potcar-summary-stats.json.bz2`, ZVAL of PBE, PBE_52, PBE_54, PBE_64 and LDA);
-# those of other families (GTH, ONCV, PSlibrary) are among them for nearly all elements. Added by
-# hand, from other families: Ba 2, As to Xe with a filled d shell, Hf to Os with 4f (ONCV), Hg 18
-# of GPAW, and Zn, Cd and Hg without theirs. Left out: Ti 2.
+# those of other families (GTH, ONCV, PSlibrary) are among them for nearly all elements. The rest
+# was added by hand, from other families and older releases: alkali metals, Sr and Ba without
+# semicore shells, As to Xe with a filled d shell, Hf to Os with 4f (ONCV), Hg 18 of GPAW, Zn, Cd
+# and Hg without their d shells. Left out: Ti 2, and fractional H.
 _USUAL = """
 H 1 He 2 Li 1,3 Be 2,4 B 3 C 4,6 N 5 O 6,8 F 7 Ne 8,10 Na 1,7,9 Mg 2,8,10 Al 3,9,11 Si 4,10,12 P 5
 S 6 Cl 7 Ar 8 K 1,7,9 Ca 2,8,10 Sc 3,9,11 Ti 4,10,12 V 5,11,13 Cr 6,12,14 Mn 7,13,15 Fe 8,14,16
