@@ -13,7 +13,7 @@ ROOM = 9.0  # volume over the atoms' covalent spheres; 99 % of those crystals ha
 VOLUME_PER_ATOM = (2.0, 1e4)  # Å^3: hydrogen at 1 Mbar has 2, an atom in a box of 20 Å 8,000
 _NOBLE = (2, 10, 18, 36, 54, 86)
 _MOST_CENTRES = 2_000  # atoms whose neighbours are looked at
-_MOST_POINTS = 1_000_000  # images of atoms that are looked at; more are of strange cells
+_MOST_POINTS = 200_000  # images of atoms that are looked at; more are of strange cells
 
 
 def nearest_ratio(
