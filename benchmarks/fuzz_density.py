@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py  # noqa: F401  now: its import would count as the memory of the first HDF5 file
 import lz4.frame
 import numpy as np
 import zstandard
