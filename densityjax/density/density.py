@@ -108,6 +108,19 @@ def check_lattice(lattice: np.ndarray, where: str) -> float:
     return float(volume)
 
 
+def without_ghosts(numbers: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Which atoms are real, bool [N], of atomic numbers [N], and a note if some are not.
+
+    Ghosts are basis functions without an atom: of number 0 (CP2K) or below (SIESTA). Where no atom
+    has a number above 0 all are kept, as atoms that the file does not name.
+    """
+    real = numbers > 0
+    if real.all() or not real.any():
+        return np.ones(len(numbers), bool), []
+    return real, [f"{(~real).sum()} of {len(real)} atoms are ghosts (of number 0 or below), they "
+                  "are left out"]
+
+
 def check_shape(shape: Sequence[int], where: str) -> tuple[int, int, int]:
     """The shape of a grid as a tuple.
 

@@ -10,23 +10,29 @@ SPIN_DENSITY = "a spin density"
 # that fits counts. Who writes so: VASP, vaspkit, VTST, ABACUS, CP2K, OpenMX, Octopus, FHI-aims,
 # QE, CRYSTAL, ORCA, Psi4, Multiwfn.
 _KINDS = (
-    (r"(LOCPOT|V ?(HARTREE|XC|EXT|TOTAL|LOCAL|HAR|KS)|V?POT|POTENTIAL|HARTREE|ESP|TOTESP)",
-     POTENTIAL),
+    (r"(LOCPOT|V ?(HARTREE|XC|EXT|TOTAL|LOCAL|HAR|KS|EFF)|V?POT|TOTPOT|(?<!PSEUDO )POTENTIAL|ESP|"
+     r"TOTESP)", POTENTIAL),
     (r"(ELFCAR|ELF\w{0,3}|LOL|LOCALI[SZ]ATION FUNCTION)", "an electron localisation function"),
     (r"(TAUCAR|KINETIC ENERGY DENSITY)", "a kinetic-energy density"),
-    (r"(CHGDIFF|DIFF|DIFFERENCE|DRHO|DDEN|DELTA ?(RHO|DENSITY)|DEFORMATION)",
+    (r"((CHG|CHD|CHARGE|RHO|DEN|DENSITY)DIFF?\d*|DIFF|DIFFERENCE|DRHO|DDEN|"
+     r"DELTA ?(RHO|DENSITY)|DEFORMATION)",
      "a difference of densities"),
     (r"(SPIN ?(UP|DOWN|DW|DN|\d)|(UP|DOWN|DW|DN) ?(SPIN|CHG|RHO|DENSITY)|CHGS ?\d|"
      r"(CHG|CHGCAR|RHO|DENSITY) ?(UP|DOWN|DW|DN)|DENSITY ?SP ?\d|CHG ?S[12]|DEN[01]|"
      r"(ALPHA|BETA) SPIN|(SPIN|RHO) (ALPHA|BETA)|SPIN CHANNEL)", SPIN_CHANNEL),
-    (r"(SPIN ?DENS(ITY)?|SDEN|MAGNETI[SZ]ATION( DENSITY)?)", SPIN_DENSITY),
+    (r"((SPIN|MAG) ?DEN(S(ITY)?)?|SDEN|MAGNETI[SZ]ATION( DENSITY)?)", SPIN_DENSITY),
     (r"PARCHG", "the density of chosen bands or energies"),
     (r"AECCAR0", "the density of the core electrons alone"),
-    (r"AECCAR\d?", "a part of the all-electron density, coarse near the cores"),
+    (r"AECCAR\d*", "a part of the all-electron density, coarse near the cores"),
     (r"(WFN|WFC|WAVEFUNCTION|HOMO|LUMO|ORBITAL|LDOS|ILDOS|STM)", "orbitals or some states"),
 )
-# Of names alone: a title may speak of spin and mean the calculation.
-_KINDS_OF_NAMES = ((r"(SPIN|MAG)", SPIN_DENSITY),)
+# Of names alone: a title may speak of spin, or of a unit of energy, and mean the calculation.
+_ENDINGS = r"( (CUBE?|XSF|VASP|CHGCAR|CHG))?( (GZ|XZ|BZ2|ZST|LZ4))?$"
+_KINDS_OF_NAMES = (
+    (r"HARTREE", POTENTIAL),
+    (rf"(?<!UP )(UP|DOWN|DW|DN)(?={_ENDINGS})", SPIN_CHANNEL),
+    (r"(SPIN|MAG)", SPIN_DENSITY),
+)
 
 
 def _compiled(kinds: tuple[tuple[str, str], ...]) -> tuple[tuple[re.Pattern, str], ...]:

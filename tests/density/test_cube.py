@@ -218,3 +218,34 @@ def test_stated_density_unit_is_taken(field):
     density = read_density_bytes(text.encode(), "x")
     np.testing.assert_allclose(density.values, field, rtol=1e-5)
     assert density.notes == ()
+
+
+@pytest.mark.parametrize("number", ["0", "-8", "-1"])
+def test_ghosts_are_left_out(field, number):
+    lines = written(field).splitlines()
+    lines[2] = lines[2].replace("3", "4", 1)
+    lines.insert(9, f"{number} 0.0 1.0 1.0 1.0")
+    density = read_density_bytes("\n".join(lines).encode(), "x")
+    assert density.formula == "FeO2"
+    assert len(density.positions) == 3
+    assert density.notes == (
+        "1 of 4 atoms are ghosts (of number 0 or below), they are left out",
+    )
+
+
+def test_a_stated_unit_of_length_beats_the_sign():
+    """Argon: both units of length leave it atoms that are far enough from each other."""
+    cell = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 5.26 / 2
+    argon = Atoms("Ar", cell=cell, pbc=True)
+    values = np.random.default_rng(0).random(SHAPE) + 0.2
+    values *= 8 / (values.mean() * argon.get_volume())
+    with tempfile.TemporaryFile("w+") as file:
+        write_cube(file, argon, data=values * Bohr**3, comment="rho, coords = b")
+        file.seek(0)
+        lines = file.read().splitlines()
+    for row in (3, 4, 5):
+        lines[row] = "-" + lines[row].strip()
+    density = read_density_bytes("\n".join(lines).encode(), "x")
+    np.testing.assert_allclose(density.lattice, cell, atol=1e-4)
+    assert density.num_electrons == pytest.approx(8, rel=1e-4)
+    assert "lengths are in Bohr, as the title says" in density.notes[0]

@@ -30,6 +30,9 @@ def density_of(atoms, electrons, source="CHGCAR", **changes):
         ("LOCPOT", "a potential"), ("x-v_hartree-1_0.cube", "a potential"),
         ("AECCAR0", "the density of the core electrons alone"), ("AECCAR2.xz", "a part of the all"),
         ("PARCHG.0001.ALLK", "the density of chosen bands"), ("HOMO.cube", "orbitals"),
+        ("down.xsf", "the density of one spin"), ("BaTiO3_up.cube.gz", "the density of one spin"),
+        ("ChargeDiff.vasp", "a difference"), ("CHGDIFF2.vasp", "a difference"),
+        ("spinden.cube", "a spin density"), ("TOTPOT", "a potential"), ("AECCAR01", "a part of"),
     ],
 )
 def test_names_that_are_not_of_densities(name, kind):
@@ -42,10 +45,26 @@ def test_names_that_are_not_of_densities(name, kind):
 @pytest.mark.parametrize(
     "name",
     ["CHGCAR", "CHG.xz", "mp-123.json.gz", "alpha-Sn.xsf", "potassium.cube", "chg.cube",
-     "NaCl-ELECTRON_DENSITY-1_0.cube", "spinel.cube", "magnesium.CHGCAR", "different.cube"],
+     "NaCl-ELECTRON_DENSITY-1_0.cube", "spinel.cube", "magnesium.CHGCAR", "different.cube",
+     "downloads.CHGCAR", "up_down.cube", "scale_up_2.CHGCAR", "CHGCAR_tot.vasp"],
 )
 def test_names_of_densities(name):
     assert names.kind_of(name) is None
+
+
+@pytest.mark.parametrize(
+    ("title", "kind"),
+    [
+        ("Electrostatic potential from Total SCF Density", "a potential"),
+        ("HARTREE POTENTIAL", "a potential"), ("SPIN DENSITY", "a spin density"),
+        ("Electron density from Total SCF Density", None), ("Total energy -12.3 Hartree", None),
+        ("valence density of the pseudo potential PBE", None), ("spin polarised PBE", None),
+    ],
+)
+def test_titles(title, kind):
+    notes = names.note_of_title(title)
+    assert len(notes) == (kind is not None)
+    assert kind is None or notes[0].startswith(f"by its title {kind}")
 
 
 def test_a_file_with_both_spins_may_be_called_spin():
@@ -98,11 +117,20 @@ def test_distances_agree_with_ase():
         assert found == pytest.approx((pairs / sums).min(), rel=1e-9)
 
 
+@pytest.mark.parametrize("repeat", [1, 12, 20])  # 20 makes 16,000 atoms
+def test_large_cells_are_looked_at(repeat):
+    atoms = bulk("NaCl", "rocksalt", 5.64).repeat(repeat)
+    assert warnings_of(density_of(atoms, 4 * len(atoms))) == ()
+    atoms.set_cell(atoms.cell[:] * 0.529, scale_atoms=True)
+    assert "0.56 times the sum" in warnings_of(density_of(atoms, 4 * len(atoms)))[0]
+
+
 def test_valences_of_cells():
     gallium_arsenide = np.array([31, 33])
     assert {8, 18, 26, 36, 64} <= valence.usual_sums(gallium_arsenide)
     assert 54 not in valence.usual_sums(gallium_arsenide)
     assert valence.valence_range(gallium_arsenide) == (8, 44)
+    assert {24, 56} <= valence.usual_sums(np.array([74, 74]))  # W of PAW, and with 4f
     assert valence.usual_sums(np.array([0, 33])) == frozenset()
     assert valence.valence_range(np.array([0, 33])) is None
 

@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+from ase.build import molecule
 from ase.io.xsf import read_xsf as ase_read_xsf
 from ase.io.xsf import write_xsf
 from ase.units import Bohr
@@ -118,12 +119,80 @@ def two_grids(field, first, second, share):  # noqa: F811
     return (head + "".join(parts) + tail).encode()
 
 
-@pytest.mark.parametrize("names", [("rho:spin_1", "rho:spin_2"), ("spin_up", "spin_down")])
+@pytest.mark.parametrize(
+    "names",
+    [("rho:spin_1", "rho:spin_2"), ("spin_up", "spin_down"), ("UP", "DN"), ("alpha", "beta"),
+     ("charge_up", "charge_down")],
+)
 def test_grids_of_two_spins_are_added(field, names):  # noqa: F811
     density = read_density_bytes(two_grids(field, *names, 0.75), "x")
     np.testing.assert_allclose(density.values, field, rtol=1e-5)
     np.testing.assert_allclose(density.magnetization, field / 2, rtol=1e-5)
     assert density.notes == ("the grids of both spins are added, their difference is kept",)
+
+
+def test_a_spin_density_beside_the_density_is_the_magnetisation(field):  # noqa: F811
+    density = read_density_bytes(two_grids(field, "rho", "magnetization", 0.8), "x")
+    np.testing.assert_allclose(density.values, 0.8 * field, rtol=1e-5)
+    np.testing.assert_allclose(density.magnetization, 0.2 * field, rtol=1e-5)
+    assert "a spin density, is kept as the magnetisation" in density.notes[0]
+
+
+def test_four_grids_are_a_density_matrix_of_two_spins(field):  # noqa: F811
+    """Up, down, and real and imaginary part of up-down: |m| does not change with the axis."""
+    text = two_grids(field, "rho:spin_1", "rho:spin_2", 0.75).decode()
+    start, end = text.index("BEGIN_DATAGRID_3D_rho:spin_2"), text.index("END_BLOCK")
+    second = text[start:end]  # a quarter of the density
+    more = [second.replace("spin_2", name) for name in ("spin_3", "spin_4")]
+    density = read_density_bytes((text[:end] + "".join(more) + text[end:]).encode(), "x")
+    np.testing.assert_allclose(density.values, field, rtol=1e-5)
+    # mx = my = 2 / 4, mz = 3 / 4 - 1 / 4 of the density
+    np.testing.assert_allclose(density.magnetization, np.sqrt(3) / 2 * field, rtol=1e-5)
+
+
+def test_three_grids_of_spins_are_told(field):  # noqa: F811
+    text = two_grids(field, "rho:spin_1", "rho:spin_2", 0.75).decode()
+    start, end = text.index("BEGIN_DATAGRID_3D_rho:spin_2"), text.index("END_BLOCK")
+    third = text[start:end].replace("spin_2", "spin_3")
+    density = read_density_bytes((text[:end] + third + text[end:]).encode(), "x")
+    np.testing.assert_allclose(density.values, 0.75 * field, rtol=1e-5)
+    assert any("3 grids, the first is taken" in note for note in density.notes)
+
+
+@pytest.mark.parametrize("word", ["0", "X", "Bq", "-8", "Xx"])
+def test_ghosts_are_left_out(field, word):  # noqa: F811
+    text = general(field).replace("3 1\n", f"4 1\n{word} 0.5 0.5 0.5\n", 1)
+    density = read_density_bytes(text.encode(), "x")
+    assert density.species.tolist() == [26, 8, 8]
+    np.testing.assert_allclose(density.positions, ATOMS.get_scaled_positions(), atol=1e-7)
+    assert density.notes == (
+        "1 of 4 atoms are ghosts (of number 0 or below), they are left out",
+    )
+
+
+@pytest.mark.parametrize("symbols", ["H2O", "N2"])
+@pytest.mark.parametrize("doubled", [True, False])
+def test_planes_of_nothing_are_told_by_the_electrons(symbols, doubled):
+    """Of H2O (15 / 14)^3 makes ten electrons of eight, as many as it has in all."""
+    atoms = molecule(symbols, vacuum=4.0, pbc=True)
+    valence = {"H": 1, "O": 6, "N": 5}
+    electrons = sum(valence[symbol] for symbol in atoms.get_chemical_symbols())
+    axes = np.meshgrid(*[np.arange(14) / 14 - 0.5] * 3, indexing="ij")
+    values = np.exp(-80 * sum(axis**2 for axis in axes))
+    values *= electrons / (values.mean() * atoms.get_volume())
+    rows = [" ".join(f"{x:.9f}" for x in row) for row in atoms.cell]
+    shown = np.pad(values, [(0, 1)] * 3, mode="wrap") if doubled else values
+    text = "\n".join([
+        "CRYSTAL", "PRIMVEC", *rows, "PRIMCOORD", f"{len(atoms)} 1",
+        *(f"{z} {x:.9f} {y:.9f} {w:.9f}" for z, (x, y, w) in zip(atoms.numbers, atoms.positions)),
+        "BEGIN_BLOCK_DATAGRID_3D", "d", "DATAGRID_3D_UNKNOWN", " ".join(map(str, shown.shape)),
+        "0 0 0", *rows, *(f"{x * Bohr**3:.6E}" for x in shown.ravel(order="F")),
+        "END_DATAGRID_3D", "END_BLOCK_DATAGRID_3D", "",
+    ])
+    density = read_density_bytes(text.encode(), "x")
+    assert density.values.shape == (14,) * 3
+    assert density.num_electrons == pytest.approx(electrons, rel=1e-4)
+    assert len(density.notes) == (0 if doubled else 2)
 
 
 def test_other_grids_are_told(field):  # noqa: F811

@@ -34,7 +34,8 @@ def read(texts: list[str], separator: str = ","):
 @pytest.mark.parametrize(
     "beside",
     ["CHG", "CHGCAR.1", "CHGCAR_2", "CHGCAR.relax1.gz", "Copy of CHGCAR", "CHGCAR (1)",
-     "bak_CHGCAR", "old/CHGCAR", "LOCPOT.vasp", "AECCAR0.gz", "CHGCAR.xz"],
+     "bak_CHGCAR",
+     "old/CHGCAR", "LOCPOT.vasp", "AECCAR0.gz", "CHGCAR.xz"],
 )
 @pytest.mark.parametrize("name", ["CHGCAR", "CHGCAR.gz"])
 def test_the_charge_density_of_a_run_is_taken(tmp_path, name, beside):
@@ -244,7 +245,9 @@ def test_folds_from_one():
 
 def test_reasons_are_said_once():
     problems = [
-        Problem("unreadable file", "", f"/x/{n}.CHGCAR: at {n} numbers", row=n, file=f"{n}.CHGCAR")
+        Problem(
+            "unreadable file", "", f"/x/{n}.CHGCAR: after {n} numbers", row=n, file=f"{n}.CHGCAR"
+        )
         for n in range(2, 26)
     ] + [Problem("bookkeeping", "", f"by its name: [{n}]", column=n) for n in ("a", "b")]
     first, second = describe(problems)

@@ -10,11 +10,13 @@ from densityjax.density.density import (
     MAX_ATOMS,
     MAX_LENGTH,
     MIN_VOLUME,
+    UNKNOWN_ELEMENT,
     Density,
     DensityFormatError,
     check_lattice,
     check_shape,
     make_density,
+    without_ghosts,
 )
 from densityjax.density.formats.text import Text
 from densityjax.density.formats.unit import (
@@ -62,8 +64,8 @@ def read_cube(text: Text) -> Density:
     density in e/Bohr^3, and the grid has each point of the cell once. Where the atoms cannot have
     the electrons or distances that this gives, other meanings are looked at, see `unit.choose`.
     With several values for a voxel the first is taken. Positions are counted from the grid's
-    origin. Atoms of number 0 beside others are ghosts, which are left out. ASE reads cubes too, but
-    takes a hundred bytes of memory for a number, and any text for a file.
+    origin. Atoms of number 0 or below beside others are ghosts, which are left out. ASE reads cubes
+    too, but takes a hundred bytes of memory for a number, and any text for a file.
 
     Raises:
         DensityFormatError: the text is damaged or no cube.
@@ -119,11 +121,14 @@ def _read_header(text: Text) -> _Header:
 
 def _length(header: _Header) -> tuple[float, str]:
     """Å of the file's unit of length, and a note unless it is Bohr."""
-    if header.negative:
-        return 1.0, "lengths are in Å, as the numbers of voxels are negative"
-    if stated_units(header.title)[0] == "Å":
+    stated = stated_units(header.title)[0]
+    if stated == "Å":
         return 1.0, "lengths are in Å, as the title says"
-    return BOHR, ""
+    if not header.negative:
+        return BOHR, ""
+    if stated == "Bohr":
+        return BOHR, "lengths are in Bohr, as the title says, though numbers of voxels are negative"
+    return 1.0, "lengths are in Å, as the numbers of voxels are negative"
 
 
 def _lattice(header: _Header, length: float, less: int = 0) -> np.ndarray:
@@ -184,14 +189,12 @@ def _read_atoms(
     atoms = np.zeros((count, 5))  # [N, 5]
     for row in range(count):
         atoms[row] = text.floats(5, expected)
-    if not np.isin(atoms[:, 0], range(119)).all():
+    if not np.isin(atoms[:, 0], range(-118, 119)).all():
         raise text.error("atomic numbers from 1 to 118")
-    ghosts = atoms[:, 0] == 0
-    notes = []
-    if ghosts.any() and not ghosts.all():
-        notes.append(f"{ghosts.sum()} of {count} atoms are ghosts (of number 0), they are left out")
-        atoms = atoms[~ghosts]
-    return atoms[:, 0].astype(np.int64), atoms[:, 1], atoms[:, 2:], notes
+    real, notes = without_ghosts(atoms[:, 0])
+    atoms = atoms[real]
+    species = np.maximum(atoms[:, 0], UNKNOWN_ELEMENT).astype(np.int64)
+    return species, atoms[:, 1], atoms[:, 2:], notes
 
 
 def _number_of_values(text: Text, header: _Header) -> int:

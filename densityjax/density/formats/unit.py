@@ -122,6 +122,9 @@ def choose(
         return default.cell, default.factor, _notes(default, ())
     grade = _Grade(species, stated)
     sound = not geometry.faults(cells[0].lattice, species, cells[0].positions)
+    if sound and (kept := _wholer(cells, default, grade)):
+        cell_note = f"so it holds {kept.electrons:.6g} electrons, else {default.electrons:.6g}"
+        return kept.cell, kept.factor, _notes(kept, (cell_note,))
     others = [
         _Meaning(cell, unit, cell.unlikely + (unit != units[0]))
         for cell in cells for unit in units
@@ -139,6 +142,26 @@ def choose(
     if fitting:
         return _taken(fitting[0], default, species)
     return _by_count(default, others, species)
+
+
+def _wholer(cells: Sequence[Cell], default: _Meaning, grade: "_Grade") -> _Meaning | None:
+    """The same cell with its last planes, where these give the far better whole number.
+
+    Planes of nothing leave it open whether they repeat; then two numbers of electrons may be usual.
+    """
+    apart = _from_whole(default.electrons)
+    for cell in cells[1:]:
+        kept = _Meaning(cell, default.unit, cell.unlikely)
+        same = np.array_equal(cell.lattice, cells[0].lattice)
+        if same and apart > 1e-3 > 5 * _from_whole(kept.electrons) and grade.is_usual(
+            kept.electrons
+        ):
+            return kept
+    return None
+
+
+def _from_whole(electrons: float) -> float:
+    return abs(electrons - round(electrons)) if np.isfinite(electrons) else np.inf
 
 
 class _Grade:
@@ -191,6 +214,8 @@ def _taken(
         more = default.electrons > 1.01 * species.sum() + 1
         why = "gives more than the atoms have" if more else (
             f"gives {default.electrons:.6g}, which they usually do not have")
+        if abs(meaning.electrons - default.electrons) < 1e-3 * meaning.electrons:
+            why = f"would be {default.electrons:.6g} with the lengths as the format has them"
         notes.append(f"taken as {meaning.unit}: {meaning.electrons:.6g} electrons, where "
                      f"{default.unit} {why}")
     elif meaning.cell.note:

@@ -9,15 +9,17 @@ from pymatgen.core import Element
 
 from densityjax.density.density import (
     MAX_ATOMS,
+    UNKNOWN_ELEMENT,
     Density,
     DensityFormatError,
     check_lattice,
     check_shape,
     make_density,
+    without_ghosts,
 )
 from densityjax.density.formats.text import Text, whole
 from densityjax.density.formats.unit import BOHR, Cell, choose, repeats, stated_units
-from densityjax.density.names import SPIN_CHANNEL, kind_of, note_of_title
+from densityjax.density.names import SPIN_CHANNEL, SPIN_DENSITY, kind_of, note_of_title
 
 _KEYWORDS = (b"CRYSTAL", b"SLAB", b"POLYMER", b"MOLECULE", b"ATOMS", b"PRIMVEC", b"ANIMSTEPS",
              b"DIM-GROUP")
@@ -25,6 +27,9 @@ _KEYWORDS = (b"CRYSTAL", b"SLAB", b"POLYMER", b"MOLECULE", b"ATOMS", b"PRIMVEC",
 _SECTION = re.compile(rb"^\s*(PRIM|CONV|ATOMS|ANIMSTEPS|DIM-GROUP|BEGIN_)", re.MULTILINE)
 _GRID = ("BEGIN_DATAGRID_3D", "DATAGRID_3D")
 _SAME_CELL = 1e-3  # relative, of vectors written with a few digits
+_GHOSTS = ("X", "XX", "BQ")
+# Of one of several grids; of a file alone they would say too little.
+_SPIN_WORD = re.compile(r"(?i)(?<![a-z])(up|down|dn|dw|alpha|beta|majority|minority)(?![a-z])")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +64,20 @@ def read_xsf(text: Text) -> Density:
     them, whose vectors are (n - 1) / n of the cell, or (n + 1) / n as ASE writes, are taken as they
     are. Lengths are in Å, unless the grid's title says Bohr as Octopus does. The unit of the
     density is e/Bohr^3 or found as `unit.choose` says. Two grids named for the two spins are
-    added, their difference is the magnetisation; of others the first is taken. ASE reads XSF too,
-    but takes a hundred bytes of memory for a number.
+    added, their difference is the magnetisation; so are the four of a non-collinear density of
+    SIESTA. A spin density beside the density is the magnetisation. Of other grids the first is
+    taken. Ghosts (X, number 0 or below) are left out. ASE reads XSF too, but takes a hundred bytes
+    of memory for a number.
 
     Raises:
         DensityFormatError: the text is damaged or no such file.
     """
     source = text.source
     lattice, species, places = _read_structure(text)
-    grid, other, notes = _read_grids(text)
+    real, ghosts = without_ghosts(species)
+    species, places = np.maximum(species[real], UNKNOWN_ELEMENT), places[real]
+    grid, others, notes = _read_grids(text)
+    notes = ghosts + notes
     length = _length(grid)  # Å of the grid's unit
     if length != 1.0:
         notes.append("lengths are in Bohr, as the grid's title says")
@@ -76,15 +86,16 @@ def read_xsf(text: Text) -> Density:
     check_lattice(lattice, f"{source}: line {text.line}")
     cells = _cells(text, grid, length, lattice, places)
     cell, factor, taken = choose(cells, species, unit=stated_units(grid.title)[1])
-    spin = ()
-    if other is not None:
-        part = other.values[tuple(slice(n) for n in cell.values.shape)]
-        total = cell.values
+    spin = [other.values[tuple(slice(n) for n in cell.values.shape)] for other in others]
+    if others and _is_spin(grid):
+        down, *mixed = spin
         # In place: up becomes up + down, and down up - down = total - 2 down.
-        total += part
-        np.multiply(part, -2.0, out=part)
-        part += total
-        spin = (part,)
+        total = cell.values
+        total += down
+        np.multiply(down, -2.0, out=down)
+        down += total
+        for part in mixed:  # real and imaginary part of the density matrix' up-down element
+            part *= 2.0
     return make_density(
         cell.values, spin, cell.lattice, species, cell.positions, source, factor=factor,
         notes=[*notes, *taken],
@@ -133,7 +144,11 @@ def _read_atoms(text: Text) -> tuple[np.ndarray, np.ndarray]:
     for row in range(count):
         words = _words(text, f"one of {count} atoms: its element and position")
         number = whole(words[0])
-        if number is None:
+        if number is None and (
+            words[0].upper() in _GHOSTS or (words[0][0] == "-" and whole(words[0][1:]))
+        ):
+            number = UNKNOWN_ELEMENT
+        elif number is None:
             if not Element.is_valid_symbol(words[0]):
                 raise text.error("an element's symbol or number, and a position")
             number = Element(words[0]).Z
@@ -144,8 +159,8 @@ def _read_atoms(text: Text) -> tuple[np.ndarray, np.ndarray]:
     return species, places
 
 
-def _read_grids(text: Text) -> tuple[_Grid, _Grid | None, list[str]]:
-    """The first grid, the other spin's if there is one, and notes."""
+def _read_grids(text: Text) -> tuple[_Grid, list[_Grid], list[str]]:
+    """The first grid, those that belong to it (other spins, or a spin density), and notes."""
     title = ""
     while True:
         line = text.title()  # or the block's name, in any encoding
@@ -155,30 +170,55 @@ def _read_grids(text: Text) -> tuple[_Grid, _Grid | None, list[str]]:
             break
         title = line or title
     grid = _read_grid(text, title, line.split()[0])
-    names, other = [], None
+    names, others, title = [], [], ""
     for line in iter(text.raw_line, b""):
         word = line.strip()[:80].decode(errors="replace")
         if line.split()[:1] in [[keyword] for keyword in _KEYWORDS]:
             raise text.error("nothing after the grids", f"'{word}': two files in one, split them")
         if not word.upper().startswith(_GRID):
+            # Only a block's title is looked at, no line of numbers.
+            title = word if word[:1].isalpha() and "DATAGRID" not in word.upper() else title
             continue
         names.append(word)
-        if len(names) == 1 and _is_spin(grid.title) and _is_spin(word):
-            other = _read_grid(text, title, word)
-    if other is not None and len(names) == 1:
-        if other.values.shape != grid.values.shape or not _same(other.span, grid.span):
+        if len(names) == len(others) + 1 and _belongs(f"{title} {_name_of(word)}", grid, others):
+            others.append(_read_grid(text, title, word))
+    if len(names) == len(others) in (1, 3):
+        if any(o.values.shape != grid.values.shape or not _same(o.span, grid.span) for o in others):
             raise DensityFormatError(f"{text.source}: expected the grids of both spins to be alike")
-        return grid, other, ["the grids of both spins are added, their difference is kept"]
+        if not _is_spin(grid):
+            return grid, others, ["the second grid, a spin density, is kept as the magnetisation"]
+        return grid, others, ["the grids of both spins are added, their difference is kept"]
     notes = list(note_of_title(grid.title))
     if names:
         notes.append(f"{len(names) + 1} grids, the first is taken and the others are left out "
                      f"({', '.join(names)[:100]}): they may be spins that belong together")
-    return grid, None, notes
+    return grid, [], notes
 
 
-def _is_spin(title: str) -> bool:
+def _belongs(title: str, grid: _Grid, others: list[_Grid]) -> bool:
+    """Whether a grid after these, of a title and name, is of another spin, or of the spin density.
+
+    Grids of spins are two, or four named by numbers as SIESTA has them.
+    """
+    if _is_spin(grid):
+        numbered = re.search(r"(?i)spin_?\d$", title)
+        return _names_spin(title) if not others else bool(numbered and len(others) < 3)
+    found = kind_of(title)
+    return not others and found is not None and found[0] == SPIN_DENSITY
+
+
+def _is_spin(grid: _Grid) -> bool:
+    return _names_spin(grid.title)
+
+
+def _names_spin(title: str) -> bool:
     found = kind_of(title, title=True)
-    return found is not None and found[0] == SPIN_CHANNEL
+    return bool(_SPIN_WORD.search(title)) or (found is not None and found[0] == SPIN_CHANNEL)
+
+
+def _name_of(word: str) -> str:
+    """'BEGIN_DATAGRID_3D_rho:spin_1' is named rho:spin_1."""
+    return re.sub(r"(?i)^(BEGIN_)?DATAGRID_3D_?", "", word)
 
 
 def _read_grid(text: Text, title: str, name: str) -> _Grid:
@@ -202,9 +242,7 @@ def _read_grid(text: Text, title: str, name: str) -> _Grid:
             )
         return values.reshape(shape, order="F")
 
-    # 'BEGIN_DATAGRID_3D_rho:spin_1' is named rho:spin_1.
-    name = re.sub(r"(?i)^(BEGIN_)?DATAGRID_3D_?", "", name)
-    return _Grid(f"{title} {name}", text.repaired(numbers), origin, np.stack(rows))
+    return _Grid(f"{title} {_name_of(name)}", text.repaired(numbers), origin, np.stack(rows))
 
 
 def _length(grid: _Grid) -> float:
