@@ -309,7 +309,7 @@ def test_the_digest_is_of_table_files_and_format(tmp_path):
     (tmp_path / "a.CHGCAR").write_text("x")
     (tmp_path / "labels.csv").write_text("file,tau\na.CHGCAR,1\n")
     os.utime(tmp_path / "a.CHGCAR", ns=(5, 7))
-    content = b"3 system\n" + (tmp_path / "labels.csv").read_bytes()
+    content = b"4 system\n" + (tmp_path / "labels.csv").read_bytes()
     content += b"\0none\0a.CHGCAR\0" + b"1\0" + b"7\n"
     assert take_inventory(tmp_path).digest == hashlib.sha256(content).hexdigest()[:12]
 

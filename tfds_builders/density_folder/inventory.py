@@ -23,7 +23,7 @@ from tfds_builders.errors import DatasetSourceError
 
 SPLITS = ("auto", "fold", "system", "id")
 # Of the digest: a change of how a folder is read builds it again.
-_FORMAT = "3"
+_FORMAT = "4"
 # What a density file is called, without .gz and the like; others need a row of labels.csv.
 _DENSITY_NAME = re.compile(
     r".*(chg|aeccar|parchg).*|.*\.(vasp|cube|cub|xsf|json|parquet)", re.IGNORECASE

@@ -268,7 +268,7 @@ def _impossible(
         return "expected a number: mend it or leave it empty"
     if spec.classes:
         return ""
-    if not abs(value) <= np.finfo(np.float32).max:
+    if not abs(value) <= float(np.finfo(np.float32).max):
         return "expected a finite number: mend it or leave it empty"
     if spec.minimum is not None and value < spec.minimum:
         return (
