@@ -132,6 +132,11 @@ def dataset_targets(builder: Any) -> Mapping[str, TargetSpec]:
     return TARGETS if stated is None else specs_from_json(stated)
 
 
+def labelled(spec: TargetSpec, labels: np.ndarray) -> np.ndarray:
+    """Which labels there are, [...] bool: missing is NaN, of classes a negative index."""
+    return labels >= 0 if spec.kind == "classification" else np.isfinite(labels)
+
+
 def to_intensive(
     spec: TargetSpec, values: np.ndarray, num_electrons: np.ndarray, volume: np.ndarray
 ) -> np.ndarray:

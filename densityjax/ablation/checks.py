@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from densityjax.ablation.results import CellResult, ComparisonError, SeedsOfSplit, labelled
-from densityjax.targets import TargetSpec
+from densityjax.ablation.results import CellResult, ComparisonError, SeedsOfSplit
+from densityjax.targets import TargetSpec, labelled
 
 CellKey = tuple[str, str, int]  # variant, split, seed
 

@@ -21,7 +21,6 @@ from densityjax.ablation.results import (
     Difference,
     Score,
     SplitSize,
-    labelled,
 )
 from densityjax.ablation.scores import (
     PairedDifference,
@@ -29,7 +28,7 @@ from densityjax.ablation.scores import (
     paired_difference,
     score_variants,
 )
-from densityjax.targets import TargetSpec
+from densityjax.targets import TargetSpec, labelled
 
 SIGNIFICANT = 0.05  # adjusted p up to which a difference counts as found
 

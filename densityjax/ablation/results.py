@@ -56,11 +56,6 @@ class CellResult:
         return f"'{self.variant}', {self.split}, seed {self.seed}"
 
 
-def labelled(spec: TargetSpec, truth: np.ndarray) -> np.ndarray:
-    """[n] which materials have a label."""
-    return truth >= 0 if spec.classes else np.isfinite(truth)
-
-
 @dataclasses.dataclass(frozen=True)
 class Score:
     """Mean score of a variant or pool on one target, or on average.

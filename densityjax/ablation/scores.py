@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from densityjax.ablation.bootstrap import Draws
-from densityjax.ablation.results import CellResult, SeedsOfSplit, labelled
-from densityjax.targets import TargetSpec
+from densityjax.ablation.results import CellResult, SeedsOfSplit
+from densityjax.targets import TargetSpec, labelled
 
 # A sum of squares this small beside that of the labels themselves is the rounding of equal labels.
 EQUAL_LABELS = 1e-12

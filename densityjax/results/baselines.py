@@ -15,7 +15,7 @@ import numpy as np
 
 from densityjax.results.metrics import Metrics, target_metrics
 from densityjax.runtime.errors import UserError
-from densityjax.targets import TargetSpec
+from densityjax.targets import TargetSpec, labelled
 
 BASELINES = ("mean", "identity", "ridge")
 PENALTIES = np.logspace(-3, 3, 13)
@@ -44,8 +44,7 @@ class Rows:
 
 
 def _labelled(spec: TargetSpec, rows: Rows) -> np.ndarray:
-    labels = np.asarray(rows.labels[spec.name])
-    return labels >= 0 if spec.kind == "classification" else np.isfinite(labels)  # [n]
+    return labelled(spec, np.asarray(rows.labels[spec.name]))  # [n]
 
 
 def _mean(spec: TargetSpec, train: Rows, test: Rows) -> np.ndarray:

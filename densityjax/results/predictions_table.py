@@ -17,7 +17,7 @@ import numpy as np
 from densityjax.runtime.csv_cells import protect, restore
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replaced
-from densityjax.targets import TargetSpec
+from densityjax.targets import TargetSpec, labelled
 
 COLUMNS = ("id", "formula", "target", "truth", "prediction", "spread", "probabilities")
 
@@ -48,7 +48,7 @@ class TargetPredictions:
     @property
     def labelled(self) -> np.ndarray:
         """[n] bool, where there is a label."""
-        return self.truth >= 0 if self.spec.kind == "classification" else np.isfinite(self.truth)
+        return labelled(self.spec, self.truth)
 
 
 def write_table(path: Path, tables: Iterable[TargetPredictions]) -> None:

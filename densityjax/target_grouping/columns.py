@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from densityjax.runtime.errors import UserError
-from densityjax.targets import TargetSpec
+from densityjax.targets import TargetSpec, labelled
 
 MIN_SHARED = 20  # materials with both labels
 LOW_OVERLAP = 0.30  # of the materials with either label
@@ -37,7 +37,7 @@ class Column:
     @property
     def labelled(self) -> np.ndarray:
         """[n] bool."""
-        return self.values >= 0 if self.is_class else np.isfinite(self.values)
+        return labelled(self.spec, self.values)
 
     @property
     def varies(self) -> bool:

@@ -26,7 +26,13 @@ from densityjax.step.create_task import create_task, field_size
 from densityjax.step.scalers import Statistics, fit_statistics
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState, create_train_state, train_state_shapes
-from densityjax.targets import TargetSpec, dataset_targets, get_specs, specs_to_json
+from densityjax.targets import (
+    TargetSpec,
+    dataset_targets,
+    get_specs,
+    labelled,
+    specs_to_json,
+)
 from densityjax.training.compatibility import check_hosts_share, check_same_data, check_workdir
 from densityjax.training.facts import RunFacts, read_facts
 
@@ -228,12 +234,7 @@ def check_validation_labels(records: Records, specs: Sequence[TargetSpec], fold:
 
 
 def _without_labels(records: Records, specs: Sequence[TargetSpec]) -> list[str]:
-    return [spec.name for spec in specs if not _has_label(spec, records.labels[spec.name])]
-
-
-def _has_label(spec: TargetSpec, labels: np.ndarray) -> bool:
-    known = labels >= 0 if spec.kind == "classification" else np.isfinite(labels)
-    return bool(known.any())
+    return [spec.name for spec in specs if not labelled(spec, records.labels[spec.name]).any()]
 
 
 def _describe_dataset(
