@@ -14,8 +14,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from densityjax.density.plausibility import warnings_of
-from densityjax.density.reader import Density, DensityFormatError, read_density
-from densityjax.density.reader import find_files as find_in_folder
+from densityjax.density.reader import Density, DensityFormatError, find_files, read_density
 from densityjax.density.record import make_record
 from densityjax.results.predictions import Predictions, predict_records, unlabelled_records
 from densityjax.results.run_directory import RunDirectory
@@ -154,7 +153,7 @@ def _rows(model: TrainedModel, materials: Sequence[Material], size: int) -> list
     return table
 
 
-def find_files(arguments: Sequence[str]) -> list[Path]:
+def expand_folders(arguments: Sequence[str]) -> list[Path]:
     """Files as given; a folder stands for its density files, see `density.reader.find_files`.
 
     Raises:
@@ -165,7 +164,7 @@ def find_files(arguments: Sequence[str]) -> list[Path]:
         if not os.path.isdir(argument):  # unlike Path.is_dir no error for what cannot be a name
             paths.append(Path(argument))
             continue
-        found = find_in_folder(argument)
+        found = find_files(argument)
         if not found:
             raise UserError(
                 f"folder {argument} has no file with the name of a density: CHGCAR, CHG, AECCAR, "
@@ -227,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     compile_cache.enable()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every step of a restore
-    paths = find_files(options.files)
+    paths = expand_folders(options.files)
     if options.out != "-":
         run = RunDirectory(Path(options.workdir))
         of_runs = [file for own in (run, *run.members()) for file in own.files]

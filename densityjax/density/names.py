@@ -5,6 +5,16 @@ import re
 POTENTIAL = "a potential"
 SPIN_CHANNEL = "the density of one spin"
 SPIN_DENSITY = "a spin density"
+LOCALISATION = "an electron localisation function"
+KINETIC = "a kinetic-energy density"
+DIFFERENCE = "a difference of densities"
+CHOSEN = "the density of chosen bands or energies"
+CORE = "the density of the core electrons alone"
+ORBITALS = "orbitals or some states"
+# These are certainly not the density of a material; one spin or an all-electron part may serve.
+NO_DENSITIES = frozenset((
+    POTENTIAL, LOCALISATION, KINETIC, DIFFERENCE, SPIN_DENSITY, ORBITALS, CHOSEN, CORE,
+))
 
 # Words of a name or title, upper case and separated by blanks -> what they stand for. The first
 # that fits counts. Who writes so: VASP, vaspkit, VTST, ABACUS, CP2K, OpenMX, Octopus, FHI-aims,
@@ -12,19 +22,19 @@ SPIN_DENSITY = "a spin density"
 _KINDS = (
     (r"(LOCPOT|V ?(HARTREE|XC|EXT|TOTAL|LOCAL|HAR|KS|EFF)|V?POT|TOTPOT|(?<!PSEUDO )POTENTIAL|ESP|"
      r"TOTESP)", POTENTIAL),
-    (r"(ELFCAR|ELF\w{0,3}|LOL|LOCALI[SZ]ATION FUNCTION)", "an electron localisation function"),
-    (r"(TAUCAR|KINETIC ENERGY DENSITY)", "a kinetic-energy density"),
+    (r"(ELFCAR|ELF\w{0,3}|LOL|LOCALI[SZ]ATION FUNCTION)", LOCALISATION),
+    (r"(TAUCAR|KINETIC ENERGY DENSITY)", KINETIC),
     (r"((CHG|CHD|CHARGE|RHO|DEN|DENSITY)DIFF?\d*|DIFF|DIFFERENCE|DRHO|DDEN|"
      r"DELTA ?(RHO|DENSITY)|DEFORMATION)",
-     "a difference of densities"),
+     DIFFERENCE),
     (r"(SPIN ?(UP|DOWN|DW|DN|\d)|(UP|DOWN|DW|DN) ?(SPIN|CHG|RHO|DENSITY)|CHGS ?\d|"
      r"(CHG|CHGCAR|RHO|DENSITY) ?(UP|DOWN|DW|DN)|DENSITY ?SP ?\d|CHG ?S[12]|DEN[01]|"
      r"(ALPHA|BETA) SPIN|(SPIN|RHO) (ALPHA|BETA)|SPIN CHANNEL)", SPIN_CHANNEL),
     (r"((SPIN|MAG) ?DEN(S(ITY)?)?|SDEN|MAGNETI[SZ]ATION( DENSITY)?)", SPIN_DENSITY),
-    (r"PARCHG", "the density of chosen bands or energies"),
-    (r"AECCAR0", "the density of the core electrons alone"),
+    (r"PARCHG", CHOSEN),
+    (r"AECCAR0", CORE),
     (r"AECCAR\d*", "a part of the all-electron density, coarse near the cores"),
-    (r"(WFN|WFC|WAVEFUNCTION|HOMO|LUMO|ORBITAL|LDOS|ILDOS|STM)", "orbitals or some states"),
+    (r"(WFN|WFC|WAVEFUNCTION|HOMO|LUMO|ORBITAL|LDOS|ILDOS|STM)", ORBITALS),
 )
 # Of names alone: a title may speak of spin, or of a unit of energy, and mean the calculation.
 _ENDINGS = r"( (CUBE?|XSF|VASP|CHGCAR|CHG))?( (GZ|XZ|BZ2|ZST|LZ4))?$"

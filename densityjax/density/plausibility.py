@@ -57,9 +57,14 @@ def _of_name(density: Density, name: str) -> list[str]:
     return [f"by its name ({kind[1]}) {kind[0]}, not the whole density"]
 
 
+def has_next_to_none(density: Density) -> bool:
+    """Whether there are so few electrons that they are a difference, or rho without the volume."""
+    return density.num_electrons < _NONE * len(density.species)
+
+
 def _of_electrons(density: Density, name: str) -> list[str]:
     electrons, species = density.num_electrons, density.species
-    if len(species) and electrons < _NONE * len(species):
+    if has_next_to_none(density):
         return [f"{electrons:.4g} electrons for {len(species)} atoms: rho where rho * V_cell is "
                 "expected, another unit, a difference or a part"]
     found = []
@@ -71,10 +76,10 @@ def _of_electrons(density: Density, name: str) -> list[str]:
                 f"{electrons:.6g} electrons are far from a whole number{charge}: a partial or "
                 "all-electron density, another unit, or damaged numbers"
             )
-    protons = int(species.sum())
     if not len(species) or not species.all():
         return found
-    if electrons > 1.01 * protons + 1:
+    if valence.is_more_than_all(electrons, species):
+        protons = int(species.sum())
         return [*found, f"{electrons:.6g} electrons, where the neutral atoms have {protons}"]
     if not (usual := valence.valence_range(species)):
         return found
@@ -94,7 +99,4 @@ def _of_electrons(density: Density, name: str) -> list[str]:
 def _is_half(electrons: float, species: np.ndarray) -> bool:
     """Whether usual valences give twice as many electrons, and not these."""
     sums = valence.usual_sums(species)
-    return (
-        valence.is_whole(2 * electrons) and round(2 * electrons) in sums
-        and not (valence.is_whole(electrons) and round(electrons) in sums)
-    )
+    return valence.is_usual(2 * electrons, sums) and not valence.is_usual(electrons, sums)

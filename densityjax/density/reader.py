@@ -11,6 +11,7 @@ from typing import Any
 from densityjax.density.density import Density, DensityFormatError
 from densityjax.density.formats.chgcar_json import is_json, read_chgcar_json
 from densityjax.density.formats.compression import (
+    ENDINGS,
     CompressionError,
     GzipStream,
     decompress,
@@ -33,7 +34,6 @@ __all__ = [
 FORMATS = "a VASP density (CHGCAR, CHG, AECCAR, PARCHG), a Chgcar as JSON, a cube or XSF file"
 # In a name, whatever else stands in it: what VASP, the Materials Project and others call densities.
 _NAMES = ("CHGCAR", "AECCAR", "PARCHG", ".CUBE", ".CUB", ".XSF")
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 _HEAD = 4096  # bytes that tell the format
 
 
@@ -175,7 +175,7 @@ def looks_like_density(name: str) -> bool:
         return False
     if any(part in name.upper() for part in _NAMES):
         return True
-    stem = next((name.removesuffix(end) for end in _COMPRESSED if name.endswith(end)), name)
+    stem = next((name.removesuffix(end) for end in ENDINGS if name.endswith(end)), name)
     # Of JSON only what is compressed: a plain one is rather something about the files.
     return stem == "CHG" or stem.endswith(".CHG") or (stem != name and stem.endswith(".json"))
 

@@ -67,6 +67,16 @@ def usual_sums(species: np.ndarray) -> frozenset[int]:
     return frozenset(sums | {int(species.sum())})
 
 
+def is_usual(electrons: float, sums: frozenset[int]) -> bool:
+    """Whether a number of electrons is one of `usual_sums`, to the few digits that files hold."""
+    return is_whole(electrons) and round(electrons) in sums
+
+
+def is_more_than_all(electrons: float, species: np.ndarray) -> bool:
+    """Whether neutral atoms [N] have fewer electrons in all, those of their cores included."""
+    return electrons > 1.01 * species.sum() + 1
+
+
 def is_whole(electrons: float) -> bool:
     """Whether a number of electrons is whole to the few digits that files hold."""
     return abs(electrons - round(electrons)) < 0.01 + 1e-4 * electrons

@@ -16,7 +16,6 @@ from densityjax.results.predictions import (
 )
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
-from densityjax.runtime.files import replaced
 from densityjax.runtime.preemption import NoWatch, Preempted, Watch
 from densityjax.step import parallel
 from densityjax.step.train_state import TrainState
@@ -65,8 +64,7 @@ def evaluate_best(
         }
         result["baselines"][role] = baseline_metrics(known, baseline_rows(records), run.specs)
         if distributed.is_writer():
-            with replaced(directory.predictions(role)) as partial:
-                write_predictions(partial, predictions, records, run.specs)
+            write_predictions(directory.predictions(role), predictions, records, run.specs)
     result |= {
         "best_step": restored.position["best_step"],
         "best_validation_loss": restored.position["best_loss"],

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.optimize
 import scipy.sparse
 
-from densityjax.density.valence import is_whole, usual_sums, valence_range
+from densityjax.density.valence import is_usual, usual_sums, valence_range
 
 _MAX_FITTED = 4000  # materials from which the electrons of the elements are found
 _ELECTRONS, _RELATIVE = 0.5, 0.01  # a material this far off is odd
@@ -72,8 +72,7 @@ def odd_ones(electrons: Sequence[float], species: Sequence[np.ndarray]) -> list[
 def _only_expected_is_usual(species: np.ndarray, found: float, expected: float) -> bool:
     """Whether usual valences of atoms [N] give a number of electrons that is not the one found."""
     sums = usual_sums(species)
-    usual = [is_whole(number) and round(number) in sums for number in (expected, found)]
-    return usual == [True, False]
+    return is_usual(expected, sums) and not is_usual(found, sums)
 
 
 def _fit(counts: np.ndarray, total: np.ndarray, elements: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
     read = read_table(folder / "labels.csv")
     header, table, notes = _with_fold_numbers(read.header, read.rows)
     split = _resolve_split(split, header, folder)
-    files, odd = find_files(folder)
+    files, odd = files_below(folder)
     rows, unmatched = match_files(folder, header, table, files, split)
     if text := from_one([row.fold for row in rows if row.fold is not None]):
         notes.append(note(text, "fold"))
@@ -112,7 +112,7 @@ def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
     )
 
 
-def find_files(folder: Path) -> tuple[list[Path], list[Problem]]:
+def files_below(folder: Path) -> tuple[list[Path], list[Problem]]:
     """Files that are called like densities, in the folder and all folders in it, sorted.
 
     Links to folders are followed, but not out of the folder upwards, which would be without end.

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from densityjax.density import names as density_names
+from densityjax.density.formats.compression import ENDINGS
 
 _KIND = r"(?:chgcar|chg|aeccar\d?|parchg|locpot|elfcar)"
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 _FORMAT = r"\.(?:cube|cub|xsf|vasp|json|h5|hdf5)"
 # Endings that ids of a table carry along from the files that it was made of.
 _ID_ENDING = re.compile(
@@ -22,18 +22,12 @@ _BACKUP = re.compile(
 )
 _DASHES = re.compile(r"[\u2010-\u2015\u2212\uff0d]")  # what editors make of a hyphen
 _ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
-# Files that are no density of a material, whatever its name: see `densityjax.density.names`.
-_NO_DENSITIES = frozenset((
-    density_names.POTENTIAL, "an electron localisation function", "a kinetic-energy density",
-    "a difference of densities", density_names.SPIN_DENSITY, "orbitals or some states",
-    "the density of chosen bands or energies", "the density of the core electrons alone",
-))
 
 
 def plain(name: str) -> str:
     """A file's name without the ending of its compression."""
     stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in _COMPRESSED else name
+    return stem if suffix.lower() in ENDINGS else name
 
 
 def keys(folder: Path, path: Path) -> Iterator[tuple[int, str]]:
@@ -106,4 +100,4 @@ def no_density(path: Path, material: str) -> str:
     """
     name = path.name.replace(material, " ") if len(material) > 1 else path.name
     kind = density_names.kind_of(name)
-    return kind[0] if kind and kind[0] in _NO_DENSITIES else ""
+    return kind[0] if kind and kind[0] in density_names.NO_DENSITIES else ""

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from densityjax.density.plausibility import warnings_of
+from densityjax.density.plausibility import has_next_to_none, warnings_of
 from densityjax.density.reader import Density, DensityFormatError, read_density
 from densityjax.density.record import make_record
-from densityjax.density.valence import is_whole, usual_sums
+from densityjax.density.valence import is_usual, usual_sums
 from tfds_builders.density_folder.names import no_density
 from tfds_builders.density_folder.rows import Row
 from tfds_builders.errors import DatasetSourceError
 
-NO_ELECTRONS = 0.05  # for each atom: fewer are a difference, a spin, or rho without the volume
 MANY = 200  # densities from which on several processes pay for their start
 _TEXTS = ("formula", "chemical_system", "code")
 
@@ -83,11 +82,10 @@ def why_no_density(density: Density, path: str) -> str:
     """
     electrons, atoms = density.num_electrons, len(density.species)
     remedy = "put the density in its place, or take the row out"
-    if electrons < NO_ELECTRONS * atoms:
+    if has_next_to_none(density):
         return f"{electrons:.4g} electrons for {atoms} atoms, so no density of theirs: {remedy}"
     kind = no_density(Path(path), "")
-    neutral = electrons + density.charge
-    usual = is_whole(neutral) and round(neutral) in usual_sums(density.species)
+    usual = is_usual(electrons + density.charge, usual_sums(density.species))
     if kind and atoms and not usual:
         return (
             f"by its name {kind}, and its integral of {electrons:.6g} is no number of electrons "

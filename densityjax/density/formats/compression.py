@@ -42,6 +42,7 @@ def _lz4() -> Any:
     return lz4.frame.LZ4FrameDecompressor()
 
 
+ENDINGS = (".gz", ".bz2", ".xz", ".zst", ".lz4")  # of names of compressed files
 # First bytes of a compressed file -> what expands it. The content decides, not the file's name.
 _FORMATS: dict[bytes, Callable[[], Any]] = {
     b"\x1f\x8b": _gzip,

@@ -179,7 +179,7 @@ class _Grade:
             return False
         if self._stated and abs(electrons - self._stated) < 0.01 + 1e-3 * electrons:
             return True
-        return valence.is_whole(electrons) and round(electrons) in self._sums
+        return valence.is_usual(electrons, self._sums)
 
     def can_be(self, electrons: float) -> bool:
         """Whether that is a whole number near those, or all electrons on a coarse grid."""
@@ -211,7 +211,7 @@ def _taken(
 ) -> tuple[Cell, float, tuple[str, ...]]:
     notes = []
     if meaning.unit != default.unit:
-        more = default.electrons > 1.01 * species.sum() + 1
+        more = valence.is_more_than_all(default.electrons, species)
         why = "gives more than the atoms have" if more else (
             f"gives {default.electrons:.6g}, which they usually do not have")
         if abs(meaning.electrons - default.electrons) < 1e-3 * meaning.electrons:
@@ -228,13 +228,12 @@ def _by_count(
     default: _Meaning, others: Sequence[_Meaning], species: np.ndarray
 ) -> tuple[Cell, float, tuple[str, ...]]:
     """More electrons than protons: another unit if it gives a whole number that can be."""
-    most = 1.01 * species.sum() + 1
-    if default.electrons <= most:
+    if not valence.is_more_than_all(default.electrons, species):
         return default.cell, default.factor, _notes(default, ())
     for other in others:
-        if other.cell is default.cell and 0.5 < other.electrons <= most and valence.is_whole(
-            other.electrons
-        ):
+        electrons = other.electrons
+        fits = electrons > 0.5 and not valence.is_more_than_all(electrons, species)
+        if other.cell is default.cell and fits and valence.is_whole(electrons):
             return _taken(other, default, species)
     return default.cell, default.factor, _notes(default, (
         f"the density, taken as {default.unit}, holds more electrons than the atoms have "
