@@ -67,10 +67,7 @@ class Api:
         self, what: str, rester: Any, fields: Sequence[str], **query: Any
     ) -> list[dict[str, Any]]:
         """Documents of a query. Raises ApiError, which names `what`."""
-        return self._retry(
-            what, lambda: list(rester.search(fields=list(fields), all_fields=False, **query)),
-            (*self._errors, ValueError),  # an answer that is no JSON
-        )
+        return self._documents(what, rester, fields, query)
 
     def search_ids(
         self, what: str, rester: Any, fields: Sequence[str], name: str, numbers: Sequence[int],
@@ -92,12 +89,7 @@ class Api:
             ids = [spelled(number) for number in lot]
             label = f"{what} of {ids[0]}" + (f" to {ids[-1]}" if len(ids) > 1 else "")
             try:
-                return self._retry(
-                    label, lambda: list(rester.search(
-                        fields=list(fields), all_fields=False, **{name: ids}, **query
-                    )),
-                    (*self._errors, ValueError), give_up_large=len(lot) > 1,
-                )
+                return self._documents(label, rester, fields, query | {name: ids}, len(lot) > 1)
             except _TooLargeError:
                 half = len(lot) // 2
                 return ask(lot[:half]) + ask(lot[half:])
@@ -128,6 +120,16 @@ class Api:
         except (ValueError, TypeError, KeyError, IndexError) as error:
             text = one_line(error)
             raise UnreadableError(f"{type(error).__name__}: {text}") from error
+
+    def _documents(
+        self, what: str, rester: Any, fields: Sequence[str], query: dict[str, Any],
+        give_up_large: bool = False,
+    ) -> list[dict[str, Any]]:
+        return self._retry(
+            what, lambda: list(rester.search(fields=list(fields), all_fields=False, **query)),
+            (*self._errors, ValueError),  # an answer that is no JSON
+            give_up_large,
+        )
 
     def _open(self, table: str, what: str, call: Callable[[], _T]) -> _T:
         try:
