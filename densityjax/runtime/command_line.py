@@ -59,7 +59,8 @@ def start_logging() -> None:
     """Plain lines on standard error; the libraries' own talk only from warnings on."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     absl_logging.set_verbosity(absl_logging.WARNING)  # of Orbax and TFDS
-    logging.getLogger("jax").setLevel(logging.WARNING)
+    for library in ("jax", "matplotlib"):  # the second tells that it looks for fonts
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def run(main: Callable[[], int | None], failure: int = 1) -> None:
