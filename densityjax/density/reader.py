@@ -122,10 +122,10 @@ def _read(data: bytes, source: str) -> Density:
 
 
 def _read_gzip(data: bytes, source: str) -> Density | None:
-    """A text that is parsed while it is expanded, in half the time; None if that does not do.
+    """Parses a text while it is expanded, which takes half the time.
 
-    It does not for JSON, for more than one gzip stream, and for what is wrong in any way: then the
-    reader of the whole text says what.
+    None is returned for JSON, for a file of several gzip streams, and for a damaged file. The file
+    is then expanded as a whole and read again, and that reader's error is what the user sees.
     """
     try:
         stream = GzipStream(data)

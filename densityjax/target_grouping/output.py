@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 from ml_collections import ConfigDict
 
+from densityjax.config import check
 from densityjax.data.dataset import open_from_config, resolve_targets
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replaced
@@ -53,14 +54,16 @@ def write_groups(
         similarities that made the groups and, of several measures, NAME_measures.png with all.
 
     Raises:
+        ConfigError: a setting has a value that it cannot have; before a dataset is opened.
         UserError: a path cannot be written to; and as `group_targets`.
     """
     out = Path(out)
     details = _check_paths(out, Path(details) if details else out.with_suffix(""))
+    check(config)
+    settings = Settings.from_config(config.grouping)
     config = resolve_targets(config)
     builder = open_from_config(config.data)
     specs = get_specs(config.targets, dataset_targets(builder))
-    settings = Settings.from_config(config.grouping)
     folds = group_targets(config, builder)
     facts = {
         "command": command,
