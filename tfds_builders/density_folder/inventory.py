@@ -24,6 +24,7 @@ from tfds_builders.errors import DatasetSourceError
 SPLITS = ("auto", "fold", "system", "id")
 # Of the digest: a change of how a folder is read builds it again.
 _FORMAT = "4"
+_MOST_REASONS = 3  # in a message
 # What a density file is called, without .gz and the like; others need a row of labels.csv.
 _DENSITY_NAME = re.compile(
     r".*(chg|aeccar|parchg).*|.*\.(vasp|cube|cub|xsf|json|parquet)", re.IGNORECASE
@@ -57,10 +58,10 @@ class Inventory:
             found = reasons([p for p in self.problems if p.column and p.kind != "read as"])
             return (
                 f"{self.source}: labels.csv has no column that is a target: add one beside 'file' "
-                f"or 'material_id' ({'; '.join(found) or 'none'})"
+                f"or 'material_id' ({_some(found) or 'none'})"
             )
         if not self.rows:
-            found = "; ".join(reasons([p for p in self.problems if p.row])[:3])
+            found = _some(reasons([p for p in self.problems if p.row]))
             files = [p.file for p in self.problems if p.kind == "density without labels"]
             beside = f"; {len(files)} files in the folder, such as {files[0]}" if files else ""
             return (
@@ -69,6 +70,11 @@ class Inventory:
                 "names start with"
             )
         return ""
+
+
+def _some(found: Sequence[str]) -> str:
+    """The first reasons, for a message; problems.csv has all."""
+    return "; ".join(found[:_MOST_REASONS]) + "; ..." * (len(found) > _MOST_REASONS)
 
 
 def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
