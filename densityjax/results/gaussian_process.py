@@ -1,0 +1,197 @@
+"""Gaussian-process regression on blocks of features, set by leave-one-out on the training rows.
+
+A block b of standardised features has the kernel K_b = exp(-g_b d_b), d_b being the mean absolute
+difference of the features ('laplacian') or the mean squared one ('rbf'). Several blocks are joined
+by prod_b (1 + s_b K_b): the sum of the blocks' kernels and of their products (the ANOVA kernel,
+Stitson et al., in Advances in Kernel Methods, 1999; additive Gaussian processes, Duvenaud et al.,
+NeurIPS 2011), so that a large block does not drown a small one.
+
+g_b, s_b and the noise r are chosen from a grid by the leave-one-out error, which is closed-form:
+y_i - f_-i(x_i) = a_i / [(K + r I)^-1]_ii with a = (K + r I)^-1 y (Rasmussen and Williams, Gaussian
+Processes for Machine Learning, 2006, eq. 5.12). No other rows are looked at.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import scipy.linalg
+from scipy.spatial.distance import cdist
+
+KINDS = ("laplacian", "rbf")
+_SCALES = {"laplacian": (0.15, 0.3, 0.6, 1.2), "rbf": (0.05, 0.15, 0.5, 1.5)}  # g_b
+_SHARES = (0.5, 2.0, 8.0)  # s_b
+_NOISES = (0.003, 0.01, 0.03, 0.1, 0.3)  # r, of a kernel that is 1 on the diagonal
+_CLIP = 6.0  # standard deviations
+_CHUNK = 4096  # rows predicted at a time
+
+Blocks = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Standardiser:
+    """Features of a block in standard deviations of the training rows, without constant ones.
+
+    Attributes:
+        kept: [F] bool, those that vary among the training rows.
+        mean, std: [kept] of the training rows.
+    """
+
+    kept: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+    @classmethod
+    def fit(cls, features: np.ndarray) -> "Standardiser":
+        """Of training rows [n, F]; NaN, which is what could not be determined, is left out."""
+        values = np.ma.masked_invalid(np.asarray(features, np.float64))
+        mean, std = values.mean(axis=0).filled(0.0), values.std(axis=0).filled(0.0)  # [F]
+        kept = std > 1e-6 * np.maximum(1.0, abs(mean))
+        return cls(kept, mean[kept], std[kept])
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """[n, kept] float32 within 6 standard deviations; NaN becomes the mean, 0."""
+        scaled = (np.asarray(features, np.float64)[:, self.kept] - self.mean) / self.std
+        return np.clip(np.nan_to_num(scaled, nan=0.0), -_CLIP, _CLIP).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What leave-one-out chose for one target.
+
+    Attributes:
+        scales: {block: g_b}.
+        shares: {block: s_b}; empty for a single block, whose kernel stands alone.
+        noise: r.
+        error: mean squared leave-one-out error over the variance of the labels.
+    """
+
+    scales: Mapping[str, float]
+    shares: Mapping[str, float]
+    noise: float
+    error: float
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianProcess:
+    """The mean of a process: kernel with the rows it was fitted on, times coefficients.
+
+    Attributes:
+        kind: 'laplacian' or 'rbf'.
+        settings: of the kernel.
+        blocks: {block: [n, F] standardised features of the fitted rows}.
+        coefficients: [n, C] (K + r I)^-1 (y - mean).
+        mean: [C] of the fitted labels.
+    """
+
+    kind: str
+    settings: Settings
+    blocks: Blocks
+    coefficients: np.ndarray
+    mean: np.ndarray
+
+    def predict(self, blocks: Blocks) -> np.ndarray:
+        """[m, C] of standardised features {block: [m, F]}."""
+        rows = len(next(iter(blocks.values())))
+        found = [np.zeros((0, len(self.mean)))]
+        for start in range(0, rows, _CHUNK):
+            part = {name: values[start : start + _CHUNK] for name, values in blocks.items()}
+            apart = {name: distances(self.kind, part[name], self.blocks[name]) for name in part}
+            kernel = _joint(apart, self.settings.scales, self.settings.shares)
+            found.append(kernel @ self.coefficients + self.mean)
+        return np.concatenate(found)
+
+
+def distances(kind: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Mean over the features of |a - b| ('laplacian') or (a - b)^2 ('rbf'), [m, n]."""
+    width = max(a.shape[1], 1)
+    if kind == "laplacian":
+        return cdist(a, b, "cityblock") / width
+    squares = np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2.0 * (a @ b.T)
+    return np.maximum(squares.astype(np.float64), 0) / width
+
+
+def _joint(
+    apart: Blocks, scales: Mapping[str, float], shares: Mapping[str, float]
+) -> np.ndarray:
+    """Kernel of the blocks' distances, 1 for the same features."""
+    kernels = {name: np.exp(-scales[name] * apart[name]) for name in scales}
+    if not shares:
+        (kernel,) = kernels.values()
+        return kernel
+    factors = [(1 + shares[name] * kernel) / (1 + shares[name]) for name, kernel in kernels.items()]
+    return np.prod(factors, axis=0)
+
+
+def leave_one_out(kernel: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Leave-one-out errors [noises, n, C] of centred labels [n, C], for each noise of the grid.
+
+    The mean that was taken off is that of all rows.
+    """
+    values, vectors = scipy.linalg.eigh(kernel, check_finite=False)
+    projected, squares = vectors.T @ labels, np.square(vectors)
+    errors = []
+    for noise in _NOISES:
+        inverse = 1 / (np.maximum(values, 0) + noise)
+        errors.append(vectors @ (inverse[:, None] * projected) / (squares @ inverse)[:, None])
+    return np.stack(errors)
+
+
+def choose(
+    kind: str, blocks: Blocks, targets: Sequence[np.ndarray]
+) -> list[Settings]:
+    """Settings of each target by leave-one-out; the scale of each block as if it stood alone.
+
+    Args:
+        blocks: {block: [n, F] standardised}.
+        targets: [n, C] each, all rows labelled; the columns of one share their settings.
+    """
+    apart = {name: distances(kind, values, values) for name, values in blocks.items()}
+    alone = {
+        name: _best(
+            [({name: scale}, {}) for scale in _SCALES[kind]], {name: apart[name]}, targets
+        )
+        for name in blocks
+    }
+    if len(blocks) == 1:
+        return next(iter(alone.values()))
+    chosen: list[Settings | None] = [None] * len(targets)
+    scales = [{n: alone[n][t].scales[n] for n in blocks} for t in range(len(targets))]
+    grid = [dict(zip(blocks, s)) for s in itertools.product(_SHARES, repeat=len(blocks))]
+    for scale in {tuple(s.items()): s for s in scales}.values():
+        members = [t for t, s in enumerate(scales) if s == scale]
+        found = _best([(scale, s) for s in grid], apart, [targets[t] for t in members])
+        for target, settings in zip(members, found, strict=True):
+            chosen[target] = settings
+    return chosen
+
+
+def _best(
+    candidates: Sequence[tuple[dict, dict]], apart: Blocks, targets: Sequence[np.ndarray]
+) -> list[Settings]:
+    """Of candidates (scales, shares) and the noises, the best of each target."""
+    centred = np.concatenate([y - y.mean(axis=0) for y in targets], axis=1)  # [n, all C]
+    ends = np.cumsum([y.shape[1] for y in targets])[:-1]
+    best: list[Settings | None] = [None] * len(targets)
+    for scales, shares in candidates:
+        errors = leave_one_out(_joint(apart, scales, shares), centred)
+        squares = np.square(errors).mean(axis=1)  # [noises, all C]
+        for target, error in enumerate(np.split(squares, ends, axis=1)):
+            relative = error.sum(axis=1) / max(targets[target].var(axis=0).sum(), 1e-30)
+            noise = int(relative.argmin())
+            if best[target] is None or relative[noise] < best[target].error:
+                best[target] = Settings(scales, shares, _NOISES[noise], float(relative[noise]))
+    return best
+
+
+def fit_process(
+    kind: str, settings: Settings, blocks: Blocks, labels: np.ndarray
+) -> GaussianProcess:
+    """The process of labelled rows, blocks {name: [n, F]} and labels [n, C]."""
+    apart = {name: distances(kind, values, values) for name, values in blocks.items()}
+    kernel = _joint(apart, settings.scales, settings.shares)
+    kernel[np.diag_indices_from(kernel)] += settings.noise
+    mean = labels.mean(axis=0)
+    solved = scipy.linalg.solve(kernel, labels - mean, assume_a="pos", check_finite=False)
+    return GaussianProcess(kind, settings, blocks, solved, mean)
