@@ -129,7 +129,7 @@ def leave_one_out(kernel: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     The mean that was taken off is that of all rows.
     """
-    values, vectors = scipy.linalg.eigh(kernel, check_finite=False)
+    values, vectors = scipy.linalg.eigh(kernel, check_finite=False, driver="evd")
     projected, squares = vectors.T @ labels, np.square(vectors)
     errors = []
     for noise in _NOISES:

@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from densityjax.results import gaussian_process as gp
 from densityjax.results.metrics import Metrics, target_metrics
@@ -152,13 +153,16 @@ def fit(
                 "config.targets or train on more splits"
             )
         trained[spec.name] = _as_trained(spec, values, rows[spec.name], num_electrons, volume)
-    settings = _choose(blocks, specs, rows, trained, seed)
-    learners = {
-        spec.name: _fit_target(
-            spec, blocks, rows[spec.name], trained[spec.name], settings.get(spec.name), seed
-        )
-        for spec in specs
-    }
+    # Matrices this small gain nothing from threads, which wait for each other on a busy machine: 2
+    # took 20 times as long as 1 beside other work.
+    with threadpool_limits(1, user_api="blas"):
+        settings = _choose(blocks, specs, rows, trained, seed)
+        learners = {
+            spec.name: _fit_target(
+                spec, blocks, rows[spec.name], trained[spec.name], settings.get(spec.name), seed
+            )
+            for spec in specs
+        }
     return Yardstick(tuple(specs), scalers, learners)
 
 
