@@ -31,7 +31,7 @@ from densityjax.targets import TargetSpec, get_specs
 
 ROOT = Path(__file__).parents[1]
 ARCHIVE = ROOT / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
-ELASTIC = ROOT.parent.parent / "shared/data/elastic_densities"
+ELASTIC = ROOT.parent / "shared/data/elastic_densities"
 SIX = (
     "bulk_modulus", "total_energy", "formation_energy_per_atom", "fermi_energy", "band_gap",
     "bandwidth",
