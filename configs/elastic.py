@@ -52,6 +52,16 @@ def get_config() -> ConfigDict:
     input_.transform = "log_and_linear"
     input_.log_clamp = 1e-3  # e/Å^3; lower densities are raised to it before the logarithm
     input_.lattice_features = "volume_per_electron"  # 'none', 'volume_per_electron', 'metric'
+    # Principal components beside the pooled trunk, so many of each: of the density's invariants
+    # and of the composition (densityjax/features). 0: none, as in the paper.
+    input_.invariants = 0
+    input_.composition = 0
+
+    # Targets that are learned beside and never reported: means over the atoms of elemental
+    # properties (columns of densityjax/features/element_properties.csv).
+    config.auxiliary = auxiliary = ConfigDict()
+    auxiliary.properties = ()
+    auxiliary.weight = 1.0  # in the loss, of each; targets have 1 or their loss.target_weights
 
     config.view = view = ConfigDict()
     view.kind = "cartesian"  # 'fractional' or 'cartesian'

@@ -12,6 +12,7 @@ from typing import Any
 from ase.data import chemical_symbols
 from ml_collections import ConfigDict
 
+from densityjax.configs import elastic
 from densityjax.runtime.errors import ConfigError
 from densityjax.targets import get_specs
 
@@ -127,6 +128,10 @@ RULES: dict[str, Rule] = {
     "input.transform": one_of("linear", "times_volume", "log", "log_and_linear"),
     "input.log_clamp": positive,
     "input.lattice_features": one_of("none", "volume_per_electron", "metric"),
+    "input.invariants": whole,
+    "input.composition": whole,
+    "auxiliary.properties": each(some_text),
+    "auxiliary.weight": positive,
     "view.kind": one_of("fractional", "cartesian"),
     "view.size": positive_whole,
     "view.spacing": positive,
@@ -183,6 +188,21 @@ def check(config: ConfigDict, num_devices: int | None = None) -> None:
         _check_stages(config)
     if num_devices is not None:
         check_batch_size(config, num_devices)
+
+
+def completed(recorded: Mapping[str, Any]) -> ConfigDict:
+    """A config from a run's config.json; settings that came later have what they had before them.
+
+    The defaults of configs/elastic.py leave out what they add.
+    """
+    config = elastic.get_config().copy_and_resolve_references()
+    with config.unlocked():
+        for section, values in recorded.items():
+            if isinstance(values, Mapping) and section != "model":  # whose keys are the model's
+                config[section].update(values)
+            else:
+                config[section] = ConfigDict(values) if isinstance(values, Mapping) else values
+    return config
 
 
 def check_rules(

@@ -79,7 +79,9 @@ def predict_materials(
         (predictions, warnings of each material).
     """
     config, channels = model.config, model.config.input.channels
-    records = unlabelled_records([m.record for m in materials], model.specs, channels)
+    records = model.described(unlabelled_records(
+        [m.record for m in materials], model.specs, channels, features=model.descriptors.size > 0
+    ))
     predictions = predict_records(
         model.mapped, model.state, records, model.specs, model.statistics,
         batch_size or len(materials), config.train.num_threads,

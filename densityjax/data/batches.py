@@ -11,6 +11,7 @@ from densityjax.data.records import Records
 from densityjax.targets import TargetSpec, to_intensive
 
 Batch = dict[str, np.ndarray]
+MODEL_INPUTS = ("density", "lattice", "num_electrons", "descriptors")
 
 
 def training_labels(
@@ -95,6 +96,7 @@ def make_batch(
         "density": np.stack([records.density(row) for row in rows]),  # [B, G, G, G, C] e/Å^3
         "lattice": records.lattice[rows].astype(np.float32),  # [B, 3, 3] Å
         "num_electrons": records.num_electrons[rows].astype(np.float32),  # [B]
+        "descriptors": records.descriptors[rows],  # [B, D], see features.reduction
         "index": records.index[rows],  # [B]
         "labels": labels[rows],  # [B, T]
         "mask": mask[rows] * real[:, None].astype(np.float32),  # [B, T]
@@ -120,7 +122,7 @@ def evaluation_batches(
     def batch_from(start: int) -> Batch:
         rows = chosen[start : start + batch_size]
         batch = make_batch(records, rows, none, none, np.ones(len(rows), bool))
-        return {name: batch[name] for name in ("density", "lattice", "num_electrons")}
+        return {name: batch[name] for name in MODEL_INPUTS}
 
     starts = grain.MapDataset.range(0, len(chosen), batch_size)
     return _decode_ahead(starts.map(batch_from), num_threads)

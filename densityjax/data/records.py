@@ -53,6 +53,8 @@ class Records:
         species: n arrays of atomic numbers.
         labels: {target: [n]} float64, NaN = missing; classes: int index, -1 = missing.
         densities: n arrays [G, G, G, channels] if cached, else None.
+        descriptors: [n, D] float32, what enters a network beside the density, see
+          `features.reduction`; D is 0 until they are fitted.
     """
 
     source: Sequence[dict[str, np.ndarray]]
@@ -70,6 +72,7 @@ class Records:
     species: Species
     labels: dict[str, np.ndarray]
     densities: tuple[np.ndarray, ...] | None
+    descriptors: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -212,4 +215,5 @@ def _assemble(
         species=Species(columns["species"], stop[rows], columns["num_atoms"][rows]),
         labels=labels,
         densities=densities,
+        descriptors=np.zeros((len(rows), 0), np.float32),
     )

@@ -3,6 +3,7 @@
 Files, each importing only from those above it:
 
   composition: What the elements of a cell tell
+  auxiliary: Auxiliary targets
   field: A density as its invariants see it
   harmonics: Real spherical harmonics up to degree 3, as polynomials.
   histogram: Histograms that change continuously with the data.
@@ -11,4 +12,6 @@ Files, each importing only from those above it:
   energies: Invariants of derivatives and of the spectrum
   atoms: Invariants of the surroundings of each atom, pooled over the atoms.
   invariants: Density invariants
+  standardiser: Features in standard deviations of the training rows.
+  reduction: Principal components of blocks of features
 """

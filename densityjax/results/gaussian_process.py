@@ -23,37 +23,9 @@ KINDS = ("laplacian", "rbf")
 _SCALES = {"laplacian": (0.15, 0.3, 0.6, 1.2), "rbf": (0.05, 0.15, 0.5, 1.5)}  # g_b
 _SHARES = (0.5, 2.0, 8.0)  # s_b
 _NOISES = (0.003, 0.01, 0.03, 0.1, 0.3)  # r, of a kernel that is 1 on the diagonal
-_CLIP = 6.0  # standard deviations
 _CHUNK = 4096  # rows predicted at a time
 
 Blocks = Mapping[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Standardiser:
-    """Features of a block in standard deviations of the training rows, without constant ones.
-
-    Attributes:
-        kept: [F] bool, those that vary among the training rows.
-        mean, std: [kept] of the training rows.
-    """
-
-    kept: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
-
-    @classmethod
-    def fit(cls, features: np.ndarray) -> "Standardiser":
-        """Of training rows [n, F]; NaN, which is what could not be determined, is left out."""
-        values = np.ma.masked_invalid(np.asarray(features, np.float64))
-        mean, std = values.mean(axis=0).filled(0.0), values.std(axis=0).filled(0.0)  # [F]
-        kept = std > 1e-6 * np.maximum(1.0, abs(mean))
-        return cls(kept, mean[kept], std[kept])
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """[n, kept] float32 within 6 standard deviations; NaN becomes the mean, 0."""
-        scaled = (np.asarray(features, np.float64)[:, self.kept] - self.mean) / self.std
-        return np.clip(np.nan_to_num(scaled, nan=0.0), -_CLIP, _CLIP).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)

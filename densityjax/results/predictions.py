@@ -70,11 +70,11 @@ def to_physical(
 
     Args:
         raw: {target: [n, V, width]} as a model gives them.
-        statistics: of the model's run, in the order of `specs`.
+        statistics: of the model's run, in the order of `specs`; auxiliary targets may follow.
         num_electrons, volume: [n] of the cell; Å^3.
     """
     values, spread = {}, {}
-    for spec, mean, std in zip(specs, statistics.label_mean, statistics.label_std, strict=True):
+    for spec, mean, std in zip(specs, statistics.label_mean, statistics.label_std):
         values[spec.name], spread[spec.name] = physical(
             spec, raw[spec.name], mean, std, num_electrons, volume
         )
@@ -118,6 +118,7 @@ def unlabelled_records(
             for spec in specs
         },
         densities=None,
+        descriptors=np.zeros((size, 0), np.float32),
     )
 
 
@@ -144,7 +145,10 @@ def predict_records(
     own = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     # The last records stand for those that a share lacks, and are dropped here.
     outputs, embedding = jax.tree.map(lambda leaf: leaf[: len(records)], gather_rows(own))
-    labels, mask = training_labels(records, specs, statistics.label_mean, statistics.label_std)
+    count = len(specs)  # auxiliary targets, which come last, are no results
+    labels, mask = training_labels(
+        records, specs, statistics.label_mean[:count], statistics.label_std[:count]
+    )
     values, spread = to_physical(
         outputs, specs, statistics, records.num_electrons, records.volume
     )
@@ -179,7 +183,7 @@ def selection_loss(
     compare.
     """
     means, weights = [], []
-    for spec, weight in zip(specs, config.weights, strict=True):
+    for spec, weight in zip(specs, config.weights):  # auxiliary targets, the last, choose nothing
         known = np.isfinite(predictions.loss[spec.name])
         if known.any():
             means.append(predictions.loss[spec.name][known].mean())

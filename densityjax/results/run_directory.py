@@ -56,6 +56,11 @@ class RunDirectory:
         return self.path / "statistics.json"
 
     @property
+    def descriptors(self) -> Path:
+        """NumPy archive of what reduces features to descriptors, see `features.reduction`."""
+        return self.path / "descriptors.npz"
+
+    @property
     def metrics(self) -> Path:
         """JSON of the accuracy on the validation and test folds."""
         return self.path / "metrics.json"
@@ -103,8 +108,9 @@ class RunDirectory:
     def files(self) -> tuple[Path, ...]:
         """Every file of a run, without those of its folders."""
         return (
-            self.config, self.targets, self.statistics, self.metrics, self.history, self.facts,
-            *(self.predictions(split) for split in SPLITS), self.applicability, self.report,
+            self.config, self.targets, self.statistics, self.descriptors, self.metrics,
+            self.history, self.facts, *(self.predictions(split) for split in SPLITS),
+            self.applicability, self.report,
         )
 
     def members(self) -> tuple["RunDirectory", ...]:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from densityjax.features.standardiser import Standardiser
 from densityjax.results import gaussian_process as gp
 from densityjax.results.metrics import Metrics, target_metrics
 from densityjax.runtime.errors import UserError
@@ -83,7 +84,7 @@ class Yardstick:
     """
 
     specs: tuple[TargetSpec, ...]
-    scalers: Mapping[str, gp.Standardiser]
+    scalers: Mapping[str, Standardiser]
     learners: Mapping[str, Learners]
 
     @property
@@ -140,7 +141,7 @@ def fit(
         UserError: a target has no label in the training rows.
         ValueError: as `to_intensive`.
     """
-    scalers = {name: gp.Standardiser.fit(values) for name, values in features.items()}
+    scalers = {name: Standardiser.fit(values) for name, values in features.items()}
     blocks = {name: scalers[name](values) for name, values in features.items()}
     rows, trained = {}, {}
     for spec in specs:

@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from densityjax.config import check_grid
+from densityjax.features.auxiliary import auxiliary_specs
 from densityjax.model.create import create_model
 from densityjax.model.losses import LossConfig
 from densityjax.model.views import ViewConfig
@@ -15,9 +16,14 @@ def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: in
     """Builds the task of a run.
 
     Args:
+        specs: the targets of the run; the config's auxiliary ones are added after them.
         num_steps: updates of the whole run, which the schedule spans.
     """
     view, loss = config.view, config.loss
+    auxiliary = auxiliary_specs(config.auxiliary.properties)
+    weights = [float(loss.target_weights.get(spec.name, 1.0)) for spec in specs]
+    weights += [float(config.auxiliary.weight)] * len(auxiliary)
+    specs = (*specs, *auxiliary)
     return Task(
         model=create_model(
             config.model, specs, "circular" if view.kind == "fractional" else view.padding
@@ -35,7 +41,7 @@ def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: in
         loss=LossConfig(
             regression=loss.regression,
             huber_delta=loss.huber_delta,
-            weights=tuple(float(loss.target_weights.get(spec.name, 1.0)) for spec in specs),
+            weights=tuple(weights),
             weighting=loss.weighting,
         ),
         tx=create_optimizer(config.optimizer, num_steps),

@@ -210,9 +210,9 @@ def split_batch(
     batch: dict[str, np.ndarray], accumulation_steps: int, devices: Devices = None
 ) -> dict[str, np.ndarray]:
     """[B, ...] -> [D, A, b, ...], B being this host's share of the global batch."""
-    num_devices = len(devices or jax.local_devices())
+    lead = (len(devices or jax.local_devices()), accumulation_steps)
     return {
-        name: leaf.reshape(num_devices, accumulation_steps, -1, *leaf.shape[1:])
+        name: leaf.reshape(*lead, len(leaf) // (lead[0] * lead[1]), *leaf.shape[1:])
         for name, leaf in batch.items()
     }
 
@@ -254,7 +254,7 @@ def predict_batch(
     padding = padded_size + -padded_size % devices - size
     padded = {
         name: np.concatenate([leaf, np.repeat(leaf[:1], padding, axis=0)]).reshape(
-            devices, -1, *leaf.shape[1:]
+            devices, (size + padding) // devices, *leaf.shape[1:]
         )
         for name, leaf in batch.items()
     }

@@ -24,9 +24,10 @@ class Statistics:
     """Scalers and class weights.
 
     Attributes:
-        label_mean, label_std: [T] of intensive, transformed labels; 0 and 1 for classes.
+        label_mean, label_std: [T] of intensive, transformed labels; 0 and 1 for classes. Auxiliary
+          targets come last.
         field_mean, field_std: [C] of the transformed density over voxels.
-        feature_mean, feature_std: [F] of the lattice features.
+        feature_mean, feature_std: [F + D] of the lattice features and the descriptors.
         class_weights: {target: [K]} for class targets.
     """
 
@@ -119,7 +120,8 @@ def fit_statistics(
         field_mean[-1] = 0.0
     features = np.asarray(
         lattice_features(records.lattice, records.num_electrons, lattice_feature_kind), np.float64
-    )  # [n, F]
+    )
+    features = np.concatenate([features, records.descriptors], axis=1)  # [n, F + D]
     return Statistics(
         label_mean=np.asarray(means),
         label_std=np.asarray(stds),

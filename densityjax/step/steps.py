@@ -23,7 +23,7 @@ PyTree = Any
 
 def apply_model(
     task: Task, params: Any, statistics: Any, field: jax.Array, lattice: jax.Array,
-    num_electrons: jax.Array, keys: jax.Array | None = None,
+    num_electrons: jax.Array, descriptors: jax.Array, keys: jax.Array | None = None,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Standardises a view and runs the model.
 
@@ -31,6 +31,7 @@ def apply_model(
         field: [B, S, S, S, C] e/Å^3.
         lattice: [B, 3, 3] Å.
         num_electrons: [B].
+        descriptors: [B, D] of the material, see `features.reduction`; D may be 0.
         keys: [B] random keys of dropout, None in evaluation.
 
     Returns:
@@ -39,7 +40,8 @@ def apply_model(
     volume = jnp.abs(jnp.linalg.det(lattice))[:, None, None, None, None]  # [B, 1, ...] Å^3
     field = transform_field(field, task.field_transform, task.log_clamp, volume)
     field = (field - statistics["field_mean"]) / statistics["field_std"]
-    features = lattice_features(lattice, num_electrons, task.lattice_features)  # [B, F]
+    features = lattice_features(lattice, num_electrons, task.lattice_features)
+    features = jnp.concatenate([features, descriptors], axis=1)  # [B, F + D]
     features = (features - statistics["feature_mean"]) / statistics["feature_std"]
     return task.model.apply({"params": params["model"]}, field, features, keys)
 
@@ -63,7 +65,8 @@ def loss_sums(
     view = jax.vmap(lambda *args: views.training_view(task.view, *args))
     field, lattice = view(batch["density"], batch["lattice"], keys[:, 0])
     outputs, _ = apply_model(
-        task, params, state.statistics, field, lattice, batch["num_electrons"], keys[:, 1]
+        task, params, state.statistics, field, lattice, batch["num_electrons"],
+        batch["descriptors"], keys[:, 1],
     )
     return losses.example_losses(
         outputs, batch["labels"], batch["mask"], state.statistics["class_weights"], task.specs,
@@ -83,7 +86,8 @@ def gradient_step(
     Args:
         state: only `step`, `params`, `key` and `statistics` are read.
         batch: leaves [A, b, ...]: A micro-batches of b examples; keys density, lattice,
-          num_electrons, index (int id), labels and mask ([A, b, T], mask 0 for padding too).
+          num_electrons, descriptors, index (int id), labels and mask ([A, b, T], mask 0 for
+          padding too).
 
     Returns:
         (gradient like `state.params`, {loss, target_sum [T], target_count [T]}), equal on every
@@ -166,7 +170,7 @@ def predict_step(
     """Outputs of the averaged parameters for every evaluation view.
 
     Args:
-        batch: leaves [b, ...]: density, lattice, num_electrons.
+        batch: leaves [b, ...]: density, lattice, num_electrons, descriptors.
 
     Returns:
         ({target: [b, V, width]} standardised values or logits, embedding [b, E], the views' mean).
@@ -176,7 +180,8 @@ def predict_step(
         make = jax.vmap(lambda *args: views.evaluation_view(task.view, *args, view))
         field, lattice = make(batch["density"], batch["lattice"])
         return apply_model(
-            task, state.ema_params, state.statistics, field, lattice, batch["num_electrons"]
+            task, state.ema_params, state.statistics, field, lattice, batch["num_electrons"],
+            batch["descriptors"],
         )
 
     # One view at a time: V views at once would take V times the memory of a training step.

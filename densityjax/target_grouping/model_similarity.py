@@ -62,6 +62,8 @@ def fit_model_similarities(
         ConfigError, DatasetError: the config does not work, or the dataset lacks labels.
     """
     check(config, jax.device_count())
+    config = config.copy_and_resolve_references()
+    config.auxiliary.properties = ()  # similarities are of the targets alone
     epochs, size = config.grouping.epochs, len(specs)
     features = {}
     if "transfer" in which:
@@ -125,6 +127,6 @@ class _Fit:
         inputs = self.inputs
         mapped = parallel.mapped_predict_step(inputs.task, self.config.view.validation_views)
         return predict_records(
-            mapped, state, self.records, inputs.specs, inputs.statistics,
+            mapped, state, inputs.source.records, inputs.specs, inputs.statistics,
             self.config.train.batch_size, self.config.train.num_threads,
         ).embedding

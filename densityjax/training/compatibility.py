@@ -7,6 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from densityjax.config import completed
+from densityjax.configs import elastic
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.runtime.files import flatten
@@ -28,6 +30,9 @@ _CHANGEABLE_KEYS = (
     "model.remat",
 )
 
+# Settings that came after runs which may still be opened; each is off in configs/elastic.py.
+_LATER_KEYS = ("input.invariants", "input.composition", "auxiliary.", "ensemble.")
+
 
 def may_differ(allow_config_change: bool, prefix: str = "") -> tuple[str, ...]:
     """Beginnings of dotted keys that need not be the same."""
@@ -42,8 +47,16 @@ def identity(config: ConfigDict, dataset: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """JSON values under dotted keys, as config.json would give them."""
-    return flatten(json.loads(config.to_json_best_effort()), prefix)
+    """JSON values under dotted keys, as config.json would give them.
+
+    Later settings are left out where they are off, so that runs from before them go on.
+    """
+    defaults = flatten(json.loads(elastic.get_config().to_json_best_effort()))
+    values = flatten(json.loads(config.to_json_best_effort()))
+    return {
+        prefix + key: value for key, value in values.items()
+        if not (key.startswith(_LATER_KEYS) and value == defaults.get(key))
+    }
 
 
 def check_workdir(config: ConfigDict, workdir: Path, allow_config_change: bool = False) -> None:
@@ -58,7 +71,7 @@ def check_workdir(config: ConfigDict, workdir: Path, allow_config_change: bool =
     run = RunDirectory(workdir)
     if not run.config.exists():
         return
-    old = flatten(run.read_config())
+    old = _flat(completed(run.read_config()))
     new = _flat(config)
     differing = differences(old, new, may_differ(allow_config_change))
     if differing:

@@ -17,6 +17,8 @@ from densityjax.config import check_grid
 from densityjax.data.batches import BatchSource, training_labels
 from densityjax.data.dataset import DatasetError, fingerprint, open_from_config
 from densityjax.data.records import Records, load_records
+from densityjax.features.auxiliary import auxiliary_labels
+from densityjax.features.reduction import Descriptors, fit_descriptors
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.results.run_directory import RunDirectory
@@ -43,13 +45,22 @@ ROLES = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True)
 class FittedInputs:
-    """What training steps need, fitted to the training records alone."""
+    """What training steps need, fitted to the training records alone.
+
+    Attributes:
+        specs: the targets that are reported; auxiliary ones are in `task` alone.
+    """
 
     config: ConfigDict
     specs: tuple[TargetSpec, ...]
+    descriptors: Descriptors
     statistics: Statistics
     task: Task
     source: BatchSource
+
+    def described(self, records: Records) -> Records:
+        """Records with what enters the network beside the density, see `fit_descriptors`."""
+        return describe(records, self.descriptors)
 
     def initial_state(self) -> TrainState:
         """The state before the first step, on one device.
@@ -119,6 +130,7 @@ def prepare_run(
         }
         check_evaluation_labels(splits, specs, config.data.validation_fold)
         inputs = fit_inputs(config, specs, splits["train"], num_steps)
+        splits = {role: inputs.described(records) for role, records in splits.items()}
     dataset = _describe_dataset(config.data, builder, data_fingerprint, splits)
     facts.note(dataset=dataset)
     return PreparedRun(
@@ -136,7 +148,7 @@ def load_folds(
     return load_records(
         builder, [f"fold{fold}" for fold in folds], specs, channels=config.input.channels,
         spin_polarized_only=config.data.spin_polarized_only, cache_in_memory=cache_in_memory,
-        **elements,
+        features=reads_features(config), **elements,
     )
 
 
@@ -166,6 +178,23 @@ def count_steps(config: ConfigDict, num_records: int, epochs: int) -> int:
     return epochs * -(-num_records // config.train.batch_size)
 
 
+def reads_features(config: ConfigDict) -> bool:
+    """Whether a run needs the features of its records."""
+    return any(descriptor_sizes(config).values())
+
+
+def descriptor_sizes(config: ConfigDict) -> dict[str, int]:
+    """{block of features: components of it that enter the network}."""
+    return {block: config.input[block] for block in ("invariants", "composition")}
+
+
+def describe(records: Records, descriptors: Descriptors) -> Records:
+    """Records with `descriptors` of their features."""
+    return dataclasses.replace(
+        records, descriptors=descriptors(records.features, len(records))
+    )
+
+
 def fit_inputs(
     config: ConfigDict, specs: tuple[TargetSpec, ...], records: Records, num_steps: int
 ) -> FittedInputs:
@@ -177,20 +206,28 @@ def fit_inputs(
 
     Raises:
         DatasetError: a target has fewer than two different labels.
+        ConfigError: more components of the features than the records have.
     """
+    descriptors = fit_descriptors(records.features, descriptor_sizes(config))
+    records = describe(records, descriptors)
+    task = create_task(config, specs, num_steps)
+    labels = records.labels | auxiliary_labels(config.auxiliary.properties, records.species)
+    learned = dataclasses.replace(records, labels=labels)
     statistics = fit_statistics(
-        records, specs, field_transform=config.input.transform, log_clamp=config.input.log_clamp,
+        learned, task.specs, field_transform=config.input.transform,
+        log_clamp=config.input.log_clamp,
         lattice_feature_kind=config.input.lattice_features,
         balance_classes=config.loss.balance_classes,
     )
-    labels, mask = training_labels(records, specs, statistics.label_mean, statistics.label_std)
+    labels, mask = training_labels(
+        learned, task.specs, statistics.label_mean, statistics.label_std
+    )
     source = BatchSource(
         records=records, labels=labels, mask=mask, seed=config.seed,
         batch_size=config.train.batch_size, num_steps=num_steps, host=jax.process_index(),
         num_hosts=jax.process_count(),
     )
-    task = create_task(config, specs, num_steps)
-    return FittedInputs(config, specs, statistics, task, source)
+    return FittedInputs(config, specs, descriptors, statistics, task, source)
 
 
 def check_evaluation_labels(
@@ -262,6 +299,8 @@ def write_run_files(run: PreparedRun) -> None:
     if distributed.is_writer():
         run.workdir.mkdir(parents=True, exist_ok=True)
         run.statistics.save(directory.statistics)
+        if run.descriptors.size:
+            run.descriptors.save(directory.descriptors)
     distributed.write_json(directory.config, json.loads(run.config.to_json_best_effort()))
     distributed.write_json(directory.targets, specs_to_json(run.specs))
     check_hosts_share(run.workdir, run.dataset)
@@ -306,7 +345,8 @@ def step_shapes(config: ConfigDict, task: Task, grid: int) -> tuple[TrainState, 
 
     size, channels = config.train.batch_size // jax.process_count(), config.input.channels
     fields = num_fields(channels, task.field_transform)
-    features = NUM_FEATURES[task.lattice_features]
+    descriptors = sum(descriptor_sizes(config).values())
+    features = NUM_FEATURES[task.lattice_features] + descriptors
     statistics = {
         "field_mean": leaf(fields),
         "field_std": leaf(fields),
@@ -323,6 +363,7 @@ def step_shapes(config: ConfigDict, task: Task, grid: int) -> tuple[TrainState, 
         "density": leaf(size, grid, grid, grid, channels),
         "lattice": leaf(size, 3, 3),
         "num_electrons": leaf(size),
+        "descriptors": leaf(size, descriptors),
         "index": leaf(size, dtype=np.int32),
         "labels": leaf(size, len(task.specs)),
         "mask": leaf(size, len(task.specs)),

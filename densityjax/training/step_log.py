@@ -116,7 +116,7 @@ class Window:
             "grad_norm": float(np.mean([v["grad_norm"] for v in values])),
             "skipped_steps": self._skipped,
         }
-        for spec, total, count in zip(self._run.specs, sums, counts):
+        for spec, total, count in zip(self._run.task.specs, sums, counts):
             scalars[f"loss/{spec.name}"] = float(total / count) if count else None
         epoch = step / self._run.source.steps_per_epoch
         self._log.write(step, epoch, "train", scalars)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from densityjax.config import RULES, check_rules
+from densityjax.config import RULES, check_rules, completed
+from densityjax.data.records import Records
+from densityjax.features.reduction import Descriptors
 from densityjax.results.applicability import Applicability
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import UserError
@@ -17,6 +19,7 @@ from densityjax.step.scalers import Statistics
 from densityjax.step.train_state import TrainState, create_train_state
 from densityjax.targets import TargetSpec
 from densityjax.training.checkpoint import Checkpoints
+from densityjax.training.setup import describe, descriptor_sizes
 
 _SETTINGS = (  # of config.json
     "targets", "seed", "input.channels", "view.kind", "view.evaluation_views", "model", "loss",
@@ -38,10 +41,15 @@ class TrainedModel:
 
     config: ConfigDict
     specs: tuple[TargetSpec, ...]
+    descriptors: Descriptors
     statistics: Statistics
     applicability: Applicability
     state: TrainState
     mapped: Callable
+
+    def described(self, records: Records) -> Records:
+        """Records with what enters the network beside the density."""
+        return describe(records, self.descriptors)
 
 
 def restore_run(workdir: str | Path) -> TrainedModel:
@@ -51,18 +59,21 @@ def restore_run(workdir: str | Path) -> TrainedModel:
         UserError: `workdir` is not the directory of a finished run, or a file of it is damaged.
     """
     run = RunDirectory(Path(workdir))
-    config = ConfigDict(run.read_config(*_SETTINGS))
+    config = completed(run.read_config(*_SETTINGS))
     views = "view.evaluation_views"
     check_rules(config, {views: RULES[views]}, f"{run.config}: ")
     specs = run.read_specs(config.targets)
     statistics = run.load(run.statistics, Statistics.load)
+    descriptors = Descriptors({})
+    if any(descriptor_sizes(config).values()):
+        descriptors = run.load(run.descriptors, Descriptors.load)
     applicability = run.load(run.applicability, Applicability.load)
-    if len(statistics.label_mean) != len(specs):
+    task = create_task(config, specs, num_steps=1)  # the length of the schedule is of no use here
+    if len(statistics.label_mean) != len(task.specs):
         raise RestoreError(
             f"{run.statistics} is of {len(statistics.label_mean)} targets, {run.config} of "
-            f"{len(specs)}: they come from different runs; run the training command again"
+            f"{len(task.specs)}: they come from different runs; run the training command again"
         )
-    task = create_task(config, specs, num_steps=1)  # the length of the schedule is of no use here
     template = create_train_state(
         task.model, task.tx, statistics.arrays(), config.seed,
         field_size(config, applicability.grid),
@@ -77,7 +88,9 @@ def restore_run(workdir: str | Path) -> TrainedModel:
     if restored is None:
         raise RestoreError(f"--workdir={workdir} has no checkpoint: train it further")
     mapped = parallel.mapped_predict_step(task, config.view.evaluation_views)
-    return TrainedModel(config, specs, statistics, applicability, restored.state, mapped)
+    return TrainedModel(
+        config, specs, descriptors, statistics, applicability, restored.state, mapped
+    )
 
 
 def restore_groups(workdir: str | Path) -> tuple[TrainedModel, ...]:
