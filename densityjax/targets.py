@@ -30,8 +30,8 @@ class TargetSpec:
         minimum: physical lower bound of the label; predictions are clamped to it.
         classes: names of the classes, the label being their index; regression: empty.
         identity: which quantity of the input gives the target without learning, if one does:
-          'volume' (det of the lattice), 'moment' (|integral of m|), 'mean_density' (electrons per
-          volume, a near-identity for the mass density).
+          'volume' (det of the lattice), 'moment' (|integral of m|), 'mass_density' (masses of the
+          atoms over the volume).
     """
 
     name: str
@@ -42,7 +42,7 @@ class TargetSpec:
     per: Literal["electron", "volume"] | None = None
     minimum: float | None = None
     classes: tuple[str, ...] = ()
-    identity: Literal["volume", "moment", "mean_density"] | None = None
+    identity: Literal["volume", "moment", "mass_density"] | None = None
 
     @property
     def num_outputs(self) -> int:
@@ -67,7 +67,7 @@ TARGETS: dict[str, TargetSpec] = {
         _regression("poisson_ratio", "", "Poisson ratio"),
         _regression("debye_temperature", "K", "Debye temperature", minimum=0.0),
         _regression("volume", "Å³", "Cell volume", per="electron", minimum=0.0, identity="volume"),
-        _regression("density", "g/cm³", "Density", minimum=0.0, identity="mean_density"),
+        _regression("density", "g/cm³", "Density", minimum=0.0, identity="mass_density"),
         _regression("total_energy", "eV", "Total energy", per="electron"),
         _regression("mp_energy_per_atom", "eV/atom", "Total energy per atom (VASP)"),
         _regression("formation_energy_per_atom", "eV/atom", "Formation energy"),
@@ -116,10 +116,13 @@ def specs_to_json(specs: Iterable[TargetSpec]) -> list[dict[str, Any]]:
 
 def specs_from_json(content: Sequence[Mapping[str, Any]]) -> dict[str, TargetSpec]:
     """Inverse of `specs_to_json`, by name."""
-    return {
-        fields["name"]: TargetSpec(**{**fields, "classes": tuple(fields["classes"])})
-        for fields in content
-    }
+    specs = (TargetSpec(**{**fields, "classes": tuple(fields["classes"])}) for fields in content)
+    return {spec.name: dataclasses.replace(spec, identity=_renamed(spec)) for spec in specs}
+
+
+def _renamed(spec: TargetSpec) -> Any:
+    """The identity of a target; older files call that of the mass density by another name."""
+    return "mass_density" if spec.identity == "mean_density" else spec.identity
 
 
 def dataset_targets(builder: Any) -> Mapping[str, TargetSpec]:

@@ -1,9 +1,7 @@
 """What is reached without a network: the yardstick in every table of results.
 
 - 'mean': mean of the training labels; class frequencies for classes.
-- 'identity', for the targets that the input gives away: the cell volume is det(lattice), the
-  magnetic moment is |integral of m dV|, and the mass density is a + b * (mean electron density),
-  a line fitted to the training rows because the mass per valence electron differs by element.
+- 'identity', for the targets that the input gives away, see `identities`.
 - 'ridge': ridge regression (logistic regression for classes) on the grid mean and the cell volume
   and their logarithms. The penalty is chosen by cross-validation inside the training rows.
 """
@@ -29,13 +27,14 @@ class Rows:
         labels: target name -> [n] labels, NaN (classes: -1) = missing.
         grid_mean: [n] mean electron density, e/Å^3.
         volume: [n] det(lattice), Å^3.
-        moment: [n] |integral of m dV|, μB; 0 for records without magnetisation.
+        identities: {target: [n]} of the targets with an identity, in their unit; see
+          `identities.identities`.
     """
 
     labels: Mapping[str, np.ndarray]
     grid_mean: np.ndarray
     volume: np.ndarray
-    moment: np.ndarray
+    identities: Mapping[str, np.ndarray]
 
     def features(self) -> np.ndarray:
         """Inputs of the ridge: grid mean, volume and their logarithms, [n, 4]."""
@@ -60,17 +59,8 @@ def _mean(spec: TargetSpec, train: Rows, test: Rows) -> np.ndarray:
 
 
 def _identity(spec: TargetSpec, train: Rows, test: Rows) -> np.ndarray:
-    if spec.identity == "volume":
-        return np.asarray(test.volume, np.float64)  # [n] Å^3
-    if spec.identity == "moment":
-        return np.asarray(test.moment, np.float64)  # [n] μB
-    rows = _labelled(spec, train)
-    if np.unique(train.grid_mean[rows]).size < 2:  # no line through a single point
-        return _mean(spec, train, test)
-    slope, intercept = np.polyfit(
-        np.asarray(train.grid_mean, np.float64)[rows], train.labels[spec.name][rows], deg=1
-    )
-    return intercept + slope * np.asarray(test.grid_mean, np.float64)  # [n] g/cm^3
+    values = np.asarray(test.identities[spec.name], np.float64)  # [n]
+    return np.where(np.isfinite(values), values, _mean(spec, train, test))
 
 
 def _ridge(spec: TargetSpec, train: Rows, test: Rows) -> np.ndarray:

@@ -38,6 +38,7 @@ YARDSTICKS: dict[str, tuple[str, ...]] = {
     "both": ("composition", "invariants"),
 }
 SELECTION_ROWS, KERNEL_ROWS, TREE_ROWS = 1000, 4000, 4000
+LEARNERS = (*gp.KINDS, "trees")
 TREES, TREE_FEATURES = 100, 0.3
 
 
@@ -57,20 +58,19 @@ class Learners:
     constant: np.ndarray
     facts: dict[str, Any]
 
-    def predict(self, blocks: gp.Blocks, classes: bool) -> np.ndarray:
-        """[m, C] labels as trained, or class probabilities, of standardised features."""
+    def predict(self, blocks: gp.Blocks, classes: bool) -> dict[str, np.ndarray]:
+        """{learner: [m, C] labels as trained, or class probabilities} of standardised features."""
         rows = len(next(iter(blocks.values())))
         if self.trees is None:
-            return np.tile(self.constant, (rows, 1))
-        found = [process.predict(blocks) for process in self.processes]
+            return dict.fromkeys(LEARNERS, np.tile(self.constant, (rows, 1)))
+        found = {process.kind: process.predict(blocks) for process in self.processes}
         joined = np.concatenate(list(blocks.values()), axis=1)
-        if classes:
-            found = [_probabilities(values) for values in found]
-            forest = np.zeros_like(found[0])
-            forest[:, self.trees.classes_] = self.trees.predict_proba(joined)
-        else:
-            forest = self.trees.predict(joined)[:, None]
-        return np.mean([*found, forest], axis=0)
+        if not classes:
+            return found | {"trees": self.trees.predict(joined)[:, None]}
+        found = {kind: _probabilities(values) for kind, values in found.items()}
+        forest = np.zeros((rows, len(self.constant)))
+        forest[:, self.trees.classes_] = self.trees.predict_proba(joined)
+        return found | {"trees": forest}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Yardstick:
 
     def predict(
         self, features: Mapping[str, np.ndarray], num_electrons: np.ndarray, volume: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Predictions of m materials.
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Predictions of m materials, by every learner and by their mean.
 
         Args:
             features: {block: [m, F]}, of the blocks that it was fitted on; others are not read.
@@ -103,15 +103,18 @@ class Yardstick:
             volume: [m] Å^3 per cell.
 
         Returns:
-            {target: [m] in the target's unit, or class probabilities [m, K]}.
+            {learner of `LEARNERS` or 'mean': {target: [m] in the target's unit, or class
+            probabilities [m, K]}}; the mean is taken of the labels as trained.
         """
         blocks = {name: scaler(features[name]) for name, scaler in self.scalers.items()}
-        found = {}
+        found: dict[str, dict[str, np.ndarray]] = {name: {} for name in (*LEARNERS, "mean")}
         for spec in self.specs:
-            values = self.learners[spec.name].predict(blocks, spec.kind == "classification")
-            if spec.kind == "regression":
-                values = from_intensive(spec, values[:, 0], num_electrons, volume)
-            found[spec.name] = values
+            parts = self.learners[spec.name].predict(blocks, spec.kind == "classification")
+            parts["mean"] = np.mean(list(parts.values()), axis=0)
+            for name, values in parts.items():
+                if spec.kind == "regression":
+                    values = from_intensive(spec, values[:, 0], num_electrons, volume)
+                found[name][spec.name] = values
         return found
 
     def metrics(
@@ -119,7 +122,7 @@ class Yardstick:
         num_electrons: np.ndarray, volume: np.ndarray,
     ) -> dict[str, Metrics]:
         """`target_metrics` of the predictions of materials with labels {target: [m]}."""
-        found = self.predict(features, num_electrons, volume)
+        found = self.predict(features, num_electrons, volume)["mean"]
         return {s.name: target_metrics(s, labels[s.name], found[s.name]) for s in self.specs}
 
 

@@ -1,12 +1,13 @@
 """The end of a run: its best state on the validation and test folds, and what it was trained on."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from densityjax.data.records import Records
 from densityjax.results.applicability import fit_applicability
 from densityjax.results.baselines import Rows, baseline_metrics
+from densityjax.results.identities import identities
 from densityjax.results.metrics import average_r2
 from densityjax.results.predictions import (
     Predictions,
@@ -19,6 +20,7 @@ from densityjax.runtime import distributed
 from densityjax.runtime.preemption import NoWatch, Preempted, Watch
 from densityjax.step import parallel
 from densityjax.step.train_state import TrainState
+from densityjax.targets import TargetSpec
 from densityjax.training.checkpoint import Checkpoints
 from densityjax.training.errors import RunError
 from densityjax.training.setup import PreparedRun
@@ -51,7 +53,7 @@ def evaluate_best(
     predict = _predictor(run, restored.state, watch or NoWatch())
     directory = RunDirectory(run.workdir)
     result: dict[str, Any] = {"average": {}, "baselines": {}}
-    known = baseline_rows(run.splits["train"])
+    known = baseline_rows(run.splits["train"], run.specs)
     for role in ("validation", "test"):
         records = run.splits[role]
         log.info("Evaluating %d %s materials", len(records), role)
@@ -62,7 +64,9 @@ def evaluate_best(
             "r2": average_r2(metrics, run.specs),
             "r2_without_identities": average_r2(metrics, run.specs, identities=False),
         }
-        result["baselines"][role] = baseline_metrics(known, baseline_rows(records), run.specs)
+        result["baselines"][role] = baseline_metrics(
+            known, baseline_rows(records, run.specs), run.specs
+        )
         if distributed.is_writer():
             write_predictions(directory.predictions(role), predictions, records, run.specs)
     result |= {
@@ -102,11 +106,11 @@ def _predictor(
     return predict
 
 
-def baseline_rows(records: Records) -> Rows:
+def baseline_rows(records: Records, specs: Sequence[TargetSpec]) -> Rows:
     """The numbers of each record that the baselines see."""
     return Rows(
         labels=records.labels,
         grid_mean=records.num_electrons / records.volume,
         volume=records.volume,
-        moment=records.moment,
+        identities=identities(records, specs),
     )

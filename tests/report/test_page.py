@@ -37,7 +37,7 @@ def _rows(rng, n):
         "is_metal": np.arange(n) % 2, "crystal_system": rng.integers(-1, 7, n),
     }
     volume = np.array(labels["volume"])
-    return Rows(labels, 0.2 + labels["bulk_modulus"] / 500, volume, np.zeros(n))
+    return Rows(labels, 0.2 + labels["bulk_modulus"] / 500, volume, {"volume": volume})
 
 
 def _write_run(folder):

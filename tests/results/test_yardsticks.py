@@ -58,13 +58,13 @@ def test_each_block_tells_what_it_holds(fitted):
 
 def test_predictions_are_physical(fitted):
     features, _, electrons, volume = _table(50, seed=2)
-    found = fitted["both"].predict(features, electrons, volume)
+    found = fitted["both"].predict(features, electrons, volume)["mean"]
     assert (found["band_gap"] >= 0).all()  # spec.minimum
     for name, count in (("is_metal", 2), ("crystal_system", 7)):
         assert found[name].shape == (50, count)
         np.testing.assert_allclose(found[name].sum(axis=1), 1)
         assert (found[name] >= 0).all()
-    doubled = fitted["both"].predict(features, 2 * electrons, volume)
+    doubled = fitted["both"].predict(features, 2 * electrons, volume)["mean"]
     np.testing.assert_allclose(doubled["total_energy"], 2 * found["total_energy"])
 
 
@@ -72,27 +72,27 @@ def test_only_training_rows_count_and_the_seed_decides(fitted):
     features, labels, electrons, volume = _table(120)
     small = {"composition": features["composition"]}
     first, again = (
-        fit(small, labels, SPECS[:2], electrons, volume, seed=3).predict(small, electrons, volume)
+        fit(small, labels, SPECS[:2], electrons, volume, seed=3).predict(small, electrons, volume)["mean"]
         for _ in range(2)
     )
     for name, values in first.items():
         np.testing.assert_array_equal(values, again[name])
     # What is predicted for a row does not depend on which others are predicted.
     test, _, electrons, volume = _table(40, seed=5)
-    whole = fitted["both"].predict(test, electrons, volume)
-    part = fitted["both"].predict({k: v[:7] for k, v in test.items()}, electrons[:7], volume[:7])
+    whole = fitted["both"].predict(test, electrons, volume)["mean"]
+    part = fitted["both"].predict({k: v[:7] for k, v in test.items()}, electrons[:7], volume[:7])["mean"]
     np.testing.assert_allclose(part["bulk_modulus"], whole["bulk_modulus"][:7], rtol=1e-5)
 
 
 def test_what_cannot_be_determined_counts_as_the_mean(fitted):
     features, _, electrons, volume = _table(20, seed=4)
     features["composition"][0] = np.nan
-    assert np.isfinite(fitted["both"].predict(features, electrons, volume)["bulk_modulus"]).all()
+    assert np.isfinite(fitted["both"].predict(features, electrons, volume)["mean"]["bulk_modulus"]).all()
     features, labels, electrons, volume = _table(60)
     features["composition"][:5] = np.nan
     features["invariants"][:, 3] = np.nan
     yardstick = fit(features, labels, SPECS[:1], electrons, volume)
-    assert np.isfinite(yardstick.predict(features, electrons, volume)["bulk_modulus"]).all()
+    assert np.isfinite(yardstick.predict(features, electrons, volume)["mean"]["bulk_modulus"]).all()
 
 
 def test_rows_are_bounded_and_facts_say_so(monkeypatch):
@@ -110,7 +110,7 @@ def test_labels_that_do_not_differ_and_labels_that_are_missing():
     labels["bulk_modulus"][:] = 50.0
     labels["is_metal"][:] = 1
     yardstick = fit(features, labels, (SPECS[0], SPECS[3]), electrons, volume)
-    found = yardstick.predict(features, electrons, volume)
+    found = yardstick.predict(features, electrons, volume)["mean"]
     np.testing.assert_allclose(found["bulk_modulus"], 50)
     np.testing.assert_allclose(found["is_metal"][:, 1], 1)
     labels["bulk_modulus"][:] = np.nan
@@ -125,7 +125,7 @@ def test_extensive_and_logarithmic_targets():
     part = {"composition": features["composition"]}
     yardstick = fit(part, labels, (spec,), electrons, volume)
     test, _, electrons, volume = _table(100, seed=9)
-    found = yardstick.predict(test, electrons, volume)["x"]
+    found = yardstick.predict(test, electrons, volume)["mean"]["x"]
     error = np.abs(np.log(found / volume) - test["composition"][:, 0])
     assert np.median(error) < 0.1
 
