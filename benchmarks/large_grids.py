@@ -60,6 +60,7 @@ def make_batch(config: ConfigDict, grid: int) -> dict[str, np.ndarray]:
         "density": rng.gamma(0.5, 0.5, shape).astype(np.float32),
         "lattice": 6 * np.eye(3, dtype=np.float32)[None],
         "num_electrons": np.full(1, 40, np.float32),
+        "descriptors": np.zeros((1, 0), np.float32),
         "index": np.zeros(1, np.int32),
         "labels": rng.normal(size=(1, targets)).astype(np.float32),
         "mask": np.ones((1, targets), np.float32),

@@ -64,6 +64,7 @@ def make_batch(config: ConfigDict, grid: int) -> dict[str, np.ndarray]:
         "density": rng.gamma(0.5, 0.5, (size, stored, stored, stored, 1)).astype(np.float32),
         "lattice": lattice.astype(np.float32),
         "num_electrons": rng.uniform(8, 80, size).astype(np.float32),
+        "descriptors": np.zeros((size, 0), np.float32),
         "index": np.arange(size, dtype=np.int32),
         "labels": rng.normal(size=shape).astype(np.float32),
         "mask": (rng.random(shape) < 0.9).astype(np.float32),
@@ -104,7 +105,8 @@ def check_equal(
 
     def loss_fn(params):
         outputs, _ = steps.apply_model(
-            task, params, state.statistics, field, batch["lattice"], batch["num_electrons"]
+            task, params, state.statistics, field, batch["lattice"], batch["num_electrons"],
+            batch["descriptors"],
         )
         sums = losses.example_losses(
             outputs, batch["labels"], batch["mask"], {}, task.specs, task.loss

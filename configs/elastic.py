@@ -52,9 +52,11 @@ def get_config() -> ConfigDict:
     input_.transform = "log_and_linear"
     input_.log_clamp = 1e-3  # e/Å^3; lower densities are raised to it before the logarithm
     input_.lattice_features = "volume_per_electron"  # 'none', 'volume_per_electron', 'metric'
-    # Principal components beside the pooled trunk, so many of each: of the density's invariants
-    # and of the composition (densityjax/features). 0: none, as in the paper.
+    # Principal components beside the pooled trunk (densityjax/features), so many of each block; 0:
+    # none, as in the paper. Of the density's invariants; of the composition of the elements that
+    # the density itself tells, by what training atoms look like; of the composition in the file.
     input_.invariants = 0
+    input_.identified = 0
     input_.composition = 0
 
     # Targets that are learned beside and never reported: means over the atoms of elemental

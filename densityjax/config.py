@@ -129,6 +129,7 @@ RULES: dict[str, Rule] = {
     "input.log_clamp": positive,
     "input.lattice_features": one_of("none", "volume_per_electron", "metric"),
     "input.invariants": whole,
+    "input.identified": whole,
     "input.composition": whole,
     "auxiliary.properties": each(some_text),
     "auxiliary.weight": positive,

@@ -11,12 +11,14 @@ from ml_collections import ConfigDict
 
 from densityjax.config import check
 from densityjax.configs import elastic
+from densityjax.data.batches import MODEL_INPUTS
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
 from densityjax.step.train_state import train_state_shapes
 from densityjax.targets import get_specs
+from densityjax.training.setup import descriptor_sizes
 
 ROOT = Path(__file__).parents[1]
 NOT_CONFIGS = ("__init__", "target_groups")
@@ -50,7 +52,8 @@ def test_shapes(name: str):
     task = create_task(config, specs, num_steps=100)
     channels = config.input.channels
     fields = num_fields(channels, config.input.transform)
-    features = NUM_FEATURES[config.input.lattice_features]
+    descriptors = sum(descriptor_sizes(config).values())
+    features = NUM_FEATURES[config.input.lattice_features] + descriptors
     statistics = {
         "field_mean": jnp.zeros(fields),
         "field_std": jnp.ones(fields),
@@ -70,16 +73,17 @@ def test_shapes(name: str):
         "density": leaf(grid, grid, grid, channels),
         "lattice": leaf(3, 3),
         "num_electrons": leaf(),
+        "descriptors": leaf(descriptors),
         "index": leaf(dtype=jnp.int32),
-        "labels": leaf(len(specs)),
-        "mask": leaf(len(specs)),
+        "labels": leaf(len(task.specs)),
+        "mask": leaf(len(task.specs)),
     }
     new_state, metrics = jax.eval_shape(parallel.mapped_train_step(task), state, batch)
     assert jax.tree.map(lambda a: a.shape, new_state) == jax.tree.map(lambda a: a.shape, state)
     assert metrics["target_sum"].shape == (len(specs),)
     inputs = {
         name: jax.ShapeDtypeStruct((devices, share, *batch[name].shape[3:]), jnp.float32)
-        for name in ("density", "lattice", "num_electrons")
+        for name in MODEL_INPUTS
     }
     outputs, _ = jax.eval_shape(parallel.mapped_predict_step(task, 3), new_state, inputs)
     for spec in specs:

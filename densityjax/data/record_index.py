@@ -9,7 +9,7 @@ import json
 import sys
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +105,24 @@ def read_index(builder: Any, split: str, fingerprint: str) -> Columns:
     Returns:
         See `scan`.
     """
-    path = Path(builder.data_dir) / f"index-{split}.npz"
-    key = _key(builder, split, fingerprint)
+    key = split_key(builder, split, fingerprint, _VERSION)
+    return kept_beside(builder, f"index-{split}.npz", key, lambda: scan(builder, split))
+
+
+def kept_beside(
+    builder: Any, name: str, key: str, compute: Callable[[], Columns]
+) -> Columns:
+    """Columns from a file beside the dataset, computed where it is missing, damaged or of others.
+
+    Args:
+        builder: TFDS builder of a prepared dataset.
+        name: of the file.
+        key: says what the columns are of.
+    """
+    path = Path(builder.data_dir) / name
     columns = _read(path, key)
     if columns is None:
-        columns = scan(builder, split)
+        columns = compute()
         _write(path, key, columns)
     return columns
 
@@ -178,10 +191,10 @@ def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _key(builder: Any, split: str, fingerprint: str) -> str:
-    """Says which records an index is of."""
+def split_key(builder: Any, split: str, fingerprint: str, *versions: Any) -> str:
+    """Says which records columns are of, and by which code."""
     info = builder.info.splits[split]
-    return json.dumps([_VERSION, fingerprint, split, info.shard_lengths, info.num_bytes])
+    return json.dumps([*versions, fingerprint, split, info.shard_lengths, info.num_bytes])
 
 
 def _read(path: Path, key: str) -> Columns | None:

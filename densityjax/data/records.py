@@ -1,30 +1,32 @@
 """What training knows of the materials of a dataset: the records of some splits, filtered."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from densityjax.data.dataset import DatasetError, fingerprint
+from densityjax.data.feature_index import read_features
 from densityjax.data.record_index import Columns, PartialSource, concatenate, read_index
+from densityjax.features.record_features import WIDTHS
 from densityjax.targets import TargetSpec
 
 _ELEMENTS = frozenset(chemical_symbols[1:])
 
 
 @dataclasses.dataclass(frozen=True)
-class Species(Sequence):
-    """n arrays of atomic numbers, held as one.
+class PerAtom(Sequence):
+    """n arrays with a row per atom of a cell, held as one.
 
     Attributes:
-        numbers: [atoms] uint8 of all cells, one after the other.
-        stop: [n] where each cell ends in `numbers`.
+        values: [atoms, ...] of all cells, one after the other.
+        stop: [n] where each cell ends in `values`.
         size: [n] atoms of each cell.
     """
 
-    numbers: np.ndarray
+    values: np.ndarray
     stop: np.ndarray
     size: np.ndarray
 
@@ -33,7 +35,7 @@ class Species(Sequence):
 
     def __getitem__(self, row: int) -> np.ndarray:
         stop = self.stop[row]
-        return self.numbers[stop - self.size[row] : stop].astype(np.int32)
+        return self.values[stop - self.size[row] : stop]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +52,11 @@ class Records:
         lattice: [n, 3, 3] Å.
         num_electrons: [n] of the cell.
         moment: [n] μB, |integral of the magnetisation|, 0 without one.
-        species: n arrays of atomic numbers.
+        species: n arrays of atomic numbers, int32.
         labels: {target: [n]} float64, NaN = missing; classes: int index, -1 = missing.
         densities: n arrays [G, G, G, channels] if cached, else None.
+        features: {block: [n, F] float32, 'surroundings': n arrays [N, S]}, see
+          `features.record_features`; empty unless asked for.
         descriptors: [n, D] float32, what enters a network beside the density, see
           `features.reduction`; D is 0 until they are fitted.
     """
@@ -69,9 +73,10 @@ class Records:
     lattice: np.ndarray
     num_electrons: np.ndarray
     moment: np.ndarray
-    species: Species
+    species: PerAtom
     labels: dict[str, np.ndarray]
     densities: tuple[np.ndarray, ...] | None
+    features: Mapping[str, Any]
     descriptors: np.ndarray
 
     def __len__(self) -> int:
@@ -107,12 +112,14 @@ def load_records(
     cache_in_memory: bool,
     without_elements: Sequence[str] = (),
     with_any_of: Sequence[str] = (),
+    features: bool = False,
 ) -> Records:
     """Takes the small fields of all records from the index, and the densities if cached.
 
     Args:
         without_elements: symbols; materials with any of them are left out.
         with_any_of: symbols; materials with none of them are left out, unless it is empty.
+        features: take the features of the records, too, see `feature_index`.
 
     Raises:
         DatasetError: a split or a target is not in the dataset, a symbol is not an element, a label
@@ -137,7 +144,22 @@ def load_records(
     densities = None
     if cache_in_memory:
         densities = tuple(_with_channels(source[row]["density"], channels) for row in rows)
-    return _assemble(columns, rows, source, channels, labels, densities)
+    records = _assemble(columns, rows, source, channels, labels, densities)
+    if not features:
+        return records
+    found = concatenate([read_features(builder, split, identity) for split in splits])
+    return dataclasses.replace(records, features=_chosen(found, rows))
+
+
+def _chosen(columns: Columns, rows: np.ndarray) -> dict[str, Any]:
+    """Features of some rows, those of atoms by material."""
+    size = columns["num_atoms"]
+    stop = np.cumsum(size, dtype=np.int64)
+    blocks = {name: columns[name] for name in WIDTHS}
+    around = blocks.pop("surroundings")
+    return {name: values[rows] for name, values in blocks.items()} | {
+        "surroundings": PerAtom(around, stop[rows], size[rows])
+    }
 
 
 def _check_request(
@@ -212,8 +234,11 @@ def _assemble(
         lattice=columns["lattice"][rows].astype(np.float64),
         num_electrons=columns["num_electrons"][rows].astype(np.float64),
         moment=columns["moment"][rows],
-        species=Species(columns["species"], stop[rows], columns["num_atoms"][rows]),
+        species=PerAtom(
+            columns["species"].astype(np.int32), stop[rows], columns["num_atoms"][rows]
+        ),
         labels=labels,
         densities=densities,
+        features={},
         descriptors=np.zeros((len(rows), 0), np.float32),
     )

@@ -8,10 +8,12 @@ Files, each importing only from those above it:
   harmonics: Real spherical harmonics up to degree 3, as polynomials.
   histogram: Histograms that change continuously with the data.
   local: Invariants of the values of the density
-  scattering: Solid-harmonic scattering of first order
   energies: Invariants of derivatives and of the spectrum
   atoms: Invariants of the surroundings of each atom, pooled over the atoms.
   invariants: Density invariants
+  identification: Which elements a density is of, told by the density about each atom.
+  record_features: All features of a stored record
   standardiser: Features in standard deviations of the training rows.
-  reduction: Principal components of blocks of features
+  reduction: Principal components of a block of features.
+  descriptors: What is fitted to the features of training rows
 """

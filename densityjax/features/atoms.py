@@ -8,8 +8,9 @@ position of an atom and f_k the coefficients of a field f:
   4 pi e^2 / k^2 (Poisson's equation; of the electrons alone, its mean over the cell is 0);
 - integral over the ball of radius R: sum_k f_k exp(i k p) 4 pi R^3 j_1(kR) / (kR);
 - U_l = sqrt(sum_m u_lm^2), the angular power of degree l about p at width sigma; u_lm as in
-  `scattering`. These are diagonal elements of the power spectrum of Bartok, Kondor and Csanyi, PRB
-  87, 184115 (2013), with the electron density in the place of the neighbours'.
+  solid-harmonic scattering (Eickenberg et al., arXiv 1805.00571). They are diagonal elements of the
+  power spectrum of Bartok, Kondor and Csanyi, PRB 87, 184115 (2013), with the electron density in
+  the place of the neighbours'.
 
 Species are not read.
 """
@@ -52,7 +53,14 @@ NAMES = (
 )
 
 
-def atom_invariants(field: PeriodicField, cartesian: np.ndarray) -> np.ndarray:
+# What tells an element: the innermost spheres and balls, which bonds hardly reach.
+_INNER = (*range(5), *range(len(RADII) * 3 - 4, len(RADII) * 3))
+SURROUNDINGS = tuple(_ATOM[place] for place in _INNER)
+
+
+def atom_invariants(
+    field: PeriodicField, cartesian: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Density, potential and charge about each atom, pooled over the atoms.
 
     Pools: mean, minimum and maximum over the atoms, means weighted towards the atoms with least
@@ -63,10 +71,10 @@ def atom_invariants(field: PeriodicField, cartesian: np.ndarray) -> np.ndarray:
         cartesian: float64 [N, 3] Å.
 
     Returns:
-        float64 [NAMES]; NaN without atoms.
+        (float64 [NAMES], NaN without atoms; float32 [N, SURROUNDINGS] of each atom).
     """
     if not len(cartesian):
-        return np.full(len(NAMES), np.nan)
+        return np.full(len(NAMES), np.nan), np.zeros((0, len(SURROUNDINGS)), np.float32)
     spheres, log_charge = _per_atom(field, cartesian)  # [N, _ATOM], [N, R - 1]
     core = log_charge[:, round(_CORE / _STEP) - 1]
     rich = np.exp(_SHARPNESS * np.clip(core - core.mean(), -5, 5))  # [N]
@@ -76,9 +84,10 @@ def atom_invariants(field: PeriodicField, cartesian: np.ndarray) -> np.ndarray:
     )
     volume = field.volume / len(cartesian)
     electrons = volume * field.values.mean(dtype=np.float64)
-    return np.concatenate([
+    vector = np.concatenate([
         [np.log(volume), np.log(electrons)], *pooled, *_histograms(log_charge),
     ])
+    return vector, spheres[:, _INNER].astype(np.float32)
 
 
 def _histograms(log_charge: np.ndarray) -> list[np.ndarray]:

@@ -14,21 +14,27 @@ from typing import Any
 
 import numpy as np
 
-from densityjax.features import atoms, energies, local, scattering
+from densityjax.features import atoms, energies, local
 from densityjax.features.field import make_field
 
 BLOCKS: dict[str, tuple[str, ...]] = {
     "local": local.NAMES,
     "spin": local.SPIN_NAMES,
     "derivatives": energies.NAMES,
-    "scattering": scattering.NAMES,
     "atoms": atoms.NAMES,
 }
 NAMES: tuple[str, ...] = tuple(name for names in BLOCKS.values() for name in names)
 
 
 def invariants(density: np.ndarray, lattice: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """The vector of a density.
+    """The vector of a density, float32 [NAMES]; see `describe`."""
+    return describe(density, lattice, positions)[0]
+
+
+def describe(
+    density: np.ndarray, lattice: np.ndarray, positions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The vector of a density, and what is about each of its atoms.
 
     Args:
         density: [X, Y, Z, C] e/Å^3 and, with C = 2, magnetisation μB/Å^3.
@@ -36,7 +42,8 @@ def invariants(density: np.ndarray, lattice: np.ndarray, positions: np.ndarray) 
         positions: [N, 3] fractional.
 
     Returns:
-        float32 [NAMES]; the block of atoms is NaN if there are none.
+        (float32 [NAMES], the block of atoms NaN if there are none;
+        float32 [N, atoms.SURROUNDINGS], by which `identification` knows the elements).
 
     Raises:
         ValueError: other shapes.
@@ -46,14 +53,14 @@ def invariants(density: np.ndarray, lattice: np.ndarray, positions: np.ndarray) 
     field = make_field(density[..., 0], lattice)
     cartesian = np.asarray(positions, np.float64) @ np.asarray(lattice, np.float64)  # [N, 3] Å
     magnetization = density[..., 1] if density.shape[-1] > 1 else None
+    pooled, surroundings = atoms.atom_invariants(field, cartesian)
     found = (
         local.local_invariants(field),
         local.spin_invariants(density[..., 0], magnetization),
         energies.derivative_invariants(field),
-        scattering.scattering_invariants(field),
-        atoms.atom_invariants(field, cartesian),
+        pooled,
     )
-    return np.concatenate(found).astype(np.float32)
+    return np.concatenate(found).astype(np.float32), surroundings
 
 
 def record_invariants(record: Mapping[str, Any]) -> np.ndarray:

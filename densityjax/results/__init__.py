@@ -6,6 +6,11 @@ Files, each importing only from those above it:
       from it.
   metrics: Accuracy of predictions in physical units, on host arrays, every material counted
       once.
+  gaussian_process: Gaussian-process regression on blocks of features, set by leave-one-out on the
+      training rows.
+  yardsticks: What is reached with features and no network
+  identities: What a density file itself gives
+  stack: The best mixture of learners that held-out predictions allow (stacking).
   predictions_table: predictions.csv
   baselines: What is reached without a network
   predictions: Predictions and accuracy for every example of a split, each exactly once.

@@ -10,7 +10,8 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 
 from densityjax.data.batches import evaluation_batches, training_labels
-from densityjax.data.records import Records, Species
+from densityjax.data.records import PerAtom, Records
+from densityjax.features.record_features import record_features
 from densityjax.model.losses import LossConfig
 from densityjax.results.metrics import Metrics, target_metrics
 from densityjax.results.predictions_table import TargetPredictions, write_table
@@ -82,7 +83,8 @@ def to_physical(
 
 
 def unlabelled_records(
-    made: Sequence[Mapping[str, Any]], specs: Sequence[TargetSpec], channels: int
+    made: Sequence[Mapping[str, Any]], specs: Sequence[TargetSpec], channels: int,
+    features: bool = False,
 ) -> Records:
     """Materials that are in no dataset, as `predict_records` takes them: no label is known.
 
@@ -90,6 +92,7 @@ def unlabelled_records(
         made: n results of `density.record.make_record` on one grid; at least one.
         specs: targets to predict.
         channels: that the model takes, 1 or 2; a missing magnetisation is zero.
+        features: compute the features of the records, too.
     """
     size, species = len(made), [record["species"] for record in made]
     num_atoms = np.array([len(numbers) for numbers in species])
@@ -107,9 +110,9 @@ def unlabelled_records(
         code=unnamed,
         lattice=lattice,
         num_electrons=np.array([record["num_electrons"] for record in made], np.float64),
-        moment=np.full(size, np.nan),  # only baselines of labelled records read it
-        species=Species(
-            np.concatenate(species).astype(np.uint8), np.cumsum(num_atoms), num_atoms
+        moment=np.array([_moment(record) for record in made]),
+        species=PerAtom(
+            np.concatenate(species).astype(np.int32), np.cumsum(num_atoms), num_atoms
         ),
         labels={
             spec.name: np.full(size, -1)
@@ -118,8 +121,27 @@ def unlabelled_records(
             for spec in specs
         },
         densities=None,
+        features=_features(made) if features else {},
         descriptors=np.zeros((size, 0), np.float32),
     )
+
+
+def _features(made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Features of records as `data.records` has those of a dataset."""
+    found = [record_features(record) for record in made]
+    around = [features.pop("surroundings") for features in found]
+    size = np.array([len(values) for values in around])
+    return {name: np.stack([features[name] for features in found]) for name in found[0]} | {
+        "surroundings": PerAtom(np.concatenate(around), np.cumsum(size), size)
+    }
+
+
+def _moment(record: Mapping[str, Any]) -> float:
+    """|integral of the magnetisation|, μB; 0 without one."""
+    if record["density"].shape[-1] == 1:
+        return 0.0
+    volume = abs(np.linalg.det(np.asarray(record["lattice"], np.float64)))  # Å^3
+    return abs(float(record["density"][..., 1].mean())) * volume
 
 
 def predict_records(

@@ -31,7 +31,9 @@ _CHANGEABLE_KEYS = (
 )
 
 # Settings that came after runs which may still be opened; each is off in configs/elastic.py.
-_LATER_KEYS = ("input.invariants", "input.composition", "auxiliary.", "ensemble.")
+_LATER_KEYS = (
+    "input.invariants", "input.identified", "input.composition", "auxiliary.", "ensemble.",
+)
 
 
 def may_differ(allow_config_change: bool, prefix: str = "") -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from densityjax.data.batches import BatchSource, training_labels
 from densityjax.data.dataset import DatasetError, fingerprint, open_from_config
 from densityjax.data.records import Records, load_records
 from densityjax.features.auxiliary import auxiliary_labels
-from densityjax.features.reduction import Descriptors, fit_descriptors
+from densityjax.features.descriptors import BLOCKS, Descriptors, fit_descriptors
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.results.run_directory import RunDirectory
@@ -130,7 +130,10 @@ def prepare_run(
         }
         check_evaluation_labels(splits, specs, config.data.validation_fold)
         inputs = fit_inputs(config, specs, splits["train"], num_steps)
-        splits = {role: inputs.described(records) for role, records in splits.items()}
+        splits = {
+            role: inputs.source.records if role == "train" else inputs.described(records)
+            for role, records in splits.items()
+        }
     dataset = _describe_dataset(config.data, builder, data_fingerprint, splits)
     facts.note(dataset=dataset)
     return PreparedRun(
@@ -185,13 +188,14 @@ def reads_features(config: ConfigDict) -> bool:
 
 def descriptor_sizes(config: ConfigDict) -> dict[str, int]:
     """{block of features: components of it that enter the network}."""
-    return {block: config.input[block] for block in ("invariants", "composition")}
+    return {block: config.input[block] for block in BLOCKS}
 
 
 def describe(records: Records, descriptors: Descriptors) -> Records:
-    """Records with `descriptors` of their features."""
+    """Records, not of the training rows, with complete features and with `descriptors`."""
+    features = descriptors.complete(records.features, records.lattice)
     return dataclasses.replace(
-        records, descriptors=descriptors(records.features, len(records))
+        records, features=features, descriptors=descriptors(features, len(records))
     )
 
 
@@ -208,8 +212,12 @@ def fit_inputs(
         DatasetError: a target has fewer than two different labels.
         ConfigError: more components of the features than the records have.
     """
-    descriptors = fit_descriptors(records.features, descriptor_sizes(config))
-    records = describe(records, descriptors)
+    descriptors, features = fit_descriptors(
+        records.features, records.species, records.lattice, descriptor_sizes(config), False
+    )
+    records = dataclasses.replace(
+        records, features=features, descriptors=descriptors(features, len(records))
+    )
     task = create_task(config, specs, num_steps)
     labels = records.labels | auxiliary_labels(config.auxiliary.properties, records.species)
     learned = dataclasses.replace(records, labels=labels)
@@ -299,7 +307,7 @@ def write_run_files(run: PreparedRun) -> None:
     if distributed.is_writer():
         run.workdir.mkdir(parents=True, exist_ok=True)
         run.statistics.save(directory.statistics)
-        if run.descriptors.size:
+        if run.descriptors != Descriptors(None, {}):
             run.descriptors.save(directory.descriptors)
     distributed.write_json(directory.config, json.loads(run.config.to_json_best_effort()))
     distributed.write_json(directory.targets, specs_to_json(run.specs))

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from densityjax.config import RULES, check_rules, completed
 from densityjax.data.records import Records
-from densityjax.features.reduction import Descriptors
+from densityjax.features.descriptors import Descriptors
 from densityjax.results.applicability import Applicability
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import UserError
@@ -64,7 +64,7 @@ def restore_run(workdir: str | Path) -> TrainedModel:
     check_rules(config, {views: RULES[views]}, f"{run.config}: ")
     specs = run.read_specs(config.targets)
     statistics = run.load(run.statistics, Statistics.load)
-    descriptors = Descriptors({})
+    descriptors = Descriptors(None, {})
     if any(descriptor_sizes(config).values()):
         descriptors = run.load(run.descriptors, Descriptors.load)
     applicability = run.load(run.applicability, Applicability.load)

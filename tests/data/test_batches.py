@@ -105,6 +105,6 @@ def test_evaluation_takes_every_record_once_in_order(records):
     for a, b in zip(batches, one_by_one, strict=True):
         assert_same(a, b)
     together = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
-    assert together.keys() == {"density", "lattice", "num_electrons"}
+    assert together.keys() == {"density", "lattice", "num_electrons", "descriptors"}
     np.testing.assert_array_equal(together["lattice"], records.lattice.astype(np.float32))
     np.testing.assert_array_equal(together["density"][16], records.density(16))

@@ -72,7 +72,8 @@ def test_only_training_rows_count_and_the_seed_decides(fitted):
     features, labels, electrons, volume = _table(120)
     small = {"composition": features["composition"]}
     first, again = (
-        fit(small, labels, SPECS[:2], electrons, volume, seed=3).predict(small, electrons, volume)["mean"]
+        fit(small, labels, SPECS[:2], electrons, volume, seed=3)
+        .predict(small, electrons, volume)["mean"]
         for _ in range(2)
     )
     for name, values in first.items():
@@ -80,14 +81,16 @@ def test_only_training_rows_count_and_the_seed_decides(fitted):
     # What is predicted for a row does not depend on which others are predicted.
     test, _, electrons, volume = _table(40, seed=5)
     whole = fitted["both"].predict(test, electrons, volume)["mean"]
-    part = fitted["both"].predict({k: v[:7] for k, v in test.items()}, electrons[:7], volume[:7])["mean"]
+    few = {k: v[:7] for k, v in test.items()}
+    part = fitted["both"].predict(few, electrons[:7], volume[:7])["mean"]
     np.testing.assert_allclose(part["bulk_modulus"], whole["bulk_modulus"][:7], rtol=1e-5)
 
 
 def test_what_cannot_be_determined_counts_as_the_mean(fitted):
     features, _, electrons, volume = _table(20, seed=4)
     features["composition"][0] = np.nan
-    assert np.isfinite(fitted["both"].predict(features, electrons, volume)["mean"]["bulk_modulus"]).all()
+    found = fitted["both"].predict(features, electrons, volume)["mean"]
+    assert np.isfinite(found["bulk_modulus"]).all()
     features, labels, electrons, volume = _table(60)
     features["composition"][:5] = np.nan
     features["invariants"][:, 3] = np.nan

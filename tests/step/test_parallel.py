@@ -114,7 +114,8 @@ def reference_loss(task, params, state, batch):
         batch["density"], batch["lattice"], keys[:, 0]
     )
     outputs, _ = steps.apply_model(
-        task, params, state.statistics, field, lattice, batch["num_electrons"], keys[:, 1]
+        task, params, state.statistics, field, lattice, batch["num_electrons"],
+        batch["descriptors"], keys[:, 1],
     )
     total = 0.0
     means = []
@@ -246,7 +247,7 @@ def test_one_compilation_for_fresh_and_restored_states_which_are_donated(setup):
 
 def test_predict_batch_takes_any_size_and_compiles_once(setup):
     mapped = parallel.mapped_predict_step(setup.task, 3)
-    names = ("density", "lattice", "num_electrons")
+    names = ("density", "lattice", "num_electrons", "descriptors")
     state = parallel.replicate(setup.state())
 
     def predict(size):
@@ -273,7 +274,7 @@ def test_predict_batch_takes_any_size_and_compiles_once(setup):
         )
         return steps.apply_model(
             setup.task, state.ema_params, state.statistics, field, lattice,
-            setup.batch["num_electrons"],
+            setup.batch["num_electrons"], setup.batch["descriptors"],
         )
 
     expected, embeddings = zip(*(one_view(view) for view in range(3)))
