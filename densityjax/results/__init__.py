@@ -9,6 +9,7 @@ Files, each importing only from those above it:
   gaussian_process: Gaussian-process regression on blocks of features, set by leave-one-out on the
       training rows.
   yardsticks: What is reached with features and no network
+  learner_file: The learners that a model mixes, in one NumPy archive
   identities: What a density file itself gives
   stack: The best mixture of learners that held-out predictions allow (stacking).
   predictions_table: predictions.csv

@@ -2,12 +2,13 @@
 
 - 'composition': the Magpie features, volume per atom and mass density;
 - 'invariants': the density invariants;
-- 'both'.
+- 'density': these, and the same of the elements that the density tells (`features.identification`);
+- 'both': composition and invariants.
 
 Each is the mean of three learners: Gaussian processes with a Laplacian and with an RBF kernel
-(`gaussian_process`; for 'both' a kernel that adds the blocks), and extra-trees (Geurts, Ernst and
-Wehenkel, Mach. Learn. 63, 3, 2006). Everything, standardisation and settings included, comes from
-the training rows alone.
+(`gaussian_process`; blocks are joined by sums and products of kernels), and extra-trees (Geurts,
+Ernst and Wehenkel, Mach. Learn. 63, 3, 2006). Everything, standardisation and settings included,
+comes from the training rows alone.
 
 Regression learns labels as `TargetSpec` says, extensive ones made intensive, transformed, and
 takes the mean there. Classes: the processes learn the indicator of each class (least-squares
@@ -35,6 +36,7 @@ from densityjax.targets import TargetSpec, from_intensive, to_intensive
 YARDSTICKS: dict[str, tuple[str, ...]] = {
     "composition": ("composition",),
     "invariants": ("invariants",),
+    "density": ("invariants", "identified"),
     "both": ("composition", "invariants"),
 }
 SELECTION_ROWS, KERNEL_ROWS, TREE_ROWS = 1000, 4000, 4000
@@ -48,22 +50,26 @@ class Learners:
 
     Attributes:
         processes: none if the labels are all the same.
-        trees: scikit-learn's forest, or None likewise.
+        trees: scikit-learn's forest; None likewise, and where it was not kept.
+        rows: [k] of the training rows, those that the processes were fitted on.
         constant: [C] mean of the training labels as trained.
         facts: rows that each part was fitted on, and what leave-one-out chose.
     """
 
     processes: tuple[gp.GaussianProcess, ...]
     trees: Any
+    rows: np.ndarray
     constant: np.ndarray
     facts: dict[str, Any]
 
     def predict(self, blocks: gp.Blocks, classes: bool) -> dict[str, np.ndarray]:
         """{learner: [m, C] labels as trained, or class probabilities} of standardised features."""
         rows = len(next(iter(blocks.values())))
-        if self.trees is None:
+        if not self.processes:
             return dict.fromkeys(LEARNERS, np.tile(self.constant, (rows, 1)))
         found = {process.kind: process.predict(blocks) for process in self.processes}
+        if self.trees is None:
+            return {k: _probabilities(v) for k, v in found.items()} if classes else found
         joined = np.concatenate(list(blocks.values()), axis=1)
         if not classes:
             return found | {"trees": self.trees.predict(joined)[:, None]}
@@ -80,11 +86,13 @@ class Yardstick:
     Attributes:
         specs: the targets.
         scalers: {block: standardiser of its features}.
+        blocks: {block: [n, F] float32 standardised features of the training rows}.
         learners: {target: its learners}.
     """
 
     specs: tuple[TargetSpec, ...]
     scalers: Mapping[str, Standardiser]
+    blocks: gp.Blocks
     learners: Mapping[str, Learners]
 
     @property
@@ -104,17 +112,18 @@ class Yardstick:
 
         Returns:
             {learner of `LEARNERS` or 'mean': {target: [m] in the target's unit, or class
-            probabilities [m, K]}}; the mean is taken of the labels as trained.
+            probabilities [m, K]}}; the mean is taken of the labels as trained. Trees that were not
+            kept are left out.
         """
         blocks = {name: scaler(features[name]) for name, scaler in self.scalers.items()}
-        found: dict[str, dict[str, np.ndarray]] = {name: {} for name in (*LEARNERS, "mean")}
+        found: dict[str, dict[str, np.ndarray]] = {}
         for spec in self.specs:
             parts = self.learners[spec.name].predict(blocks, spec.kind == "classification")
             parts["mean"] = np.mean(list(parts.values()), axis=0)
             for name, values in parts.items():
                 if spec.kind == "regression":
                     values = from_intensive(spec, values[:, 0], num_electrons, volume)
-                found[name][spec.name] = values
+                found.setdefault(name, {})[spec.name] = values
         return found
 
     def metrics(
@@ -167,18 +176,17 @@ def fit(
             )
             for spec in specs
         }
-    return Yardstick(tuple(specs), scalers, learners)
+    return Yardstick(tuple(specs), scalers, blocks, learners)
 
 
 def fit_all(
     features: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray],
     specs: Sequence[TargetSpec], num_electrons: np.ndarray, volume: np.ndarray, seed: int = 0,
 ) -> dict[str, Yardstick]:
-    """The three yardsticks, of features with the blocks 'composition' and 'invariants'; see `fit`.
-    """
+    """The yardsticks whose blocks are among the features; see `fit`."""
     return {
         name: fit({b: features[b] for b in blocks}, labels, specs, num_electrons, volume, seed)
-        for name, blocks in YARDSTICKS.items()
+        for name, blocks in YARDSTICKS.items() if set(blocks) <= set(features)
     }
 
 
@@ -229,7 +237,7 @@ def _fit_target(
 ) -> Learners:
     facts: dict[str, Any] = {"rows": len(rows)}
     if settings is None:  # one label, or all the same
-        return Learners((), None, trained.mean(axis=0), facts)
+        return Learners((), None, np.zeros(0, int), trained.mean(axis=0), facts)
     kernel_rows = _subset(len(rows), KERNEL_ROWS, seed)
     part = {name: values[rows[kernel_rows]] for name, values in blocks.items()}
     processes = tuple(
@@ -245,7 +253,8 @@ def _fit_target(
         "settings": {kind: dataclasses.asdict(chosen) for kind, chosen in settings.items()},
     }
     trees = _fit_trees(spec, joined, trained[tree_rows], seed)
-    return Learners(processes, trees, trained.mean(axis=0), facts)
+    fitted = rows[kernel_rows]
+    return Learners(processes, trees, fitted, trained.mean(axis=0), facts)
 
 
 def _fit_trees(spec: TargetSpec, features: np.ndarray, trained: np.ndarray, seed: int) -> Any:

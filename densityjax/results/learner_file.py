@@ -1,0 +1,83 @@
+"""The learners that a model mixes, in one NumPy archive: arrays and JSON, nothing that runs.
+
+Only the processes are kept. Extra-trees add nothing to a mixture of processes and a network
+(docs/results/accuracy), and would be most of the file.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from densityjax.features.standardiser import Standardiser
+from densityjax.results import gaussian_process as gp
+from densityjax.results.yardsticks import Learners, Yardstick
+from densityjax.runtime.files import replaced
+from densityjax.targets import TargetSpec
+
+_SCALER = ("kept", "mean", "std")
+
+
+def save_learners(path: Path, yardsticks: Mapping[str, Yardstick]) -> None:
+    """Replaces the archive in one step.
+
+    Args:
+        yardsticks: of the same training rows, by name.
+    """
+    arrays: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    for name, yardstick in yardsticks.items():
+        for block, scaler in yardstick.scalers.items():  # the same for every yardstick
+            arrays |= {f"scaler/{block}/{k}": getattr(scaler, k) for k in _SCALER}
+            arrays[f"block/{block}"] = yardstick.blocks[block]
+        settings[name] = {"blocks": list(yardstick.blocks), "targets": {}}
+        for target, learners in yardstick.learners.items():
+            own = f"{name}/{target}"
+            arrays |= {f"rows/{own}": learners.rows, f"constant/{own}": learners.constant}
+            for process in learners.processes:
+                arrays[f"coefficients/{own}/{process.kind}"] = process.coefficients
+                arrays[f"mean/{own}/{process.kind}"] = process.mean
+            settings[name]["targets"][target] = {
+                process.kind: dataclasses.asdict(process.settings) for process in learners.processes
+            }
+    with replaced(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, settings=np.array(json.dumps(settings)), **arrays)
+
+
+def load_learners(path: Path, specs: Sequence[TargetSpec]) -> dict[str, Yardstick]:
+    """Reads what `save_learners` wrote.
+
+    Args:
+        specs: of the targets of the run.
+    """
+    with np.load(path, allow_pickle=False) as content:
+        arrays = {name: content[name] for name in content.files}
+    settings = json.loads(str(arrays["settings"]))
+    return {name: _yardstick(name, own, arrays, specs) for name, own in settings.items()}
+
+
+def _yardstick(
+    name: str, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
+    specs: Sequence[TargetSpec],
+) -> Yardstick:
+    blocks = {block: arrays[f"block/{block}"] for block in settings["blocks"]}
+    scalers = {
+        block: Standardiser(*(arrays[f"scaler/{block}/{k}"] for k in _SCALER)) for block in blocks
+    }
+    learners = {}
+    for target, kinds in settings["targets"].items():
+        own = f"{name}/{target}"
+        rows = arrays[f"rows/{own}"]
+        part = {block: values[rows] for block, values in blocks.items()}
+        processes = tuple(
+            gp.GaussianProcess(
+                kind, gp.Settings(**fields), part, arrays[f"coefficients/{own}/{kind}"],
+                arrays[f"mean/{own}/{kind}"],
+            )
+            for kind, fields in kinds.items()
+        )
+        learners[target] = Learners(processes, None, rows, arrays[f"constant/{own}"], {})
+    return Yardstick(tuple(specs), scalers, blocks, learners)
