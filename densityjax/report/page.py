@@ -56,13 +56,14 @@ def page_values(run: FinishedRun) -> dict[str, Any]:
     view, regression = run.metrics["view"], run.of_kind("regression")
     identities = [spec.label for spec in regression if spec.identity]
     averages = {"Average": True, "Average without †": False} if identities else {"Average": True}
+    members = member_rows(run)
     return {
         "dataset": run.facts["dataset"],
         "run": run.facts,
         "best_step": number(run.metrics["best_step"]),
         "num_states": len(run.metrics.get("best_steps", ())) or 1,
-        "members": member_rows(run),
-        "rotated": len({member["validation_fold"] for member in run.metrics.get("members", ())}) > 1,
+        "members": members,
+        "rotated": len({row["validation_fold"] for row in members}) > 1,
         "seconds_per_epoch": duration(run.facts["seconds_per_epoch"]),
         "view": view,
         "views": "rolls" if view == "fractional" else "views",
