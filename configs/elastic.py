@@ -23,6 +23,15 @@ def get_config() -> ConfigDict:
     # of the file's groups), or the groups themselves: 'bulk_modulus+volume,band_gap+...'.
     config.groups = "all"
 
+    # Several runs of the same targets, the members, whose predictions are averaged.
+    config.ensemble = ensemble = ConfigDict()
+    ensemble.seeds = 1  # members with seed, seed + 1, ...
+    # True: each of train_folds and validation_fold is the validation fold of one member per seed,
+    # which trains on the others. No member sees test_fold.
+    ensemble.rotate = False
+    # Of every member the predictions of so many states are averaged, the best by validation loss.
+    ensemble.epochs = 1
+
     config.data = data = ConfigDict()
     data.name = "elastic_densities/grid32"
     data.data_dir = "data"

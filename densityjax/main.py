@@ -13,7 +13,9 @@ config_flags.DEFINE_config_file(
     "config", None, "A config that ships, by its name ('elastic'), or a file with get_config()."
 )
 _SHARD = flags.DEFINE_string(
-    "shard", "0/1", "i/n: of several groups of targets (config.groups), train every n-th from i on."
+    "shard", "0/1",
+    "i/n: of several members (config.ensemble) and groups of targets (config.groups), train every "
+    "n-th from i on.",
 )
 _ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
     "allow-config-change", False,
@@ -41,16 +43,17 @@ def _train() -> None:
     from densityjax.config import check
     from densityjax.runtime import compile_cache, distributed
     from densityjax.training.compatibility import check_processes_agree
-    from densityjax.training.grouped_training import parse_shard, train_groups
+    from densityjax.training.ensemble import train_ensemble
+    from densityjax.training.grouped_training import parse_shard
 
     config, shard = flags.FLAGS.config, parse_shard(_SHARD.value)
     check(config)
     distributed.initialize(config.train.heartbeat_seconds)
     compile_cache.enable()
     check_processes_agree(config)
-    result = train_groups(config, _WORKDIR.value, shard, _ALLOW_CONFIG_CHANGE.value)
+    result = train_ensemble(config, _WORKDIR.value, shard, _ALLOW_CONFIG_CHANGE.value)
     if result is None or not distributed.is_writer():
-        return  # the shard that finishes last joins the groups
+        return  # the shard that finishes last joins them
     from densityjax.report.page import write_report  # its plotting library takes a while
 
     print(f"Report: {write_report(_WORKDIR.value)}")

@@ -11,18 +11,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 from tqdm import tqdm
 
 from densityjax.density.plausibility import warnings_of
 from densityjax.density.reader import Density, DensityFormatError, find_files, read_density
 from densityjax.density.record import make_record
+from densityjax.results.applicability import join_warnings
+from densityjax.results.averages import average_parts, average_states
 from densityjax.results.predictions import Predictions, predict_records, unlabelled_records
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import command_line, compile_cache
 from densityjax.runtime.csv_cells import protect
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replaced
-from densityjax.training.trained_model import TrainedModel, restore_groups
+from densityjax.targets import TargetSpec
+from densityjax.training.trained_model import TrainedModel, restore_members
 
 COLUMNS = ("file", "formula", "target", "prediction", "unit", "warnings", "spread", "probability")
 
@@ -82,10 +86,13 @@ def predict_materials(
     records = model.described(unlabelled_records(
         [m.record for m in materials], model.specs, channels, features=model.descriptors.size > 0
     ))
-    predictions = predict_records(
-        model.mapped, model.state, records, model.specs, model.statistics,
-        batch_size or len(materials), config.train.num_threads,
-    )
+    predictions = average_states([
+        predict_records(
+            model.mapped, state, records, model.specs, model.statistics,
+            batch_size or len(materials), config.train.num_threads,
+        )
+        for state in model.states
+    ])
     distances = model.applicability.distances(predictions.embedding)
     warnings = []
     for material, distance in zip(materials, distances, strict=True):
@@ -96,49 +103,94 @@ def predict_materials(
     return predictions, warnings
 
 
-def predict_files(models: Sequence[TrainedModel], paths: Sequence[Path], file: TextIO) -> int:
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What is said of one target for n materials; the fields are those of `Predictions`.
+
+    Attributes:
+        values: [n] in the target's unit, or class probabilities [n, K].
+        spread: [n] standard deviation over views, and over members of an ensemble.
+        warnings: of each material.
+    """
+
+    spec: TargetSpec
+    values: np.ndarray
+    spread: np.ndarray
+    warnings: list[list[str]]
+
+
+def answers(
+    members: Sequence[Sequence[TrainedModel]], materials: Sequence[Material], batch_size: int = 0
+) -> list[Answer]:
+    """Predictions of every target, averaged over the members of an ensemble.
+
+    Args:
+        members: of each the models, which have their own targets; those of all members are equal.
+        materials, batch_size: see `predict_materials`.
+    """
+    by_target: dict[str, list[Answer]] = {}
+    for model in (model for models in members for model in models):
+        predictions, warnings = predict_materials(model, materials, batch_size)
+        for spec in model.specs:
+            values, spread = predictions.values[spec.name], predictions.spread[spec.name]
+            found = Answer(spec, values, spread, warnings)
+            by_target.setdefault(spec.name, []).append(found)
+    return [_average(parts) for parts in by_target.values()]
+
+
+def _average(parts: Sequence[Answer]) -> Answer:
+    if len(parts) == 1:
+        return parts[0]
+    values, spread = average_parts([p.values for p in parts], [p.spread for p in parts])
+    warnings = [join_warnings(found) for found in zip(*(part.warnings for part in parts))]
+    return Answer(parts[0].spec, values, spread, warnings)
+
+
+def predict_files(
+    members: Sequence[Sequence[TrainedModel]], paths: Sequence[Path], file: TextIO
+) -> int:
     """Writes a table of predictions, one row per readable file and target, in order.
 
     Args:
-        models: of the same dataset, each of its own targets.
+        members: see `answers`; of the same dataset.
 
     Columns: file, formula, target; prediction (in full, or the name of the class); unit ('class'
     for classes, empty for pure numbers); warnings joined by '; '; spread, the standard deviation
-    over views (of the class's probability); probability of the class. A file that cannot be read
-    gets one row, with the reason in `warnings`.
+    over views and members (of the class's probability); probability of the class. A file that
+    cannot be read gets one row, with the reason in `warnings`.
 
     Returns:
         How many files could not be read.
     """
     writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    size = min(models[0].config.train.batch_size, len(paths))
+    first = members[0][0]
+    size = min(first.config.train.batch_size, len(paths))
     unreadable = 0
     for start in tqdm(range(0, len(paths), size), unit="batch", disable=None):
         chosen = paths[start : start + size]
         # One by one: densities on their own grids may take gigabytes.
-        found = [read_material(path, models[0].applicability.grid) for path in chosen]
+        found = [read_material(path, first.applicability.grid) for path in chosen]
         readable = [material for material in found if isinstance(material, Material)]
-        tables = [_rows(model, readable, size) for model in models] if readable else []
-        rows = iter(zip(*tables, strict=True))  # of each material, those of every model
+        rows = iter(_rows(answers(members, readable, size), readable) if readable else ())
         for path, material in zip(chosen, found, strict=True):
             if isinstance(material, str):
                 unreadable += 1
                 writer.writerow({"file": protect(str(path)), "warnings": f"error: {material}"})
             else:
-                writer.writerows(row for table in next(rows) for row in table)
+                writer.writerows(next(rows))
         file.flush()
     return unreadable
 
 
-def _rows(model: TrainedModel, materials: Sequence[Material], size: int) -> list[list[dict]]:
+def _rows(found: Sequence[Answer], materials: Sequence[Material]) -> list[list[dict]]:
     """Rows of the table for each material."""
-    predictions, warnings = predict_materials(model, materials, size)
     table = []
-    for row, (material, found) in enumerate(zip(materials, warnings, strict=True)):
+    for row, material in enumerate(materials):
         rows = []
-        for spec in model.specs:
-            value, unit, probability = predictions.values[spec.name][row], spec.unit, ""
+        for answer in found:
+            spec = answer.spec
+            value, unit, probability = answer.values[row], spec.unit, ""
             if spec.kind == "classification":
                 probability = repr(float(value.max()))
                 value, unit = protect(spec.classes[value.argmax()]), "class"
@@ -147,8 +199,8 @@ def _rows(model: TrainedModel, materials: Sequence[Material], size: int) -> list
             rows.append({
                 "file": protect(material.source), "formula": protect(material.record["formula"]),
                 "target": protect(spec.name), "prediction": value, "unit": protect(unit),
-                "warnings": protect("; ".join(found)),
-                "spread": repr(float(predictions.spread[spec.name][row])),
+                "warnings": protect("; ".join(answer.warnings[row])),
+                "spread": repr(float(answer.spread[row])),
                 "probability": probability,
             })
         table.append(rows)
@@ -231,11 +283,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paths = expand_folders(options.files)
     if options.out != "-":
         run = RunDirectory(Path(options.workdir))
-        of_runs = [file for own in (run, *run.members()) for file in own.files]
+        of_runs = [file for own in run.tree() for file in own.files]
         check_out(options.out, [*paths, *of_runs])
-    models = restore_groups(options.workdir)
+    members = restore_members(options.workdir)
     with _opened(options.out) as file:
-        unreadable = predict_files(models, paths, file)
+        unreadable = predict_files(members, paths, file)
     if unreadable:
         print(f"error: {unreadable} of {len(paths)} files could not be read", file=sys.stderr)
     return 1 if unreadable else 0

@@ -24,7 +24,7 @@ from densityjax.runtime.errors import UserError
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
 from densityjax.step.train_state import create_train_state
-from densityjax.training.trained_model import TrainedModel, restore_groups, restore_run
+from densityjax.training.trained_model import TrainedModel, restore_members, restore_run
 from tests.tfds_builders.test_folder_tables import silicon
 
 SHIPPED = Path(__file__).parents[1] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
@@ -143,7 +143,7 @@ def test_unreadable_file_is_reported_and_the_rest_predicted(smoke_run, folder, t
 
 def test_only_unreadable_files(restored, tmp_path):
     table = io.StringIO()
-    assert predict.predict_files([restored], [tmp_path / "no"], table) == 1
+    assert predict.predict_files([[restored]], [tmp_path / "no"], table) == 1
     assert len(table.getvalue().splitlines()) == 2
 
 
@@ -163,8 +163,8 @@ def test_batches_do_not_change_predictions(restored, folder):
 
     tables = [io.StringIO(), io.StringIO()]
     spied = dataclasses.replace(restored, config=config, mapped=spy)
-    predict.predict_files([spied], paths, tables[0])
-    predict.predict_files([restored], paths, tables[1])
+    predict.predict_files([[spied]], paths, tables[0])
+    predict.predict_files([[restored]], paths, tables[1])
     small, large = (list(csv.DictReader(t.getvalue().splitlines())) for t in tables)
     assert len(compiled) == 3
     assert all(shapes == compiled[0] for shapes in compiled)
@@ -284,7 +284,7 @@ def test_what_one_file_costs_is_that_file_s_row(restored, folder, monkeypatch):
 
     monkeypatch.setattr(predict, "read_density", read)
     paths, table = [Path("big"), Path("disk"), Path("a\0b"), Path("n" * 300), good], io.StringIO()
-    assert predict.predict_files([restored], paths, table) == 4
+    assert predict.predict_files([[restored]], paths, table) == 4
     rows = list(csv.DictReader(io.StringIO(table.getvalue())))
     reasons = [row["warnings"] for row in rows if row["warnings"].startswith("error: ")]
     parts = ("too little memory", "Input/output", "NUL", "name")
@@ -314,7 +314,7 @@ def test_density_without_spin_for_a_model_with(restored, folder):
 
 def test_classes_are_written_by_name(restored, folder):
     table = io.StringIO()
-    assert predict.predict_files([restored], sorted((folder / "2").iterdir()), table) == 0
+    assert predict.predict_files([[restored]], sorted((folder / "2").iterdir()), table) == 0
     rows = list(csv.DictReader(table.getvalue().splitlines()))
     classes = [row for row in rows if row["target"] == "is_metal"]
     assert {row["unit"] for row in classes} == {"class"}
@@ -378,7 +378,7 @@ def test_a_part_of_the_density_is_named_by_its_cause(smoke_run, tmp_path):
     path = tmp_path / "SPIN_UP.vasp"
     path.write_text(silicon(4.0))
     with io.StringIO() as table:
-        predict_files(restore_groups(smoke_run), [path], table)
+        predict_files(restore_members(smoke_run), [path], table)
         rows = list(csv.DictReader(io.StringIO(table.getvalue())))
     assert len(rows) == 5
     assert all("one spin" in row["warnings"] for row in rows)

@@ -43,7 +43,7 @@ class Unit:
     def run_config(self, seed: int, key: str, value: Any) -> ConfigDict:
         """Config of one run; `key` is the dotted name of the tuned key, '' for none."""
         config = self.config.copy_and_resolve_references()
-        config.seed = seed
+        config.seed = seed * config.ensemble.seeds  # no member is in the ensembles of two seeds
         if key:
             config.update_from_flattened_dict({key: value})
         return config.lock()

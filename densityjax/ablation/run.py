@@ -18,8 +18,8 @@ from densityjax.runtime import files
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import flatten
 from densityjax.training.compatibility import check_workdir
+from densityjax.training.ensemble import train_ensemble
 from densityjax.training.grouped_training import Shard, join_runs
-from densityjax.training.run import train_and_evaluate
 
 log = logging.getLogger("densityjax")
 
@@ -155,7 +155,7 @@ def _train(unit: Unit, seed: int, value: Any, tuning: Tuning) -> None:
         log.info("Finished before: %s", folder.name)
         return
     log.info("Run %s", folder.name)
-    train_and_evaluate(config, folder, for_prediction=False)
+    train_ensemble(config, folder, for_prediction=False)
 
 
 def finished_members(cell: Cell, tuning: Tuning) -> list[tuple[tuple[str, ...], Path]] | None:

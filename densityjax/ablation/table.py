@@ -15,6 +15,7 @@ from densityjax.ablation.run import cell_folder
 from densityjax.ablation.write import write_comparison
 from densityjax.results.run_directory import RunDirectory
 from densityjax.targets import TARGETS, TargetSpec, get_specs
+from densityjax.training.ensemble import plan_members
 
 _FACTS = (  # of run.json, that a table states
     "dataset.fingerprint", "commit", "device_kind", "num_devices", "cpu_count", "memory_gib",
@@ -66,7 +67,7 @@ def read_cell(cell: Cell, folder: Path, specs: Sequence[TargetSpec]) -> CellResu
         systems=np.array([chemical_system(formula) for formula in first.formulas]),
         ids=np.array(first.ids), parameters=facts["parameters"],
         device_seconds=seconds * facts["num_devices"], updates=facts["groups"][0]["steps"],
-        trunks=len(cell.members),
+        trunks=len(cell.members) * len(plan_members(cell.config)),
     )
 
 

@@ -15,6 +15,7 @@ from densityjax.report.tables import (
     class_table,
     confident_mistakes,
     largest_errors,
+    member_rows,
     regression_table,
     spread_table,
     write_tables,
@@ -55,13 +56,18 @@ def page_values(run: FinishedRun) -> dict[str, Any]:
     view, regression = run.metrics["view"], run.of_kind("regression")
     identities = [spec.label for spec in regression if spec.identity]
     averages = {"Average": True, "Average without †": False} if identities else {"Average": True}
+    members = member_rows(run)
     return {
         "dataset": run.facts["dataset"],
         "run": run.facts,
         "best_step": number(run.metrics["best_step"]),
+        "num_states": len(run.metrics.get("best_steps", ())) or 1,
+        "members": members,
+        "rotated": len({row["validation_fold"] for row in members}) > 1,
         "seconds_per_epoch": duration(run.facts["seconds_per_epoch"]),
         "view": view,
         "views": "rolls" if view == "fractional" else "views",
+        "spread_over": _spread_over(run),
         "facts": _headline(run),
         "regression": {split: regression_table(run, split) for split in run.splits},
         "averages": {
@@ -79,6 +85,11 @@ def page_values(run: FinishedRun) -> dict[str, Any]:
         "facts_table": flatten(run.facts),
         "config": flatten(run.config),
     }
+
+
+def _spread_over(run: FinishedRun) -> str:
+    views = "rolls" if run.metrics["view"] == "fractional" else "views"
+    return f"{views} and members" if "members" in run.metrics else views
 
 
 def render(values: dict[str, Any]) -> str:

@@ -158,6 +158,20 @@ def confident_mistakes(run: FinishedRun) -> list[dict]:
     return rows
 
 
+def member_rows(run: FinishedRun) -> list[dict]:
+    """One row per member of an ensemble; none for a run that is not one."""
+    return [
+        {
+            "name": member["directory"], "seed": member["seed"],
+            "validation_fold": member["validation_fold"],
+            "train_folds": ", ".join(map(str, member["train_folds"])),
+            "best_step": number(member["best_step"]),
+            **{split: score(member["average"][split]["r2"]) for split in run.splits},
+        }
+        for member in run.metrics.get("members", ())
+    ]
+
+
 def write_tables(folder: Path, run: FinishedRun, errors: Sequence[Sequence[Mapping]]) -> None:
     """The numbers behind the page, at full precision."""
     units = {spec.name: spec.unit for spec in run.specs}

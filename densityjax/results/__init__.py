@@ -15,5 +15,7 @@ Files, each importing only from those above it:
   predictions_table: predictions.csv
   baselines: What is reached without a network
   predictions: Predictions and accuracy for every example of a split, each exactly once.
+  averages: Averages of the predictions of several models, and how far these are from each
+      other.
   run_directory: The directory of a run
 """

@@ -1,7 +1,7 @@
 """What a model was trained on, and in which respects a new density differs from it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from densityjax.runtime.files import replaced
 if TYPE_CHECKING:
     from sklearn.neighbors import NearestNeighbors
 
+UNLIKE = "unlike the training materials"  # begins the warning that depends on the embedding
 _PERCENTILE = 99  # of the distances among training materials
 # Electron counts of one potential agree to 1e-4 of the count (rounding of the file, charge lost on
 # a coarse grid); another valence of an element changes them by 1 or more per atom.
@@ -100,10 +101,29 @@ class Applicability:
             )
         if distance > self.max_distance:
             found.append(
-                f"unlike the training materials: distance {distance:.3g}, {_PERCENTILE} % of them "
+                f"{UNLIKE}: distance {distance:.3g}, {_PERCENTILE} % of them "
                 f"are within {self.max_distance:.3g} of another"
             )
         return found
+
+
+def join_warnings(members: Sequence[Sequence[str]]) -> list[str]:
+    """Warnings of an ensemble for one material, from those of its members.
+
+    Each kind once, in the words of the first member that has it; a kind is what precedes the
+    colon, since members that were trained on other rows give other limits. What depends on the
+    embedding must be said by more than half of the members.
+    """
+    found: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for warnings in members:
+        for warning in warnings:
+            kind = warning.partition(":")[0]
+            found.setdefault(kind, warning)
+            counts[kind] = counts.get(kind, 0) + 1
+    return [
+        text for kind, text in found.items() if kind != UNLIKE or 2 * counts[kind] > len(members)
+    ]
 
 
 def fit_applicability(records: Records, embedding: np.ndarray) -> Applicability:

@@ -221,16 +221,26 @@ def split_metrics(
     `spread_over_views` is the mean over materials of the standard deviation over views, in the
     target's unit; `relative_spread` divides it by the standard deviation of the labels.
     """
-    result = {}
-    for spec in specs:
-        labels = records.labels[spec.name]
-        result[spec.name] = target_metrics(spec, labels, predictions.values[spec.name])
-        spread = float(predictions.spread[spec.name].mean())
-        result[spec.name]["spread_over_views"] = spread
-        if spec.kind == "regression":
-            scale = float(np.nanstd(labels)) if np.isfinite(labels).any() else 0.0
-            result[spec.name]["relative_spread"] = spread / scale if scale > 0 else None
-    return result
+    return {
+        spec.name: metrics_with_spread(
+            spec, records.labels[spec.name], predictions.values[spec.name],
+            predictions.spread[spec.name],
+        )
+        for spec in specs
+    }
+
+
+def metrics_with_spread(
+    spec: TargetSpec, labels: np.ndarray, values: np.ndarray, spread: np.ndarray
+) -> Metrics:
+    """`target_metrics` and, as `split_metrics` says, those of the spread [n]."""
+    metrics = target_metrics(spec, labels, values)
+    mean = float(spread.mean())
+    metrics["spread_over_views"] = mean
+    if spec.kind == "regression":
+        scale = float(np.nanstd(labels)) if np.isfinite(labels).any() else 0.0
+        metrics["relative_spread"] = mean / scale if scale > 0 else None
+    return metrics
 
 
 def write_predictions(

@@ -113,13 +113,33 @@ class RunDirectory:
             self.applicability, self.report,
         )
 
+    def groups(self) -> tuple["RunDirectory", ...]:
+        """The runs of different targets that this one joins; this one, if it joins none.
+
+        See `training.grouped_training`.
+        """
+        return self._joined("groups")
+
     def members(self) -> tuple["RunDirectory", ...]:
-        """The runs that a grouped one joins, see `training.grouped_training`; else this one."""
-        groups = self.read_facts().get("groups", ()) if self.facts.exists() else ()
+        """The runs of the same targets whose average this one is; this one, if it is none.
+
+        See `training.ensemble`; a member may have groups.
+        """
+        return self._joined("members")
+
+    def tree(self) -> tuple["RunDirectory", ...]:
+        """This run and all that it joins."""
+        found = [self]
+        for member in self.members():
+            found += [member, *member.groups()]
+        return tuple(dict.fromkeys(found))
+
+    def _joined(self, kind: str) -> tuple["RunDirectory", ...]:
+        runs = self.read_facts().get(kind, ()) if self.facts.exists() else ()
         try:
-            found = tuple(RunDirectory(self.path / group["directory"]) for group in groups)
+            found = tuple(RunDirectory(self.path / run["directory"]) for run in runs)
         except (TypeError, KeyError) as error:
-            raise RunDirectoryError(f"{self.facts}: 'groups' is damaged: {_AGAIN}") from error
+            raise RunDirectoryError(f"{self.facts}: '{kind}' is damaged: {_AGAIN}") from error
         return found or (self,)
 
     def read_config(self, *keys: str) -> dict[str, Any]:

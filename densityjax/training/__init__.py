@@ -1,4 +1,4 @@
-"""The run: preparation, loop, checkpoints, evaluation; one trunk or one for each group.
+"""The run: preparation, loop, checkpoints, evaluation; one trunk, or several.
 
 Files, each importing only from those above it:
 
@@ -11,11 +11,13 @@ Files, each importing only from those above it:
   progress: How far a run is, for the person who waits.
   compatibility: Which settings may differ between the parts of a run, and between its
       processes.
-  trained_model: The best state of a finished run, restored to predict with.
+  trained_model: The best states of a finished run, restored to predict with.
   setup: What a run is made of before its first step
   evaluate: The end of a run
   step_log: What the loop writes to the metric log
   loop: The training loop
   run: A run from its config to its results
+  joined_run: What joins finished runs, of groups or of members
   grouped_training: Groups of targets
+  ensemble: Ensembles
 """

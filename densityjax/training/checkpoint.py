@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,11 +54,12 @@ class Checkpoints:
 
     def __init__(
         self, workdir: Path, read_only: bool = False, identity: Mapping[str, Any] | None = None,
-        may_differ: Sequence[str] = (),
+        may_differ: Sequence[str] = (), num_best: int = 1,
     ):
         """Opens the directory and removes what a killed run had half written.
 
         Args:
+            num_best: best states that are asked for; of one, the one before it stays, too.
             identity: JSON values under dotted keys that say what is trained on what. They are
               stored with every state, and a state with others is refused; None accepts any.
             may_differ: beginnings of keys of `identity` that are not compared.
@@ -73,13 +74,15 @@ class Checkpoints:
             ocp.type_handlers.register_type_handler(
                 jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
             )
+        self._num_best = num_best
         self._latest, self._best = self._manager("latest"), self._manager("best")
 
     def _manager(self, role: str, alone: bool = False) -> ocp.CheckpointManager:
         """For all processes together, or, to read, for this one alone, which waits for none."""
         writes, host = not (self._read_only or alone), jax.process_index()
+        counts = writes and (role == "latest" or self._num_best == 1)
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=_KEPT if writes else None, create=writes, read_only=self._read_only,
+            max_to_keep=_KEPT if counts else None, create=writes, read_only=self._read_only,
             cleanup_tmp_directories=writes,
             async_options=ocp.AsyncOptions(timeout_secs=_WRITE_SECONDS),
             multiprocessing_options=ocp.options.MultiprocessingOptions(
@@ -90,13 +93,17 @@ class Checkpoints:
         )
         return _Manager(self._root / role, options=options)
 
-    def save(self, state: TrainState, step: int, position: dict[str, Any], best: bool) -> None:
+    def save(
+        self, state: TrainState, step: int, position: dict[str, Any], best: bool,
+        best_steps: Sequence[int] = (),
+    ) -> None:
         """Starts writing; the buffers may be donated once this returns.
 
         Args:
             state: placed in whatever way, as long as this process can read it whole.
             position: JSON values that belong to the step (best loss so far, evaluations waited).
-            best: write it as the best state, too.
+            best: write it as one of the best states, too.
+            best_steps: of the best states that stay, where several are asked for.
 
         Raises:
             CheckpointError: this state or the one before cannot be written, a full disk for one.
@@ -117,6 +124,9 @@ class Checkpoints:
             self._checked(lambda: self._write_position(step, position))
         else:
             self._checked(lambda: self._save(self._latest, step, items))
+        for other in self._best.all_steps() if best_steps else ():
+            if other not in best_steps:
+                self._best.delete(other)
 
     def _save(self, manager: ocp.CheckpointManager, step: int, items: ocp.args.Composite) -> None:
         if not manager.save(step, args=items):
@@ -159,6 +169,31 @@ class Checkpoints:
         """The best state, or None if nothing was saved; otherwise as `restore_latest`."""
         return self._restore(self._best, template)
 
+    def restore_bests(self, template: TrainState, count: int) -> list[RestoredState]:
+        """The states of the best evaluations, the best first, `count` or fewer; see `restore_best`.
+
+        A damaged one is reported and passed over, as long as another can be read.
+        """
+        newest = self.restore_best(template)
+        if newest is None:
+            return []
+        steps = [step for _, step in newest.position.get("best_evaluations", ())][:count]
+        if count == 1 or not steps:
+            return [newest]
+        found = []
+        with self._reader(self._best) as reader:
+            abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+            for step in steps:
+                restored, error = self._read(reader, step, abstract)
+                if distributed.any_process(error is not None):
+                    log.warning(
+                        "Damaged checkpoint %s is left out of the average: %s",
+                        reader.directory / str(step), _last_line(error),
+                    )
+                else:
+                    found.append(restored)
+        return found or [newest]
+
     def wait(self) -> None:
         """Returns once everything is on disk.
 
@@ -193,10 +228,17 @@ class Checkpoints:
     def _restore(
         self, manager: ocp.CheckpointManager, template: TrainState
     ) -> RestoredState | None:
-        if not distributed.several():
-            return self._newest(manager, manager, template)
-        with contextlib.closing(self._manager(manager.directory.name, alone=True)) as reader:
+        with self._reader(manager) as reader:
             return self._newest(manager, reader, template)
+
+    @contextlib.contextmanager
+    def _reader(self, manager: ocp.CheckpointManager) -> Iterator[ocp.CheckpointManager]:
+        """What reads for this process alone."""
+        if not distributed.several():
+            yield manager
+            return
+        with contextlib.closing(self._manager(manager.directory.name, alone=True)) as reader:
+            yield reader
 
     def _newest(
         self, manager: ocp.CheckpointManager, reader: ocp.CheckpointManager, template: TrainState

@@ -6,6 +6,7 @@ from typing import Any
 
 from densityjax.data.records import Records
 from densityjax.results.applicability import fit_applicability
+from densityjax.results.averages import average_states
 from densityjax.results.baselines import Rows, baseline_metrics
 from densityjax.results.identities import identities
 from densityjax.results.metrics import average_r2
@@ -34,6 +35,8 @@ def evaluate_best(
 ) -> dict[str, Any]:
     """Evaluates the best state on the validation and test folds, beside the baselines.
 
+    With config.ensemble.epochs the predictions of several best states are averaged.
+
     Writes metrics.json, predictions.csv (test), predictions_validation.csv, and, for
     `densityjax.predict`, applicability.npz.
 
@@ -44,13 +47,13 @@ def evaluate_best(
     Raises:
         Preempted: it was left off; a rerun evaluates again.
     """
-    restored = checkpoints.restore_best(state)
-    if restored is None:
+    restored = checkpoints.restore_bests(state, run.config.ensemble.epochs)
+    if not restored:
         raise RunError(
             f"{run.workdir} has no checkpoint of a best state to evaluate: remove the directory "
             "and start over"
         )
-    predict = _predictor(run, restored.state, watch or NoWatch())
+    predict = _predictor(run, [best.state for best in restored], watch or NoWatch())
     directory = RunDirectory(run.workdir)
     result: dict[str, Any] = {"average": {}, "baselines": {}}
     known = baseline_rows(run.splits["train"], run.specs)
@@ -70,12 +73,14 @@ def evaluate_best(
         if distributed.is_writer():
             write_predictions(directory.predictions(role), predictions, records, run.specs)
     result |= {
-        "best_step": restored.position["best_step"],
-        "best_validation_loss": restored.position["best_loss"],
+        "best_step": restored[0].position["best_step"],
+        "best_validation_loss": restored[0].position["best_loss"],
         "view": run.task.view.kind,
         "evaluation_views": run.config.view.evaluation_views,
         "identity_targets": [spec.name for spec in run.specs if spec.identity is not None],
     }
+    if run.config.ensemble.epochs > 1:
+        result["best_steps"] = [best.position["step"] for best in restored]
     distributed.write_json(directory.metrics, result)
     if for_prediction:
         log.info("Summarising what the model was trained on")
@@ -87,21 +92,25 @@ def evaluate_best(
 
 
 def _predictor(
-    run: PreparedRun, state: TrainState, watch: Watch
+    run: PreparedRun, states: Sequence[TrainState], watch: Watch
 ) -> Callable[[Records], Predictions]:
-    """Predictions of records; raises Preempted where the watch has them left off."""
+    """Predictions of records, averaged over states; raises Preempted where the watch says so."""
     mapped = parallel.mapped_predict_step(run.task, run.config.view.evaluation_views)
 
     def predict(records: Records) -> Predictions:
-        with watch.saving():
-            predictions = predict_records(
-                mapped, state, records, run.specs, run.statistics, run.config.train.batch_size,
-                run.config.train.num_threads, leave_off=watch.requested,
-            )
-        if predictions is None:
-            log.warning("Evaluation left off; the same command makes it again")
-            raise Preempted
-        return predictions
+        parts = []
+        for state in states:
+            with watch.saving():
+                predictions = predict_records(
+                    mapped, state, records, run.specs, run.statistics,
+                    run.config.train.batch_size, run.config.train.num_threads,
+                    leave_off=watch.requested,
+                )
+            if predictions is None:
+                log.warning("Evaluation left off; the same command makes it again")
+                raise Preempted
+            parts.append(predictions)
+        return average_states(parts)
 
     return predict
 

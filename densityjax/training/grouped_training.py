@@ -6,7 +6,6 @@ random views, initial trunk and number of updates, whatever the other groups are
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,31 +15,29 @@ from ml_collections import ConfigDict
 
 from densityjax.config import check
 from densityjax.data.dataset import open_from_config, resolve_targets
-from densityjax.results.metrics import average_r2
-from densityjax.results.predictions_table import join_tables, write_table
+from densityjax.results.predictions_table import join_tables
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.runtime.errors import UserError
-from densityjax.runtime.files import replace_text
-from densityjax.targets import TargetSpec, dataset_targets, get_specs, specs_to_json
+from densityjax.targets import TargetSpec, dataset_targets, get_specs
 from densityjax.training.compatibility import check_workdir
 from densityjax.training.facts import read_facts
 from densityjax.training.groups import DatasetIdentity, TargetGroups, resolve_groups, spell
+from densityjax.training.joined_run import (
+    FACTS,
+    METRICS,
+    JoinedRun,
+    average_of,
+    described,
+    joined_facts,
+    train_unless_finished,
+)
 from densityjax.training.run import train_and_evaluate
 from densityjax.training.setup import check_validation_labels, load_role
 
 log = logging.getLogger("densityjax")
 
 Shard = tuple[int, int]  # (i, n): the i-th of n processes, from 0
-# What joining reads of each group's metrics.json and run.json.
-_METRICS = (
-    "validation", "test", "baselines.validation", "baselines.test", "best_step",
-    "best_validation_loss", "view", "evaluation_views",
-)
-_FACTS = (
-    "commit", "started", "finished", "hostname", "parameters", "peak_memory_gib", "seconds.train",
-    "seconds_per_epoch", "steps",
-)
 
 
 def parse_shard(text: str) -> Shard:
@@ -84,13 +81,14 @@ def group_config(config: ConfigDict, group: Sequence[str]) -> ConfigDict:
 
 def train_groups(
     config: ConfigDict, workdir: str | Path, shard: Shard = (0, 1),
-    allow_config_change: bool = False,
+    allow_config_change: bool = False, for_prediction: bool = True, of_ensemble: bool = False,
 ) -> dict[str, Any] | None:
     """Trains every group of a config, in `workdir` or, if there are several, in folders of it.
 
     Args:
         shard: (i, n): of several groups, train only those at places i, i + n, ...
-        allow_config_change: see `train_and_evaluate`.
+        allow_config_change, for_prediction: see `train_and_evaluate`.
+        of_ensemble: the run is a member of one: skip what has finished.
 
     Returns:
         What metrics.json holds; None where groups of other shards have not finished.
@@ -103,8 +101,10 @@ def train_groups(
     workdir = Path(workdir)
     config = resolve_targets(config)
     groups = resolve(config)
+    train_run = train_unless_finished if of_ensemble else train_and_evaluate
+    options = {"allow_config_change": allow_config_change, "for_prediction": for_prediction}
     if len(groups) == 1:
-        return train_and_evaluate(config, workdir, allow_config_change=allow_config_change)
+        return train_run(config, workdir, **options)
     config = config.copy_and_resolve_references()
     config.groups = spell(groups)
     check_workdir(config, workdir, allow_config_change)
@@ -115,8 +115,7 @@ def train_groups(
     for place, (group, folder) in enumerate(members):
         if place % shard[1] == shard[0]:
             log.info("Group %d of %d: %s", place + 1, len(groups), ", ".join(group))
-            own = group_config(config, group)
-            train_and_evaluate(own, folder, allow_config_change=allow_config_change)
+            train_run(group_config(config, group), folder, **options)
     if not distributed.is_writer():
         return None  # process 0 joins the groups
     missing = [folder.name for _, folder in members if "finished" not in read_facts(folder)]
@@ -156,13 +155,12 @@ def join_runs(
     Raises:
         UserError: a file of a group is missing, cut or damaged; names the file.
     """
-    out.mkdir(parents=True, exist_ok=True)
     groups = [RunDirectory(folder) for _, folder in members]
     specs_of = [run.read_specs(group) for run, (group, _) in zip(groups, members)]
     specs = tuple(spec for part in specs_of for spec in part)
     specs = tuple(sorted(specs, key=lambda spec: list(config.targets).index(spec.name)))
-    metrics = [run.read_metrics(*_METRICS) for run in groups]
-    facts = [run.read_facts(*_FACTS) for run in groups]
+    metrics = [run.read_metrics(*METRICS) for run in groups]
+    facts = [run.read_facts(*FACTS) for run in groups]
     shares = [len(group) / len(specs) for group, _ in members]
 
     def in_order(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -172,10 +170,7 @@ def join_runs(
     joined: dict[str, Any] = {"average": {}, "baselines": {}}
     for role in ("validation", "test"):
         joined[role] = in_order([part[role] for part in metrics])
-        joined["average"][role] = {
-            "r2": average_r2(joined[role], specs),
-            "r2_without_identities": average_r2(joined[role], specs, identities=False),
-        }
+        joined["average"][role] = average_of(joined[role], specs)
         joined["baselines"][role] = {
             name: in_order([part["baselines"][role][name] for part in metrics])
             for name in metrics[0]["baselines"][role]
@@ -189,57 +184,29 @@ def join_runs(
         "evaluation_views": metrics[0]["evaluation_views"],
         "identity_targets": [spec.name for spec in specs if spec.identity is not None],
     }
-    names, joined_run = [spec.name for spec in specs], RunDirectory(out)
+    names, tables = [spec.name for spec in specs], {}
     for role in ("validation", "test"):
         parts = [run.read_predictions(own, role) for run, own in zip(groups, specs_of)]
-        write_table(joined_run.predictions(role), join_tables(parts, names))
-    replace_text(joined_run.history, _joined_history(groups, shares, specs))
-    distributed.write_json(joined_run.targets, specs_to_json(specs))
-    distributed.write_json(joined_run.config, json.loads(config.to_json_best_effort()))
-    distributed.write_json(joined_run.facts, _joined_facts(members, facts, metrics, out))
-    distributed.write_json(joined_run.metrics, joined)
+        tables[role] = join_tables(parts, names)
+    of_groups = [
+        described(folder, out, fact, metric) | {"targets": list(group)}
+        for (group, folder), fact, metric in zip(members, facts, metrics)
+    ]
+    JoinedRun(
+        config, specs, joined, joined_facts(facts) | {"groups": of_groups}, tables,
+        _joined_history(groups, shares, specs),
+    ).write(out)
     return joined
-
-
-def _joined_facts(
-    members: Sequence[tuple[Sequence[str], Path]], facts: Sequence[dict], metrics: Sequence[dict],
-    out: Path,
-) -> dict[str, Any]:
-    seconds = {name for part in facts for name in part["seconds"]}
-    commits = sorted({part["commit"] for part in facts})
-    return facts[0] | {
-        "commit": ", ".join(commits),
-        "started": min(part["started"] for part in facts),
-        "finished": max(part["finished"] for part in facts),
-        "hostname": ", ".join(sorted({part["hostname"] for part in facts})),
-        "parameters": sum(part["parameters"] for part in facts),
-        "peak_memory_gib": max(part["peak_memory_gib"] for part in facts),
-        "seconds": {
-            name: round(sum(part["seconds"].get(name, 0) for part in facts), 2) for name in seconds
-        },
-        "seconds_per_epoch": round(sum(part["seconds_per_epoch"] for part in facts), 2),
-        "groups": [
-            {
-                "directory": os.path.relpath(folder, out),
-                "targets": list(group),
-                "parameters": fact["parameters"],
-                "steps": fact["steps"],
-                "best_step": metric["best_step"],
-                "train_seconds": fact["seconds"]["train"],
-            }
-            for (group, folder), fact, metric in zip(members, facts, metrics)
-        ],
-    }
 
 
 def _joined_history(
     runs: Sequence[RunDirectory], shares: Sequence[float], specs: Sequence[TargetSpec]
-) -> str:
+) -> list[dict[str, Any]]:
     """Lines of metrics.jsonl for the steps that all groups logged; losses weighted by targets."""
     histories = [
         {(line["step"], line["split"]): line for line in run.read_history()} for run in runs
     ]
-    text = ""
+    lines = []
     for key in histories[0]:
         if not all(key in history for history in histories):
             continue  # a group that stopped early
@@ -250,5 +217,5 @@ def _joined_history(
         values = [value for value in values if value is not None]
         if "average_r2" in line and values:
             line["average_r2"] = sum(values) / len(values)
-        text += json.dumps(line) + "\n"
-    return text
+        lines.append(line)
+    return lines

@@ -156,8 +156,10 @@ class Loop:
         loss = selection_loss(predictions, run.specs, run.task.loss)
         log_evaluation(run, self._metric_log, self._progress, before.step, loss, predictions)
         better = loss < before.best_loss
+        best_evaluations = before.rank(loss, run.config.ensemble.epochs)
         self.save(
-            best=better,
+            best=better or before.step in (step for _, step in best_evaluations),
+            best_evaluations=best_evaluations,
             best_loss=loss if better else before.best_loss,
             best_step=before.step if better else before.best_step,
             waited=0 if better else before.waited + 1,
@@ -169,13 +171,14 @@ class Loop:
         """Starts writing a checkpoint. Raises TooManySkipped, of steps before.
 
         Args:
-            best: write it as the best state, too.
+            best: write it as one of the best states, too.
             changes: of the position; they win over what is found.
         """
         found = {"seconds": time.monotonic() - self._started} | self._window.unwritten()
         self._change(**found | changes)
         self._checkpoints.save(
-            parallel.to_global(self.state), self.position.step, self.position.to_json(), best
+            parallel.to_global(self.state), self.position.step, self.position.to_json(), best,
+            [step for _, step in self.position.best_evaluations],
         )
         self._saved = self.position.step
 

@@ -24,6 +24,8 @@ class Position:
         window: steps whose metrics have not been written yet.
         skipped: batches that made no update, as their loss or gradient was not finite.
         skipped_in_a_row: of them, the last ones without an update in between.
+        best_evaluations: (loss, step) of the best ones, the best first, and one more than
+          config.ensemble.epochs; empty where that is 1.
     """
 
     step: int = 0
@@ -37,6 +39,17 @@ class Position:
     window: tuple[LoggedStep, ...] = ()
     skipped: int = 0
     skipped_in_a_row: int = 0
+    best_evaluations: tuple[tuple[float, int], ...] = ()
+
+    def rank(self, loss: float, num_best: int) -> tuple[tuple[float, int], ...]:
+        """`best_evaluations` with that of this step.
+
+        One more is kept than is used: a run that goes on from the checkpoint before this
+        evaluation then still has all that were the best there.
+        """
+        if num_best == 1:
+            return ()
+        return tuple(sorted([*self.best_evaluations, (loss, self.step)])[: num_best + 1])
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; a metric of `window` is its value and its type, so that no bit is lost."""
@@ -46,6 +59,8 @@ class Position:
             for step, metrics in self.window
         ]
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if not self.best_evaluations:
+            fields.pop("best_evaluations")
         return fields | {"window": window}
 
     @classmethod
@@ -55,4 +70,5 @@ class Position:
             (step, {name: np.asarray(value, kind) for name, (value, kind) in metrics.items()})
             for step, metrics in content["window"]
         )
-        return cls(**{**content, "window": window})
+        best = tuple((loss, step) for loss, step in content.get("best_evaluations", ()))
+        return cls(**{**content, "window": window, "best_evaluations": best})

@@ -70,7 +70,7 @@ def _train_and_evaluate(
         write_run_files(run)
         checkpoints = Checkpoints(
             workdir, identity=identity(config, run.dataset),
-            may_differ=may_differ(allow_config_change, "config."),
+            may_differ=may_differ(allow_config_change, "config."), num_best=config.ensemble.epochs,
         )
         with contextlib.closing(checkpoints):
             state = train(run, state, checkpoints, watch)

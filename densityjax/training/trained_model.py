@@ -1,4 +1,4 @@
-"""The best state of a finished run, restored to predict with."""
+"""The best states of a finished run, restored to predict with."""
 
 import contextlib
 import dataclasses
@@ -36,7 +36,10 @@ class TrainedModel:
     """The best state of a run, ready to predict, and what was fitted with it.
 
     Attributes:
-        mapped: predict step over all devices, see `parallel.mapped_predict_step`.
+        state: the best.
+        mapped: predict step over all devices, see `parallel.mapped_predict_step`; the same object
+          for runs that differ in data and seed alone.
+        more_states: the next best, averaged with it (config.ensemble.epochs).
     """
 
     config: ConfigDict
@@ -46,6 +49,12 @@ class TrainedModel:
     applicability: Applicability
     state: TrainState
     mapped: Callable
+    more_states: tuple[TrainState, ...] = ()
+
+    @property
+    def states(self) -> tuple[TrainState, ...]:
+        """All whose predictions are averaged, the best first."""
+        return (self.state, *self.more_states)
 
     def described(self, records: Records) -> Records:
         """Records with what enters the network beside the density."""
@@ -60,8 +69,8 @@ def restore_run(workdir: str | Path) -> TrainedModel:
     """
     run = RunDirectory(Path(workdir))
     config = completed(run.read_config(*_SETTINGS))
-    views = "view.evaluation_views"
-    check_rules(config, {views: RULES[views]}, f"{run.config}: ")
+    counts = {key: RULES[key] for key in ("view.evaluation_views", "ensemble.epochs")}
+    check_rules(config, counts, f"{run.config}: ")
     specs = run.read_specs(config.targets)
     statistics = run.load(run.statistics, Statistics.load)
     descriptors = Descriptors(None, {})
@@ -84,15 +93,21 @@ def restore_run(workdir: str | Path) -> TrainedModel:
             "checkpoints/best: run the training command again"
         )
     with contextlib.closing(Checkpoints(run.path, read_only=True)) as checkpoints:
-        restored = checkpoints.restore_best(parallel.replicate(template))
-    if restored is None:
+        restored = checkpoints.restore_bests(parallel.replicate(template), config.ensemble.epochs)
+    if not restored:
         raise RestoreError(f"--workdir={workdir} has no checkpoint: train it further")
     mapped = parallel.mapped_predict_step(task, config.view.evaluation_views)
+    best, *others = [found.state for found in restored]
     return TrainedModel(
-        config, specs, descriptors, statistics, applicability, restored.state, mapped
+        config, specs, descriptors, statistics, applicability, best, mapped, tuple(others),
     )
 
 
-def restore_groups(workdir: str | Path) -> tuple[TrainedModel, ...]:
-    """`restore_run` of a run, or of every run that a grouped one joins."""
-    return tuple(restore_run(run.path) for run in RunDirectory(Path(workdir)).members())
+def restore_members(workdir: str | Path) -> tuple[tuple[TrainedModel, ...], ...]:
+    """`restore_run` of every run that a joined one consists of, or of a run alone.
+
+    Returns:
+        For each member of an ensemble (else for the run as one) the models of its groups.
+    """
+    members = RunDirectory(Path(workdir)).members()
+    return tuple(tuple(restore_run(run.path) for run in member.groups()) for member in members)

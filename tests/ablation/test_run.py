@@ -19,6 +19,7 @@ from densityjax.ablation.table import chemical_system, write_table
 from densityjax.configs import elastic, smoke
 from densityjax.configs.ablations import paper
 from densityjax.runtime.errors import UserError
+from densityjax.training.ensemble import plan_members
 from densityjax.training.groups import GroupsError
 from tests.small_model import SMALL_MODEL
 
@@ -102,6 +103,19 @@ def test_equal_runs_are_shared_and_seeds_are_kept_apart():
     assert plan.units[0].config.optimizer.learning_rate != 0.5
 
 
+def test_ensembles_of_two_seeds_share_no_member():
+    config = small("nowhere")
+    config.variants = ConfigDict({"all": {}, "three": {"ensemble": {"seeds": 3}}})
+    config.reference = "all"
+    units = {unit.config.ensemble.seeds: unit for unit in make_plan(config).units}
+    assert sorted(units) == [1, 3]
+    seeds = [
+        [member.config.seed for member in plan_members(unit.run_config(seed, "", None))]
+        for unit in (units[1], units[3]) for seed in (0, 1)
+    ]
+    assert seeds == [[0], [1], [0, 1, 2], [3, 4, 5]]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -151,7 +165,7 @@ def test_damage_is_named_and_stops_no_other_cell(tmp_path: Path, monkeypatch, na
             (folder / file).write_text(content)
 
     config, joined = two_models("nowhere"), []
-    monkeypatch.setattr(ablation_run, "train_and_evaluate", train)
+    monkeypatch.setattr(ablation_run, "train_ensemble", train)
     monkeypatch.setattr(ablation_run, "check_workdir", lambda *_: None)
     monkeypatch.setattr(ablation_run, "join_runs", lambda config, members, out: joined.append(out))
     plan = make_plan(config)
@@ -225,7 +239,7 @@ def _train_and_kill(data_dir: Path, folder: Path) -> Path:
 def test_run_stop_fail_resume_and_table(small_dataset: Path, tmp_path: Path, monkeypatch):
     config, workdir = two_models(small_dataset), tmp_path / "ablation"
     plan = make_plan(config)
-    train, calls = ablation_run.train_and_evaluate, []
+    train, calls = ablation_run.train_ensemble, []
 
     def failing(config, folder, **kwargs):
         calls.append(folder)
@@ -233,7 +247,7 @@ def test_run_stop_fail_resume_and_table(small_dataset: Path, tmp_path: Path, mon
             raise RuntimeError("out of luck")
         return train(config, folder, **kwargs)
 
-    monkeypatch.setattr(ablation_run, "train_and_evaluate", failing)
+    monkeypatch.setattr(ablation_run, "train_ensemble", failing)
     outcome = run_ablation(config, plan, workdir)
     assert len(outcome.failures) == 1
     assert "out of luck" in next((workdir / "failures").iterdir()).read_text()

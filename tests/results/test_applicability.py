@@ -8,7 +8,12 @@ import pytest
 
 from densityjax.density.reader import Density, read_density_bytes
 from densityjax.density.record import make_record
-from densityjax.results.applicability import Applicability, fit_valence, leave_one_out_distances
+from densityjax.results.applicability import (
+    Applicability,
+    fit_valence,
+    join_warnings,
+    leave_one_out_distances,
+)
 
 SHIPPED = Path(__file__).parents[2] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 
@@ -114,6 +119,16 @@ def test_distance_beyond_the_percentile(known, shipped):
     assert warnings(known, density, known.max_distance) == []
     (warning,) = warnings(known, density, known.max_distance * 1.01)
     assert warning.startswith("unlike the training materials")
+
+
+def test_warnings_of_an_ensemble():
+    """Each kind once; that of the distance where most members say so."""
+    far, other = "unlike the training materials: distance 3", "unlike the training materials: 4"
+    cell = "cell too large for the stored grid: 20 Å on 24 points, 99 % within {} Å"
+    members = [["note", cell.format(18), far], [cell.format(19)], ["note", other]]
+    assert join_warnings(members) == ["note", cell.format(18), far]
+    assert join_warnings([*members, []]) == ["note", cell.format(18)]
+    assert join_warnings([[], []]) == []
 
 
 def test_distances_leave_the_point_itself_out(known):

@@ -49,7 +49,7 @@ def test_it_names_every_file_that_training_leaves(smoke_run):
         tables = run.read_predictions(specs, split)
         assert list(tables) == [spec.name for spec in specs]
     assert {line["split"] for line in run.read_history()} == {"train", "validation"}
-    assert run.members() == (run,)
+    assert run.members() == run.groups() == run.tree() == (run,)
 
 
 def test_whole_files_are_read(run):
@@ -117,13 +117,24 @@ def test_metrics_that_count_nothing(run, content):
         run.read_predictions(SPECS)
 
 
-def test_members(run):
-    run.facts.write_text(json.dumps({"groups": [{"directory": "g0"}, {"directory": "../x"}]}))
-    assert [member.path for member in run.members()] == [run.path / "g0", run.path / "../x"]
-    for damage in ({"groups": 1}, {"groups": ["g0"]}, {"groups": [{}]}):
-        run.facts.write_text(json.dumps(damage))
-        with pytest.raises(RunDirectoryError, match=r"run\.json: 'groups' is damaged"):
-            run.members()
+@pytest.mark.parametrize("kind", ["groups", "members"])
+def test_runs_that_are_joined(run, kind):
+    run.facts.write_text(json.dumps({kind: [{"directory": "g0"}, {"directory": "../x"}]}))
+    read = getattr(run, kind)
+    assert [own.path for own in read()] == [run.path / "g0", run.path / "../x"]
+    for damage in (1, ["g0"], [{}]):
+        run.facts.write_text(json.dumps({kind: damage}))
+        with pytest.raises(RunDirectoryError, match=rf"run\.json: '{kind}' is damaged"):
+            read()
+
+
+def test_the_tree_of_an_ensemble_of_groups(run):
+    run.facts.write_text(json.dumps({"members": [{"directory": "m0"}, {"directory": "m1"}]}))
+    grouped = run.path / "m1"
+    grouped.mkdir()
+    RunDirectory(grouped).facts.write_text(json.dumps({"groups": [{"directory": "g0"}]}))
+    expected = [run.path, run.path / "m0", grouped, grouped / "g0"]
+    assert [own.path for own in run.tree()] == expected
 
 
 def test_field_value():

@@ -1,5 +1,6 @@
 """States come back as they were saved, also when the buffers have been donated since."""
 
+import dataclasses
 import errno
 import json
 import pickle
@@ -18,6 +19,7 @@ from densityjax.model.msa3dcnn import MSA3DCNN
 from densityjax.step import parallel
 from densityjax.step.train_state import TrainState, create_train_state
 from densityjax.training.checkpoint import CheckpointError, Checkpoints
+from densityjax.training.position import Position
 
 
 @pytest.fixture
@@ -154,6 +156,52 @@ def test_best_states_that_no_latest_state_knows_come_again(state: TrainState, tm
     assert checkpoints.restore_best(state) is None
     checkpoints.save(state, 5, {"step": 5}, best=True)
     assert checkpoints.restore_best(state).position == {"step": 5}
+    checkpoints.close()
+
+
+def _evaluate(
+    checkpoints: Checkpoints, state: TrainState, position: Position, step: int, loss: float
+) -> Position:
+    """What the loop does when two best states are asked for."""
+    position = dataclasses.replace(position, step=step)
+    best = position.rank(loss, num_best=2)
+    position = dataclasses.replace(position, best_evaluations=best)
+    steps = [kept for _, kept in best]
+    saved = state.replace(step=0 * state.step + step)
+    checkpoints.save(saved, step, position.to_json(), step in steps, steps)
+    return position
+
+
+def _best(checkpoints: Checkpoints, state: TrainState) -> list[int]:
+    return [int(restored.state.step) for restored in checkpoints.restore_bests(state, 2)]
+
+
+def test_the_best_of_several_evaluations(
+    state: TrainState, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """The best first; where the newest state is lost, those that were the best before it."""
+    checkpoints, position = Checkpoints(tmp_path, num_best=2), Position()
+    assert checkpoints.restore_bests(state, 2) == []
+    losses = {1: 0.5, 2: 0.4, 3: 0.6, 4: 0.7, 5: 0.3}
+    for step, loss in losses.items():
+        position = _evaluate(checkpoints, state, position, step, loss)
+        known = [key for key in losses if key <= step]
+        assert _best(checkpoints, state) == sorted(known, key=losses.get)[:2]
+    checkpoints.close()
+    folder = tmp_path / "checkpoints"
+    assert sorted(path.name for path in (folder / "best").iterdir()) == ["1", "2", "5"]
+    shutil.rmtree(folder / "latest/5")
+    checkpoints = Checkpoints(tmp_path, num_best=2)
+    position = Position.from_json(checkpoints.restore_latest(state).position)
+    assert position.best_evaluations == ((0.4, 2), (0.5, 1), (0.6, 3))
+    assert _best(checkpoints, state) == [2, 1]
+    _evaluate(checkpoints, state, position, 5, losses[5])
+    assert _best(checkpoints, state) == [5, 2]
+    checkpoints.close()
+    (folder / "best/2/position/metadata").write_text("{")
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert _best(checkpoints, state) == [5]
+    assert "best/2 is left out of the average" in caplog.text
     checkpoints.close()
 
 
