@@ -74,6 +74,15 @@ def get_config() -> ConfigDict:
     auxiliary.properties = ()
     auxiliary.weight = 1.0  # in the loss, of each; targets have 1 or their loss.target_weights
 
+    # Learners without a network that are fitted beside the model and reported with it (each a mean
+    # of two Gaussian processes and extra-trees): 'composition', 'invariants' of the density,
+    # 'density' (these and the elements that the density tells), 'both' (composition, invariants).
+    config.yardsticks = ("composition", "invariants", "density", "both")
+    # What answers: 'network' and any of the yardsticks, mixed by weights that are fitted on the
+    # validation fold (of a rotated ensemble: out of fold). () is the network alone.
+    config.stack = stack = ConfigDict()
+    stack.learners = ()
+
     config.view = view = ConfigDict()
     view.kind = "cartesian"  # 'fractional' or 'cartesian'
     view.size = 24  # voxels along an edge (cartesian)

@@ -6,12 +6,12 @@ Command: python -m densityjax.main --config=configs/elastic_magnetic.py --workdi
 
 from ml_collections import ConfigDict
 
-from densityjax.configs import elastic
+from densityjax.configs import elastic_paper
 
 
 def get_config() -> ConfigDict:
-    """configs/elastic.py with a second channel and one target."""
-    config = elastic.get_config()
+    """configs/elastic_paper.py with a second channel and one target."""
+    config = elastic_paper.get_config()
     config.targets = ("magnetic_moment",)
     config.data.spin_polarized_only = True
     config.input.channels = 2

@@ -8,12 +8,12 @@ Command: python -m densityjax.main --config=configs/paper_nonmagnetic.py --workd
 
 from ml_collections import ConfigDict
 
-from densityjax.configs import elastic
+from densityjax.configs import elastic_paper
 
 
 def get_config() -> ConfigDict:
-    """configs/elastic.py with the paper's data, view and size."""
-    config = elastic.get_config()
+    """configs/elastic_paper.py with the paper's data, view and size."""
+    config = elastic_paper.get_config()
     config.data.name = "materials_project/nonmagnetic_grid64"
     config.data.cache_in_memory = False
     config.input.lattice_features = "metric"

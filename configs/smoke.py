@@ -5,12 +5,13 @@ Command: python -m densityjax.main --config=configs/smoke.py --workdir=runs/smok
 
 from ml_collections import ConfigDict
 
-from densityjax.configs import elastic
+from densityjax.configs import elastic_paper
 
 
 def get_config() -> ConfigDict:
-    """configs/elastic.py with a coarse view and a small model."""
-    config = elastic.get_config()
+    """configs/elastic_paper.py with a coarse view and a small model."""
+    config = elastic_paper.get_config()
+    config.yardsticks = ()
     config.targets = ("bulk_modulus", "volume", "total_energy", "fermi_energy", "is_metal")
     config.data.name = "elastic_densities/grid24"
     config.view.size = 12

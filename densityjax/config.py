@@ -12,7 +12,7 @@ from typing import Any
 from ase.data import chemical_symbols
 from ml_collections import ConfigDict
 
-from densityjax.configs import elastic
+from densityjax.configs import elastic_paper
 from densityjax.runtime.errors import ConfigError
 from densityjax.targets import get_specs
 
@@ -92,6 +92,7 @@ text = Rule("a text", lambda value: isinstance(value, str))
 some_text = Rule("a text that is not empty", lambda value: isinstance(value, str) and value != "")
 element = Rule("the symbol of an element", frozenset(chemical_symbols[1:]).__contains__)
 
+YARDSTICK_NAMES = ("composition", "invariants", "density", "both")  # of results.yardsticks
 MAX_VIEWS = 1024  # of a material; a stranger's config is not to keep a machine for days
 # Of each model, its own fields in the section `model`.
 MODEL_RULES: dict[str, dict[str, Rule]] = {
@@ -134,6 +135,8 @@ RULES: dict[str, Rule] = {
     "input.invariants": whole,
     "input.identified": whole,
     "input.composition": whole,
+    "yardsticks": each(one_of(*YARDSTICK_NAMES)),
+    "stack.learners": each(one_of("network", *YARDSTICK_NAMES)),
     "auxiliary.properties": each(some_text),
     "auxiliary.weight": positive,
     "view.kind": one_of("fractional", "cartesian"),
@@ -197,9 +200,9 @@ def check(config: ConfigDict, num_devices: int | None = None) -> None:
 def completed(recorded: Mapping[str, Any]) -> ConfigDict:
     """A config from a run's config.json; settings that came later have what they had before them.
 
-    The defaults of configs/elastic.py leave out what they add.
+    The defaults of configs/elastic_paper.py leave out what they add.
     """
-    config = elastic.get_config().copy_and_resolve_references()
+    config = elastic_paper.get_config().copy_and_resolve_references()
     with config.unlocked():
         for section, values in recorded.items():
             if isinstance(values, Mapping) and section != "model":  # whose keys are the model's

@@ -26,6 +26,7 @@ from densityjax.runtime.csv_cells import protect
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replaced
 from densityjax.targets import TargetSpec
+from densityjax.training import mixture
 from densityjax.training.trained_model import TrainedModel, restore_members
 
 COLUMNS = ("file", "formula", "target", "prediction", "unit", "warnings", "spread", "probability")
@@ -84,7 +85,7 @@ def predict_materials(
     """
     config, channels = model.config, model.config.input.channels
     records = model.described(unlabelled_records(
-        [m.record for m in materials], model.specs, channels, features=model.descriptors.size > 0
+        [m.record for m in materials], model.specs, channels, features=model.needs_features
     ))
     predictions = average_states([
         predict_records(
@@ -93,6 +94,11 @@ def predict_materials(
         )
         for state in model.states
     ])
+    if model.stack is not None:
+        predictions = mixture.answer(
+            model.stack, model.yardsticks, model.config.stack.learners, predictions, records,
+            model.specs,
+        )
     distances = model.applicability.distances(predictions.embedding)
     warnings = []
     for material, distance in zip(materials, distances, strict=True):

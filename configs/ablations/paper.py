@@ -7,13 +7,14 @@ Command: python -m densityjax.ablation --config=configs/ablations/paper.py --wor
 
 from ml_collections import ConfigDict
 
-from densityjax.configs import elastic
+from densityjax.configs import elastic_paper
 
 
 def get_config() -> ConfigDict:
     """Every key of every ablation is declared here."""
     config = ConfigDict()
-    config.base = elastic.get_config()  # what the variants change
+    config.base = elastic_paper.get_config()  # what the variants change
+    config.base.yardsticks = ()  # no variant changes them
     # Name -> the keys of base in which it differs. Names become directories.
     config.variants = ConfigDict({
         "single": {"groups": "single"},

@@ -79,6 +79,20 @@ class RunDirectory:
         """Table of the predictions for 'test' or 'validation', see `predictions_table`."""
         return self.path / SPLITS[split]
 
+    def learner_predictions(self, learner: str, split: str = "test") -> Path:
+        """Table of what one learner of a mixture predicts, as `predictions`."""
+        return self.path / "learners" / f"{learner}_{split}.csv"
+
+    @property
+    def stack(self) -> Path:
+        """JSON of the weights of a mixture, see `results.stack`."""
+        return self.path / "stack.json"
+
+    @property
+    def learners(self) -> Path:
+        """NumPy archive of the learners of a mixture, see `results.learner_file`."""
+        return self.path / "learners.npz"
+
     @property
     def applicability(self) -> Path:
         """NumPy archive, see `results.applicability`."""
@@ -110,7 +124,7 @@ class RunDirectory:
         return (
             self.config, self.targets, self.statistics, self.descriptors, self.metrics,
             self.history, self.facts, *(self.predictions(split) for split in SPLITS),
-            self.applicability, self.report,
+            self.stack, self.learners, self.applicability, self.report,
         )
 
     def groups(self) -> tuple["RunDirectory", ...]:

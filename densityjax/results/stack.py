@@ -8,7 +8,9 @@ the identity alone.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,6 +71,19 @@ class Stack:
             target: {name: weight for name, weight in weights.items() if weight > 0}
             for target, weights in self.weights.items()
         }
+
+
+def read_stack(path: Path) -> Stack:
+    """Reads what `Stack.to_json` gave.
+
+    Raises:
+        ValueError, TypeError, AttributeError: it is damaged.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return Stack({
+        target: {name: float(weight) for name, weight in weights.items()}
+        for target, weights in content.items()
+    })
 
 
 def _mixed(

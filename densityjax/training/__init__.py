@@ -12,6 +12,7 @@ Files, each importing only from those above it:
   compatibility: Which settings may differ between the parts of a run, and between its
       processes.
   trained_model: The best states of a finished run, restored to predict with.
+  mixture: The learners of a run beside its network, and the mixture of all that answers.
   setup: What a run is made of before its first step
   evaluate: The end of a run
   step_log: What the loop writes to the metric log

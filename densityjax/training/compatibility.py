@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from densityjax.config import completed
-from densityjax.configs import elastic
+from densityjax.configs import elastic_paper
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.runtime.files import flatten
@@ -19,7 +19,7 @@ from densityjax.training.errors import RunError
 _FREE_KEYS = (
     "data.data_dir", "data.build", "data.source", "data.strict", "data.cache_in_memory",
     "train.log_every_steps", "train.num_threads", "train.heartbeat_seconds",
-    "train.watchdog_seconds", "grouping.",
+    "train.watchdog_seconds", "grouping.", "yardsticks",
 )
 # Settings under which a state stays usable, though the result is no longer that of one config:
 # the checkpoint has the same arrays, batches come in the same order, losses stay comparable.
@@ -30,9 +30,10 @@ _CHANGEABLE_KEYS = (
     "model.remat",
 )
 
-# Settings that came after runs which may still be opened; each is off in configs/elastic.py.
+# Settings that came after runs which may still be opened; each is off in configs/elastic_paper.py.
 _LATER_KEYS = (
     "input.invariants", "input.identified", "input.composition", "auxiliary.", "ensemble.",
+    "stack.",
 )
 
 
@@ -53,7 +54,7 @@ def _flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 
     Later settings are left out where they are off, so that runs from before them go on.
     """
-    defaults = flatten(json.loads(elastic.get_config().to_json_best_effort()))
+    defaults = flatten(json.loads(elastic_paper.get_config().to_json_best_effort()))
     values = flatten(json.loads(config.to_json_best_effort()))
     return {
         prefix + key: value for key, value in values.items()

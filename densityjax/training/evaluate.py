@@ -1,29 +1,46 @@
 """The end of a run: its best state on the validation and test folds, and what it was trained on."""
 
+import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from densityjax.data.records import Records
 from densityjax.results.applicability import fit_applicability
 from densityjax.results.averages import average_states
 from densityjax.results.baselines import Rows, baseline_metrics
 from densityjax.results.identities import identities
-from densityjax.results.metrics import average_r2
+from densityjax.results.learner_file import save_learners
+from densityjax.results.metrics import average_r2, target_metrics
 from densityjax.results.predictions import (
     Predictions,
     predict_records,
     split_metrics,
     write_predictions,
 )
-from densityjax.results.run_directory import RunDirectory
+from densityjax.results.run_directory import SPLITS, RunDirectory
+from densityjax.results.stack import IDENTITY
+from densityjax.results.yardsticks import Yardstick
 from densityjax.runtime import distributed
+from densityjax.runtime.files import replace_json
 from densityjax.runtime.preemption import NoWatch, Preempted, Watch
 from densityjax.step import parallel
 from densityjax.step.train_state import TrainState
 from densityjax.targets import TargetSpec
 from densityjax.training.checkpoint import Checkpoints
 from densityjax.training.errors import RunError
+from densityjax.training.mixture import (
+    NETWORK,
+    Said,
+    ask,
+    facts_of,
+    fit_yardsticks,
+    mix,
+    mixed_spread,
+    names_of,
+)
 from densityjax.training.setup import PreparedRun
 
 log = logging.getLogger("densityjax")
@@ -37,8 +54,11 @@ def evaluate_best(
 
     With config.ensemble.epochs the predictions of several best states are averaged.
 
-    Writes metrics.json, predictions.csv (test), predictions_validation.csv, and, for
-    `densityjax.predict`, applicability.npz.
+    With config.stack.learners a mixture of the network and the yardsticks' learners answers.
+
+    Writes metrics.json, predictions.csv (test), predictions_validation.csv, of a mixture
+    stack.json, learners.npz and a table for each learner, and, for `densityjax.predict`,
+    applicability.npz.
 
     Args:
         state: any state of the run, as a template.
@@ -54,24 +74,34 @@ def evaluate_best(
             "and start over"
         )
     predict = _predictor(run, [best.state for best in restored], watch or NoWatch())
-    directory = RunDirectory(run.workdir)
-    result: dict[str, Any] = {"average": {}, "baselines": {}}
-    known = baseline_rows(run.splits["train"], run.specs)
-    for role in ("validation", "test"):
-        records = run.splits[role]
-        log.info("Evaluating %d %s materials", len(records), role)
-        predictions = predict(records)
-        metrics = split_metrics(predictions, records, run.specs)
-        result[role] = metrics
-        result["average"][role] = {
-            "r2": average_r2(metrics, run.specs),
-            "r2_without_identities": average_r2(metrics, run.specs, identities=False),
+    network = {}
+    for role in SPLITS:
+        log.info("Evaluating %d %s materials", len(run.splits[role]), role)
+        network[role] = predict(run.splits[role])
+    # Processes that share the work of the network all fit the same yardsticks: no messages needed.
+    yardsticks = _fit_yardsticks(run)
+    learners = run.config.stack.learners
+    said = {
+        role: ask(yardsticks, learners, network[role], run.splits[role], run.specs)
+        for role in SPLITS
+    }
+    answers, stack = network, None
+    if learners:
+        stack, mixed = mix({role: said[role].columns for role in SPLITS}, run.splits, run.specs)
+        answers = {
+            role: dataclasses.replace(
+                network[role], values=mixed[role], spread=mixed_spread(stack, network[role].spread)
+            )
+            for role in SPLITS
         }
-        result["baselines"][role] = baseline_metrics(
-            known, baseline_rows(records, run.specs), run.specs
-        )
-        if distributed.is_writer():
-            write_predictions(directory.predictions(role), predictions, records, run.specs)
+    result = _measure(run, network, said, answers)
+    directory = RunDirectory(run.workdir)
+    if distributed.is_writer():
+        _write_tables(run, directory, said, answers, network)
+        if stack is not None:
+            replace_json(directory.stack, stack.to_json())
+            mixing = {name: yardsticks[name] for name in yardsticks if name in learners}
+            save_learners(directory.learners, mixing)
     result |= {
         "best_step": restored[0].position["best_step"],
         "best_validation_loss": restored[0].position["best_loss"],
@@ -79,6 +109,10 @@ def evaluate_best(
         "evaluation_views": run.config.view.evaluation_views,
         "identity_targets": [spec.name for spec in run.specs if spec.identity is not None],
     }
+    if yardsticks:
+        result["yardsticks"] = facts_of(yardsticks)
+    if stack is not None:
+        result["stack"] = stack.to_json()
     if run.config.ensemble.epochs > 1:
         result["best_steps"] = [best.position["step"] for best in restored]
     distributed.write_json(directory.metrics, result)
@@ -89,6 +123,65 @@ def evaluate_best(
             applicability = fit_applicability(run.splits["train"], embedding)
             applicability.save(directory.applicability)
     return result
+
+
+def _fit_yardsticks(run: PreparedRun) -> dict[str, Yardstick]:
+    names = names_of(run.config)
+    if not names:
+        return {}
+    log.info("Fitting yardsticks: %s", ", ".join(names))
+    with run.facts.timed("yardsticks"):
+        return fit_yardsticks(run.config, run.splits["train"], run.specs)
+
+
+def _measure(
+    run: PreparedRun, network: Mapping[str, Predictions], said: Mapping[str, Said],
+    answers: Mapping[str, Predictions],
+) -> dict[str, Any]:
+    """What metrics.json says of accuracy."""
+    result: dict[str, Any] = {"average": {}, "baselines": {}}
+    known = baseline_rows(run.splits["train"], run.specs)
+    for role, records in run.splits.items():
+        if role not in SPLITS:
+            continue
+        result[role] = split_metrics(answers[role], records, run.specs)
+        result["average"][role] = {
+            "r2": average_r2(result[role], run.specs),
+            "r2_without_identities": average_r2(result[role], run.specs, identities=False),
+        }
+        others = {name: said[role].means[name] for name in run.config.yardsticks}
+        if answers is not network:
+            others[NETWORK] = network[role].values
+        result["baselines"][role] = baseline_metrics(
+            known, baseline_rows(records, run.specs), run.specs
+        ) | {
+            name: {
+                spec.name: target_metrics(spec, records.labels[spec.name], values[spec.name])
+                for spec in run.specs
+            }
+            for name, values in others.items()
+        }
+    return result
+
+
+def _write_tables(
+    run: PreparedRun, directory: RunDirectory, said: Mapping[str, Said],
+    answers: Mapping[str, Predictions], network: Mapping[str, Predictions],
+) -> None:
+    """Tables of predictions: of what answers and, where there is a mixture, of each learner."""
+    for role, answer in answers.items():
+        records = run.splits[role]
+        write_predictions(directory.predictions(role), answer, records, run.specs)
+        for name, values in said[role].columns.items():
+            if name == IDENTITY:
+                continue
+            spread = network[role].spread
+            if name != NETWORK:
+                spread = {target: np.zeros(len(records)) for target in spread}
+            own = dataclasses.replace(answer, values=values, spread=spread)
+            path = directory.learner_predictions(name, role)
+            path.parent.mkdir(exist_ok=True)
+            write_predictions(path, own, records, run.specs)
 
 
 def _predictor(

@@ -37,6 +37,7 @@ from densityjax.targets import (
 )
 from densityjax.training.compatibility import check_hosts_share, check_same_data, check_workdir
 from densityjax.training.facts import RunFacts, read_facts
+from densityjax.training.mixture import names_of
 
 log = logging.getLogger("densityjax")
 
@@ -183,7 +184,7 @@ def count_steps(config: ConfigDict, num_records: int, epochs: int) -> int:
 
 def reads_features(config: ConfigDict) -> bool:
     """Whether a run needs the features of its records."""
-    return any(descriptor_sizes(config).values())
+    return bool(any(descriptor_sizes(config).values()) or names_of(config))
 
 
 def descriptor_sizes(config: ConfigDict) -> dict[str, int]:
@@ -213,7 +214,8 @@ def fit_inputs(
         ConfigError: more components of the features than the records have.
     """
     descriptors, features = fit_descriptors(
-        records.features, records.species, records.lattice, descriptor_sizes(config), False
+        records.features, records.species, records.lattice, descriptor_sizes(config),
+        identify="density" in names_of(config),
     )
     records = dataclasses.replace(
         records, features=features, descriptors=descriptors(features, len(records))
@@ -307,7 +309,7 @@ def write_run_files(run: PreparedRun) -> None:
     if distributed.is_writer():
         run.workdir.mkdir(parents=True, exist_ok=True)
         run.statistics.save(directory.statistics)
-        if run.descriptors != Descriptors(None, {}):
+        if reads_features(run.config):
             run.descriptors.save(directory.descriptors)
     distributed.write_json(directory.config, json.loads(run.config.to_json_best_effort()))
     distributed.write_json(directory.targets, specs_to_json(run.specs))

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -11,7 +11,10 @@ from densityjax.config import RULES, check_rules, completed
 from densityjax.data.records import Records
 from densityjax.features.descriptors import Descriptors
 from densityjax.results.applicability import Applicability
+from densityjax.results.learner_file import load_learners
 from densityjax.results.run_directory import RunDirectory
+from densityjax.results.stack import Stack, read_stack
+from densityjax.results.yardsticks import Yardstick
 from densityjax.runtime.errors import UserError
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
@@ -19,7 +22,7 @@ from densityjax.step.scalers import Statistics
 from densityjax.step.train_state import TrainState, create_train_state
 from densityjax.targets import TargetSpec
 from densityjax.training.checkpoint import Checkpoints
-from densityjax.training.setup import describe, descriptor_sizes
+from densityjax.training.setup import describe, reads_features
 
 _SETTINGS = (  # of config.json
     "targets", "seed", "input.channels", "view.kind", "view.evaluation_views", "model", "loss",
@@ -40,6 +43,8 @@ class TrainedModel:
         mapped: predict step over all devices, see `parallel.mapped_predict_step`; the same object
           for runs that differ in data and seed alone.
         more_states: the next best, averaged with it (config.ensemble.epochs).
+        yardsticks: those whose learners are mixed with the network.
+        stack: the weights; None where the network answers alone.
     """
 
     config: ConfigDict
@@ -50,6 +55,13 @@ class TrainedModel:
     state: TrainState
     mapped: Callable
     more_states: tuple[TrainState, ...] = ()
+    yardsticks: Mapping[str, Yardstick] = dataclasses.field(default_factory=dict)
+    stack: Stack | None = None
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether it sees more than the density on its grid."""
+        return bool(self.descriptors.size or self.yardsticks)
 
     @property
     def states(self) -> tuple[TrainState, ...]:
@@ -73,8 +85,8 @@ def restore_run(workdir: str | Path) -> TrainedModel:
     check_rules(config, counts, f"{run.config}: ")
     specs = run.read_specs(config.targets)
     statistics = run.load(run.statistics, Statistics.load)
-    descriptors = Descriptors(None, {})
-    if any(descriptor_sizes(config).values()):
+    descriptors, yardsticks, stack = Descriptors(None, {}), {}, None
+    if reads_features(config):
         descriptors = run.load(run.descriptors, Descriptors.load)
     applicability = run.load(run.applicability, Applicability.load)
     task = create_task(config, specs, num_steps=1)  # the length of the schedule is of no use here
@@ -98,16 +110,30 @@ def restore_run(workdir: str | Path) -> TrainedModel:
         raise RestoreError(f"--workdir={workdir} has no checkpoint: train it further")
     mapped = parallel.mapped_predict_step(task, config.view.evaluation_views)
     best, *others = [found.state for found in restored]
+    if config.stack.learners:
+        yardsticks = run.load(run.learners, lambda path: load_learners(path, specs))
+        stack = run.load(run.stack, read_stack)
     return TrainedModel(
         config, specs, descriptors, statistics, applicability, best, mapped, tuple(others),
+        yardsticks, stack,
     )
 
 
 def restore_members(workdir: str | Path) -> tuple[tuple[TrainedModel, ...], ...]:
     """`restore_run` of every run that a joined one consists of, or of a run alone.
 
+    The mixture of an ensemble, fitted out of fold, takes the place of those of its members.
+
     Returns:
         For each member of an ensemble (else for the run as one) the models of its groups.
     """
-    members = RunDirectory(Path(workdir)).members()
-    return tuple(tuple(restore_run(run.path) for run in member.groups()) for member in members)
+    whole = RunDirectory(Path(workdir))
+    members = tuple(
+        tuple(restore_run(run.path) for run in member.groups()) for member in whole.members()
+    )
+    if not whole.stack.exists():
+        return members
+    stack = whole.load(whole.stack, read_stack)
+    return tuple(
+        tuple(dataclasses.replace(model, stack=stack) for model in models) for models in members
+    )

@@ -1,0 +1,132 @@
+"""The learners of a run beside its network, and the mixture of all that answers."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from densityjax.data.records import Records
+from densityjax.results.gaussian_process import KINDS
+from densityjax.results.identities import identities
+from densityjax.results.predictions import Predictions
+from densityjax.results.stack import IDENTITY, Cells, Columns, Stack, cross_fitted, fit_stack
+from densityjax.results.yardsticks import YARDSTICKS, Yardstick, fit
+from densityjax.targets import TargetSpec
+
+NETWORK = "network"
+
+
+def names_of(config: ConfigDict) -> tuple[str, ...]:
+    """The yardsticks that a run fits: those to report and those to mix."""
+    asked = {*config.yardsticks, *config.stack.learners}
+    return tuple(name for name in YARDSTICKS if name in asked)
+
+
+def fit_yardsticks(
+    config: ConfigDict, records: Records, specs: Sequence[TargetSpec]
+) -> dict[str, Yardstick]:
+    """The yardsticks of a run, fitted to its training records with complete features."""
+    return {
+        name: fit(
+            {block: records.features[block] for block in YARDSTICKS[name]}, records.labels, specs,
+            records.num_electrons, records.volume, config.seed,
+        )
+        for name in names_of(config)
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """What network and yardsticks say of some materials.
+
+    Attributes:
+        means: {yardstick: {target: mean of its learners}}.
+        columns: {learner: {target: values}} of all that may be mixed, see `stack`.
+    """
+
+    means: dict[str, dict[str, np.ndarray]]
+    columns: dict[str, dict[str, np.ndarray]]
+
+
+def ask(
+    yardsticks: Mapping[str, Yardstick], learners: Sequence[str], network: Predictions,
+    records: Records, specs: Sequence[TargetSpec],
+) -> Said:
+    """Predictions of records by every learner.
+
+    Args:
+        learners: config.stack.learners.
+        network: its predictions of the records.
+    """
+    means: dict[str, dict[str, np.ndarray]] = {}
+    columns: dict[str, dict[str, np.ndarray]] = {}
+    if NETWORK in learners:
+        columns[NETWORK] = network.values
+    for name, yardstick in yardsticks.items():
+        found = yardstick.predict(records.features, records.num_electrons, records.volume)
+        if "mean" in found and set(found) > set(KINDS) | {"mean"}:  # with its trees
+            means[name] = found["mean"]
+        if name in learners:
+            columns |= {f"{name}_{kind}": found[kind] for kind in KINDS}
+    if columns:
+        columns[IDENTITY] = identities(records, specs)
+    return Said(means, columns)
+
+
+def cells_of(records: Records) -> Cells:
+    """What makes the targets of records intensive."""
+    return Cells(records.num_electrons, records.volume)
+
+
+def mix(
+    columns: Mapping[str, Columns], records: Mapping[str, Records], specs: Sequence[TargetSpec]
+) -> tuple[Stack, dict[str, dict[str, np.ndarray]]]:
+    """Fits the weights on the validation fold, which no learner was fitted on.
+
+    Args:
+        columns: {'validation', 'test': what the learners say}.
+        records: likewise.
+
+    Returns:
+        (the mixture, {'validation', 'test': its predictions}); a validation material is predicted
+        by weights that its chemical system took no part in.
+    """
+    validation = records["validation"]
+    stack = fit_stack(columns["validation"], validation.labels, specs, cells_of(validation))
+    return stack, {
+        "validation": cross_fitted(
+            columns["validation"], validation.labels, specs, cells_of(validation),
+            validation.chemical_system,
+        ),
+        "test": stack(columns["test"], specs, cells_of(records["test"])),
+    }
+
+
+def answer(
+    stack: Stack, yardsticks: Mapping[str, Yardstick], learners: Sequence[str],
+    network: Predictions, records: Records, specs: Sequence[TargetSpec],
+) -> Predictions:
+    """What a mixture predicts of records, in place of the network alone."""
+    columns = ask(yardsticks, learners, network, records, specs).columns
+    return dataclasses.replace(
+        network, values=stack(columns, specs, cells_of(records)),
+        spread=mixed_spread(stack, network.spread),
+    )
+
+
+def mixed_spread(stack: Stack, spread: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Spread over views of a mixture, in which only the network sees views.
+
+    Args:
+        spread: {target: [n]} of the network.
+    """
+    return {
+        name: stack.weights[name].get(NETWORK, 0.0) * values for name, values in spread.items()
+    }
+
+
+def facts_of(yardsticks: Mapping[str, Yardstick]) -> dict[str, Any]:
+    """Rows and settings of every yardstick, JSON-safe."""
+    return {name: yardstick.facts for name, yardstick in yardsticks.items()}
