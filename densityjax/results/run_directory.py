@@ -200,7 +200,17 @@ class RunDirectory:
             RunDirectoryError: a file is missing, or rows are.
             PredictionsTableError: the table is damaged.
         """
-        path = self.predictions(split)
+        return self._read_table(self.predictions(split), specs, split)
+
+    def read_learner(
+        self, learner: str, specs: Sequence[TargetSpec], split: str = "test"
+    ) -> dict[str, TargetPredictions]:
+        """As `read_predictions`, of one learner, see `learner_predictions`."""
+        return self._read_table(self.learner_predictions(learner, split), specs, split)
+
+    def _read_table(
+        self, path: Path, specs: Sequence[TargetSpec], split: str
+    ) -> dict[str, TargetPredictions]:
         counts = self._label_counts(split)
         self._check_there(path)
         tables = read_table(path, specs)

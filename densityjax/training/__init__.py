@@ -20,5 +20,6 @@ Files, each importing only from those above it:
   run: A run from its config to its results
   joined_run: What joins finished runs, of groups or of members
   grouped_training: Groups of targets
+  ensemble_mixture: The mixture of an ensemble
   ensemble: Ensembles
 """

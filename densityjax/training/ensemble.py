@@ -15,16 +15,22 @@ import jax
 from ml_collections import ConfigDict
 
 from densityjax.config import check
-from densityjax.data.dataset import resolve_targets
+from densityjax.data.dataset import open_from_config, resolve_targets
 from densityjax.results.averages import average_tables
-from densityjax.results.metrics import Metrics
+from densityjax.results.metrics import Metrics, target_metrics
 from densityjax.results.predictions import metrics_with_spread
 from densityjax.results.predictions_table import TargetPredictions
 from densityjax.results.run_directory import SPLITS, RunDirectory
 from densityjax.runtime import distributed
 from densityjax.runtime.errors import UserError
+from densityjax.runtime.files import replace_json
 from densityjax.targets import TargetSpec
 from densityjax.training.compatibility import check_workdir
+from densityjax.training.ensemble_mixture import (
+    development_baselines,
+    load_materials,
+    mix_members,
+)
 from densityjax.training.facts import read_facts
 from densityjax.training.grouped_training import (
     Shard,
@@ -40,6 +46,7 @@ from densityjax.training.joined_run import (
     described,
     joined_facts,
 )
+from densityjax.training.mixture import NETWORK, column_names, mean_name
 
 log = logging.getLogger("densityjax")
 
@@ -159,7 +166,14 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
     metrics = [run.read_metrics(*METRICS) for run in runs]
     facts = [run.read_facts(*_MEMBER_FACTS) for run in runs]
     _check_same_data(runs, facts)
-    tables = {split: average_predictions(runs, specs, split) for split in SPLITS}
+    configs = [member.config for member in members]
+    builder = open_from_config(config.data)
+    tables, stack = {split: average_predictions(runs, specs, split) for split in SPLITS}, None
+    if config.stack.learners:
+        materials = {
+            split: load_materials(configs, builder, specs, split) for split in SPLITS
+        }
+        stack, tables = mix_members(column_names(config), runs, specs, materials)
     joined: dict[str, Any] = {"average": {}, "baselines": {}}
     for split in SPLITS:
         joined[split] = {
@@ -170,6 +184,10 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
         }
         joined["average"][split] = average_of(joined[split], specs)
         joined["baselines"][split] = _mean_mapping([part["baselines"][split] for part in metrics])
+        joined["baselines"][split] |= _of_averages(config, runs, specs, split)
+    if config.ensemble.rotate:
+        log.info("Fitting yardsticks to all folds that members train on")
+        joined["baselines"]["test"] |= development_baselines(config, builder, specs)
     of_members = []
     for member, part in zip(members, metrics):
         data = member.config.data
@@ -187,11 +205,32 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
         "identity_targets": [spec.name for spec in specs if spec.identity is not None],
         "members": of_members,
     }
+    if stack is not None:
+        joined["stack"] = stack.to_json()
+        replace_json(RunDirectory(out).stack, stack.to_json())
     history = mean_history([run.read_history() for run in runs])
     JoinedRun(
         config, specs, joined, _joined_facts(config, members, facts, metrics, out), tables, history
     ).write(out)
     return joined
+
+
+def _of_averages(
+    config: ConfigDict, runs: Sequence[RunDirectory], specs: Sequence[TargetSpec], split: str
+) -> dict[str, dict[str, Metrics]]:
+    """Metrics of the yardsticks', and of a mixture of the network's, average predictions."""
+    tables = {name: mean_name(name) for name in config.yardsticks}
+    if NETWORK in config.stack.learners:
+        tables[NETWORK] = NETWORK
+    found = {}
+    for name, table in tables.items():
+
+        def read(run: RunDirectory, specs: Sequence[TargetSpec], split: str, table: str = table):
+            return run.read_learner(table, specs, split)
+
+        averages = average_predictions(runs, specs, split, read)
+        found[name] = {t.spec.name: target_metrics(t.spec, t.truth, t.prediction) for t in averages}
+    return found
 
 
 def average_predictions(

@@ -37,6 +37,7 @@ from densityjax.training.mixture import (
     ask,
     facts_of,
     fit_yardsticks,
+    mean_name,
     mix,
     mixed_spread,
     names_of,
@@ -131,7 +132,7 @@ def _fit_yardsticks(run: PreparedRun) -> dict[str, Yardstick]:
         return {}
     log.info("Fitting yardsticks: %s", ", ".join(names))
     with run.facts.timed("yardsticks"):
-        return fit_yardsticks(run.config, run.splits["train"], run.specs)
+        return fit_yardsticks(run.config, run.splits["train"], run.specs, names)
 
 
 def _measure(
@@ -168,11 +169,12 @@ def _write_tables(
     run: PreparedRun, directory: RunDirectory, said: Mapping[str, Said],
     answers: Mapping[str, Predictions], network: Mapping[str, Predictions],
 ) -> None:
-    """Tables of predictions: of what answers and, where there is a mixture, of each learner."""
+    """Tables of predictions: of what answers, of each learner of a mixture, of yardsticks."""
     for role, answer in answers.items():
         records = run.splits[role]
         write_predictions(directory.predictions(role), answer, records, run.specs)
-        for name, values in said[role].columns.items():
+        means = {mean_name(name): values for name, values in said[role].means.items()}
+        for name, values in (said[role].columns | means).items():
             if name == IDENTITY:
                 continue
             spread = network[role].spread

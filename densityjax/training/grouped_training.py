@@ -15,10 +15,12 @@ from ml_collections import ConfigDict
 
 from densityjax.config import check
 from densityjax.data.dataset import open_from_config, resolve_targets
-from densityjax.results.predictions_table import join_tables
+from densityjax.results.predictions_table import join_tables, write_table
 from densityjax.results.run_directory import RunDirectory
+from densityjax.results.stack import read_stack
 from densityjax.runtime import distributed
 from densityjax.runtime.errors import UserError
+from densityjax.runtime.files import replace_json
 from densityjax.targets import TargetSpec, dataset_targets, get_specs
 from densityjax.training.compatibility import check_workdir
 from densityjax.training.facts import read_facts
@@ -32,6 +34,7 @@ from densityjax.training.joined_run import (
     joined_facts,
     train_unless_finished,
 )
+from densityjax.training.mixture import column_names, mean_name
 from densityjax.training.run import train_and_evaluate
 from densityjax.training.setup import check_validation_labels, load_role
 
@@ -188,6 +191,10 @@ def join_runs(
     for role in ("validation", "test"):
         parts = [run.read_predictions(own, role) for run, own in zip(groups, specs_of)]
         tables[role] = join_tables(parts, names)
+        _join_learners(config, groups, specs_of, names, role, out)
+    if config.stack.learners:
+        weights = in_order([run.load(run.stack, read_stack).to_json() for run in groups])
+        replace_json(RunDirectory(out).stack, weights)
     of_groups = [
         described(folder, out, fact, metric) | {"targets": list(group)}
         for (group, folder), fact, metric in zip(members, facts, metrics)
@@ -197,6 +204,18 @@ def join_runs(
         _joined_history(groups, shares, specs),
     ).write(out)
     return joined
+
+
+def _join_learners(
+    config: ConfigDict, groups: Sequence[RunDirectory], specs_of: Sequence[Sequence[TargetSpec]],
+    names: Sequence[str], role: str, out: Path,
+) -> None:
+    """Writes the tables of every learner, which an ensemble of grouped runs reads."""
+    for learner in (*column_names(config), *map(mean_name, config.yardsticks)):
+        parts = [run.read_learner(learner, own, role) for run, own in zip(groups, specs_of)]
+        path = RunDirectory(out).learner_predictions(learner, role)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_table(path, join_tables(parts, names))
 
 
 def _joined_history(

@@ -25,16 +25,33 @@ def names_of(config: ConfigDict) -> tuple[str, ...]:
 
 
 def fit_yardsticks(
-    config: ConfigDict, records: Records, specs: Sequence[TargetSpec]
+    config: ConfigDict, records: Records, specs: Sequence[TargetSpec], names: Sequence[str]
 ) -> dict[str, Yardstick]:
-    """The yardsticks of a run, fitted to its training records with complete features."""
+    """Yardsticks by name, fitted to training records with complete features."""
     return {
         name: fit(
             {block: records.features[block] for block in YARDSTICKS[name]}, records.labels, specs,
             records.num_electrons, records.volume, config.seed,
         )
-        for name in names_of(config)
+        for name in names
     }
+
+
+def column_names(config: ConfigDict) -> tuple[str, ...]:
+    """The learners that config.stack mixes: the network and the processes of the yardsticks."""
+    learners = config.stack.learners
+    own = (NETWORK,) if NETWORK in learners else ()
+    names = (name for name in YARDSTICKS if name in learners)
+    return own + tuple(_column(name, kind) for name in names for kind in KINDS)
+
+
+def _column(yardstick: str, kind: str) -> str:
+    return f"{yardstick}_{kind}"
+
+
+def mean_name(yardstick: str) -> str:
+    """Name of the mean of a yardstick's learners among the tables of a run."""
+    return f"{yardstick}_mean"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +86,7 @@ def ask(
         if "mean" in found and set(found) > set(KINDS) | {"mean"}:  # with its trees
             means[name] = found["mean"]
         if name in learners:
-            columns |= {f"{name}_{kind}": found[kind] for kind in KINDS}
+            columns |= {_column(name, kind): found[kind] for kind in KINDS}
     if columns:
         columns[IDENTITY] = identities(records, specs)
     return Said(means, columns)
