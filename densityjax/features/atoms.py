@@ -7,10 +7,11 @@ position of an atom and f_k the coefficients of a field f:
   gives the spread), ln rho, and the potential, whose coefficients are those of rho times
   4 pi e^2 / k^2 (Poisson's equation; of the electrons alone, its mean over the cell is 0);
 - integral over the ball of radius R: sum_k f_k exp(i k p) 4 pi R^3 j_1(kR) / (kR);
-- U_l = sqrt(sum_m u_lm^2), the angular power of degree l about p at width sigma; u_lm as in
-  solid-harmonic scattering (Eickenberg et al., arXiv 1805.00571). They are diagonal elements of the
-  power spectrum of Bartok, Kondor and Csanyi, PRB 87, 184115 (2013), with the electron density in
-  the place of the neighbours'.
+- U_l = sqrt(sum_m u_lm^2), the angular power of degree l about p at width sigma; u_lm is the
+  density convolved with a solid harmonic times a Gaussian, whose transform is (sigma |k|)^l
+  exp(-sigma^2 k^2 / 2) Y_lm(k / |k|) (solid-harmonic wavelets, Eickenberg et al., arXiv
+  1805.00571). U_l^2 are diagonal elements of the power spectrum of Bartok, Kondor and Csanyi, PRB
+  87, 184115 (2013), with the electron density in the place of the neighbours'.
 
 Species are not read.
 """
@@ -32,6 +33,8 @@ POOLS = ("mean", "minimum", "maximum", "poor", "rich")
 _CORE, _SHARPNESS = 1.0, 6.0
 # Of the mean, added to the spread, which at sites of high symmetry is a difference of equals.
 _ROUND = 0.05
+# exp(-40) is nothing; smaller numbers cost ten times the time where float32 has few digits left.
+_NIL = 40.0
 _HISTOGRAM_RADII = (0.4, 0.6, 1.0, 1.4, 2.0)  # Å
 _HISTOGRAM = np.linspace(-4.0, 3.0, 22)  # ln(charge / volume of the ball / (e/Å^3))
 
@@ -103,55 +106,73 @@ def _histograms(log_charge: np.ndarray) -> list[np.ndarray]:
 
 def _per_atom(field: PeriodicField, cartesian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features [N, _ATOM] of each atom, and of them ln of the charge in balls [N, R - 1]."""
-    inside, rho = field.inside, field.values
-    k = field.wave_numbers[inside]  # [K] rad/Å
-    phases = cartesian @ field.wave_vectors[:, inside].astype(np.float64)  # [N, K]
-    waves = np.exp(1j * np.remainder(phases, 2 * np.pi).astype(np.float32))
-    waves *= field.multiplicity[inside]
-    weights = waves * field.spectrum[inside]  # [N, K] e/Å^3
-    squares = waves * field.transform(np.square(rho))[inside]
-    logarithms = waves * field.transform(np.log(np.maximum(rho, FLOOR)))[inside]
+    rho, places = field.values, field.places
+    vectors = np.take(field.wave_vectors.reshape(3, -1), places, axis=1)  # [3, K] rad/Å
+    k = field.wave_numbers.ravel()[places]  # [K] rad/Å
+    turns = (cartesian / (2 * np.pi)) @ vectors.astype(np.float64)  # [N, K]
+    phases = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)
+    waves = np.cos(phases), np.sin(phases)  # [N, K] each
+    twice = field.multiplicity.ravel()[places]  # [K]
+    # Real parts suffice for what is even about the atom, imaginary ones for what is odd.
+    even, odd = _about(waves, twice * field.spectrum.ravel()[places])  # [N, K] e/Å^3
+    squares, _ = _about(waves, twice * field.transform(np.square(rho)))
+    logarithm = np.log(np.maximum(rho, FLOOR))
+    logarithms, _ = _about(waves, twice * field.transform(logarithm))
     shells, balls = _kernels(k)
     coulomb = 4 * np.pi * COULOMB * np.where(k > 0, 1 / np.square(np.maximum(k, 1e-3)), 0)
     # [N, R] each
-    mean, charge = weights.real @ shells, weights.real @ balls[:, 1:]
-    spread = np.sqrt(np.maximum(squares.real @ shells - np.square(mean), 0))
-    potential = weights.real @ (coulomb.astype(np.float32)[:, None] * shells[:, ::3])
+    mean, charge = even @ shells.T, even @ balls[1:].T
+    spread = np.sqrt(np.maximum(squares @ shells.T - np.square(mean), 0))
+    potential = (even * coulomb.astype(np.float32)) @ shells[::3].T
     log_charge = np.log(np.maximum(charge, FLOOR))
     features = np.concatenate([
         np.log(np.maximum(mean, FLOOR)),
         np.log((spread + _ROUND * np.maximum(mean, 0))[:, 1:] + FLOOR),
-        logarithms.real @ shells[:, 3:],
+        logarithms @ shells[3:].T,
         log_charge,
         potential,
-        _angular(weights, k, field.directions[:, inside]),
+        _angular(even, odd, k, vectors / np.maximum(k, np.float32(1e-6))),
     ], axis=1)
     return features.astype(np.float64), log_charge.astype(np.float64)
 
 
-def _angular(weights: np.ndarray, k: np.ndarray, directions: np.ndarray) -> np.ndarray:
+def _about(
+    waves: tuple[np.ndarray, np.ndarray], coefficients: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Real and imaginary part of coefficients [K] times waves [N, K], each contiguous."""
+    cosine, sine = waves
+    real, imaginary = coefficients.real.copy(), coefficients.imag.copy()
+    return cosine * real - sine * imaginary, sine * real + cosine * imaginary
+
+
+def _angular(
+    even: np.ndarray, odd: np.ndarray, k: np.ndarray, directions: np.ndarray
+) -> np.ndarray:
     """ln U_l about each atom, [N, widths * degrees].
 
     Args:
-        weights: [N, K] rho_k exp(i k p), opposite waves counted in one.
+        even, odd: [N, K] real and imaginary part of rho_k exp(i k p), opposite waves counted in
+          one; the other part of a harmonic sums to 0.
         k: [K] rad/Å.
         directions: [3, K].
     """
-    harmonics = {degree: real_harmonics(degree, directions) for degree in DEGREES}
-    columns = []
-    for width in WIDTHS:
-        scaled = k * np.float32(width)
-        gaussian = np.exp(-np.square(scaled) / 2)
-        for degree, values in harmonics.items():
-            part = weights.imag if degree % 2 else weights.real  # the other is odd, sums to 0
-            u = part @ (values * (gaussian * scaled**degree)).T  # [N, 2 l + 1]
-            columns.append(np.log(np.sqrt(np.square(u).sum(axis=1)) + FLOOR))
-    return np.stack(columns, axis=1)
+    scaled = np.multiply.outer(np.array(WIDTHS, np.float32), k)  # [W, K]
+    radial = np.exp(-np.minimum(np.square(scaled) / 2, _NIL))
+    powers = []
+    for degree in DEGREES:
+        radial = radial * scaled  # (sigma k)^l exp(-(sigma k)^2 / 2), degrees ascend from 1
+        filters = radial[:, None] * real_harmonics(degree, directions)  # [W, 2 l + 1, K]
+        u = (odd if degree % 2 else even) @ filters.reshape(-1, len(k)).T
+        powers.append(np.square(u).reshape(len(even), len(WIDTHS), -1).sum(axis=2))  # [N, W]
+    return np.log(np.sqrt(np.stack(powers, axis=2)) + FLOOR).reshape(len(even), -1)
 
 
 def _kernels(k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of waves [K]: mean over a sphere [K, R] and integral over a ball [K, R] Å^3."""
-    x = np.maximum(k[:, None] * RADII.astype(np.float32), np.float32(1e-3))  # sin(x)/x is 1 there
-    sinc = np.sin(x) / x
-    bessel = np.where(x < 0.1, 1 / 3 - x * x / 30, (sinc - np.cos(x)) / np.square(x))  # j_1(x)/x
-    return sinc, (4 * np.pi * RADII**3 * bessel).astype(np.float32)
+    """Of waves [K]: mean over a sphere [R, K] and integral over a ball [R, K] Å^3."""
+    x = np.maximum(np.multiply.outer(RADII.astype(np.float32), k), np.float32(1e-3))
+    square = np.square(x)
+    sinc = np.sin(x) / x  # 1 at 1e-3
+    bessel = (sinc - np.cos(x)) / square  # j_1(x) / x
+    few = np.flatnonzero(k * RADII[1] < 0.1)  # long waves, where the difference is of equals
+    bessel[:, few] = np.where(x[:, few] < 0.1, 1 / 3 - square[:, few] / 30, bessel[:, few])
+    return sinc, (4 * np.pi * RADII**3).astype(np.float32)[:, None] * bessel

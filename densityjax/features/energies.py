@@ -45,8 +45,9 @@ def derivative_invariants(field: PeriodicField) -> np.ndarray:
     rho = field.values.ravel()
     mean = rho.mean(dtype=np.float64)
     floored, weights = np.maximum(rho, FLOOR), np.maximum(rho, 0)
-    slope2 = np.square(field.gradient()).sum(axis=0).ravel()  # |grad rho|^2, e^2/Å^8
-    reduced = np.sqrt(slope2) / (2 * (3 * np.pi**2) ** (1 / 3) * floored * np.cbrt(floored))
+    gradient = field.gradient()
+    slope2 = np.einsum("axyz,axyz->xyz", gradient, gradient).ravel()  # |grad rho|^2, e^2/Å^8
+    reduced = np.sqrt(slope2) / (floored * np.cbrt(floored)) * (0.5 * (3 * np.pi**2) ** (-1 / 3))
     curvature = field.laplacian().ravel()  # e/Å^5
     weizsaecker = HBAR2_OVER_M / 8 * (slope2 / floored).mean(dtype=np.float64) / mean  # eV
     k, power = _waves(field)

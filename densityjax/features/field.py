@@ -54,13 +54,13 @@ class PeriodicField:
         return weights
 
     @functools.cached_property
-    def directions(self) -> np.ndarray:
-        """Unit vectors of the waves, [3, X, Y, Z // 2 + 1]; 0 for k = 0."""
-        return self.wave_vectors / np.maximum(self.wave_numbers, np.float32(1e-6))
+    def places(self) -> np.ndarray:
+        """[K] flat indices of the waves inside the sphere into arrays [X, Y, Z // 2 + 1]."""
+        return np.flatnonzero(self.inside)
 
     def transform(self, values: np.ndarray) -> np.ndarray:
-        """Coefficients of another field on the same grid, 0 outside the sphere."""
-        return _spectrum(values, self.inside)
+        """Coefficients [K] of another field on the same grid, for the waves at `places`."""
+        return scipy.fft.rfftn(values, norm="forward").ravel()[self.places]
 
     def evaluate(self, spectra: np.ndarray) -> np.ndarray:
         """Fields [..., X, Y, Z] of coefficients [..., X, Y, Z // 2 + 1]."""
@@ -73,25 +73,6 @@ class PeriodicField:
     def laplacian(self) -> np.ndarray:
         """[X, Y, Z], unit of `values` per Å^2."""
         return self.evaluate(-np.square(self.wave_numbers) * self.spectrum)
-
-    def halved(self) -> "PeriodicField | None":
-        """On every second point along each axis, if these are even; the sphere shrinks by half."""
-        return self._halved
-
-    @functools.cached_property
-    def _halved(self) -> "PeriodicField | None":
-        shape = self.values.shape
-        if any(size % 2 or size < 4 for size in shape):
-            return None
-        half = tuple(size // 2 for size in shape)
-        rows = [np.r_[0 : (n + 1) // 2, m - n // 2 : m] for n, m in zip(half[:2], shape[:2])]
-        kept = np.ix_(*rows, np.arange(half[2] // 2 + 1))
-        numbers = self.wave_numbers[kept]
-        inside = numbers < cutoff(half, self.lattice) * (1 - _MARGIN)
-        return PeriodicField(
-            self.values[::2, ::2, ::2], self.lattice, self.wave_vectors[:, *kept], numbers,
-            inside, self.spectrum[kept] * inside,
-        )
 
 
 def cutoff(shape: tuple[int, ...], lattice: np.ndarray) -> float:
@@ -129,17 +110,15 @@ def _in_basis(values: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Values at the points (i, j, k) of the new basis: those at (i, j, k) @ basis of the old."""
     size = values.shape[0]
     steps = np.arange(size)
-    # [3] axes of the old grid, each as a sum over the axes of the new one
-    old = [
-        (
-            steps[:, None, None] * basis[0, axis]
-            + steps[:, None] * basis[1, axis]
+    flat = 0  # index into the old grid, its axes one after the other
+    for axis in range(3):
+        old = (
+            (steps * basis[0, axis])[:, None, None]
+            + (steps * basis[1, axis])[:, None]
             + steps * basis[2, axis]
         )
-        % size
-        for axis in range(3)
-    ]
-    return values[tuple(old)]
+        flat = flat * size + old % size
+    return values.ravel()[flat]
 
 
 def _wave_vectors(shape: tuple[int, ...], lattice: np.ndarray) -> np.ndarray:

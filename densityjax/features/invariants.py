@@ -7,6 +7,11 @@ unit of each; formulas and sources stand in the modules of the blocks.
 
 What they depend on is the resolution of the grid: a supercell stored on as many points as its
 primitive cell is a blurred one.
+
+Moments of solid-harmonic scattering over the cell (Eickenberg et al., arXiv 1805.00571) took as
+long as all of these together and added nothing to what the surroundings of the atoms tell: average
+R2 of six targets 0.8696 with 36 of them and 0.8695 without, out of fold in folds 1 to 4 of dataset
+2.0.
 """
 
 from collections.abc import Mapping

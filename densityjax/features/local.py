@@ -42,26 +42,28 @@ def local_invariants(field: PeriodicField) -> np.ndarray:
     rho = np.sort(field.values, axis=None)  # the order of points is of no matter, quantiles want it
     mean = rho.mean(dtype=np.float64)
     positive = np.maximum(rho, 0)
-    floored = np.maximum(rho, FLOOR)
-    logarithm = np.log(floored)
-    ranks = np.array(_LEVELS) * (rho.size - 1)
-    quantiles = np.interp(ranks, np.arange(rho.size), logarithm)
-    moments = [np.log(_power(positive, p).mean(dtype=np.float64) / mean) for p in _POWERS]
+    logarithm = np.log(np.maximum(rho, FLOOR))
+    moments = [np.log(power.mean(dtype=np.float64) / mean) for power in _powers(positive)]
     return np.concatenate([
         [-np.log(mean)],
-        soft_histogram(logarithm, _NODES, np.ones_like(rho)),
-        soft_histogram(logarithm, _NODES, positive),
-        quantiles,
+        soft_histogram(logarithm, _NODES, np.ones_like(rho), positive),
+        _quantiles(logarithm),
         moments,
     ])
 
 
-def _power(values: np.ndarray, power: float) -> np.ndarray:
-    """`values ** power`, by cube roots and products, which take a fifth of the time."""
-    if power in (2.0, 3.0):
-        return values * values if power == 2.0 else values * values * values
-    root = np.cbrt(values)
-    return {1: root, 2: root * root, 4: root * values, 5: root * root * values}[round(3 * power)]
+def _quantiles(ascending: np.ndarray) -> np.ndarray:
+    """Quantiles at `_LEVELS` of sorted values, linear between two of them."""
+    ranks = np.array(_LEVELS) * (ascending.size - 1)
+    lower = ranks.astype(int)
+    upper = np.minimum(lower + 1, ascending.size - 1)
+    return ascending[lower] + (ranks - lower) * (ascending[upper] - ascending[lower])
+
+
+def _powers(values: np.ndarray) -> list[np.ndarray]:
+    """`values ** p` for each of `_POWERS`, by one cube root and products."""
+    root, square = np.cbrt(values), values * values
+    return [root, root * root, root * values, root * root * values, square, square * values]
 
 
 def spin_invariants(values: np.ndarray, magnetization: np.ndarray | None) -> np.ndarray:

@@ -212,15 +212,24 @@ def test_surroundings_of_a_gaussian(gaussian):
     )
 
 
-def test_gradient_and_spectrum_of_one_wave():
-    """rho = 1 + b cos(k r)."""
+def test_angular_power_and_gradient_of_one_wave():
+    """rho = 1 + b cos(k r): every degree above 0 sees the wave alone."""
     size, length, b = 24, 5.0, 0.3
     lattice = np.array([[length, 0, 0], [1.0, 4.0, 0], [0.5, 0.7, 6.0]])
     index = np.array([1, -1, 2])
     points = np.stack(np.meshgrid(*[np.arange(size) / size] * 3, indexing="ij"), -1)
     rho = 1 + b * np.cos(2 * np.pi * points @ index)
     k = np.linalg.norm(2 * np.pi * np.linalg.inv(lattice) @ index)
-    found = dict(zip(NAMES, invariants(rho[..., None], lattice, np.zeros((1, 3))), strict=True))
+    place = np.array([[0.1, 0.25, 0.6]])
+    found = dict(zip(NAMES, invariants(rho[..., None], lattice, place), strict=True))
+    phase = 2 * np.pi * place[0] @ index
+    for width in (0.4, 0.9):
+        scaled = k * width
+        for degree in (1, 2, 3):
+            part = np.sin(phase) if degree % 2 else np.cos(phase)
+            expected = abs(b * scaled**degree * np.exp(-(scaled**2) / 2) * part)
+            name = f"mean over atoms of ln U_{degree} at {width} Å [e/Å^3]"
+            assert found[name] == pytest.approx(np.log(expected + 1e-3), abs=1e-3)
     field = make_field(rho, lattice)
     slope = np.linalg.norm(field.gradient(), axis=0)
     assert slope.max() == pytest.approx(b * k, rel=1e-3)
