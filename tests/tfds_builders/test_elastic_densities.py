@@ -21,7 +21,9 @@ from tfds_builders.elastic_densities.elastic_densities_dataset_builder import (
 )
 from tfds_builders.errors import DatasetSourceError, UnknownDatasetError
 
-SHIPPED = Path(__file__).parents[2] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
+FOLDER = Path(__file__).parents[2] / "tfds_builders/elastic_densities"
+ADDED = FOLDER / "elastic_densities-2.0.0.tar"  # what 2.0 has more, and all its labels
+SHIPPED = FOLDER / "elastic_densities-1.0.0.tar"
 NAME = "elastic_densities/grid24"
 
 
@@ -80,17 +82,42 @@ def records(builder: Builder) -> dict[str, dict]:
     return {record["material_id"].decode(): record for s in sources.values() for record in s}
 
 
-def test_shipped_archive_is_whole(shipped, rows):
-    info = Builder.url_infos[SHIPPED.name]
-    data = SHIPPED.read_bytes()
-    assert (info.size, info.checksum) == (len(data), hashlib.sha256(data).hexdigest())
-    assert len(rows) == 840
+def test_shipped_archives_are_whole(shipped, rows):
+    for path in (SHIPPED, ADDED):
+        info, data = Builder.url_infos[path.name], path.read_bytes()
+        assert (info.size, info.checksum) == (len(data), hashlib.sha256(data).hexdigest())
+    with tarfile.open(ADDED) as archive:
+        added = {m.name: archive.extractfile(m).read() for m in archive.getmembers()}
+    table = list(csv.DictReader(added["labels.csv"].decode().splitlines()))
+    assert (len(rows), len(table)) == (840, 1151)
     assert {row["file"] for row in rows} == set(shipped) - {"labels.csv", "README.md"}
-    for row in rows:
-        assert hashlib.sha256(shipped[row["file"]]).hexdigest() == row["sha256"]
+    files = shipped | added
+    assert not set(shipped) & set(added) - {"labels.csv", "README.md"}  # nothing is carried twice
+    assert {row["file"] for row in table} == set(files) - {"labels.csv", "README.md"}
+    for row in table:
+        assert hashlib.sha256(files[row["file"]]).hexdigest() == row["sha256"]
     fold_of = {}
-    for row in rows:
+    for row in table:
         assert fold_of.setdefault(row["chemical_system"], row["fold"]) == row["fold"]
+    # What 1.0 says of a material, 2.0 says, too.
+    now = {row["material_id"]: row for row in table}
+    for row in rows:
+        assert row.items() <= now[row["material_id"]].items()
+    assert set(TARGET_NAMES) <= set(table[0])
+
+
+def test_densities_are_taken_from_both_archives(tmp_path):
+    builder = tfds_builders.load_builder(NAME, tmp_path)
+    assert builder.archives == (SHIPPED, ADDED)
+    table = builder._read_labels()
+    old = next(row for row in table if row["material_id"] == "mp-10000")
+    with tarfile.open(ADDED) as archive:
+        names = archive.getnames()
+    new = next(row for row in table if row["file"] in names and row["dielectric_constant"])
+    (_, first), (_, second) = builder.examples(0, [(0, old), (1, new)])
+    assert np.isnan(first["targets"]["dielectric_constant"])
+    assert second["targets"]["dielectric_constant"] == np.float32(new["dielectric_constant"])
+    assert second["num_electrons"] == pytest.approx(float(new["num_electrons"]), rel=1e-4)
 
 
 def test_records_agree_with_files_and_labels(builder, chosen, shipped):
@@ -125,7 +152,7 @@ def test_records_agree_with_files_and_labels(builder, chosen, shipped):
         for name, label in record["targets"].items():
             if name == "crystal_system":
                 assert targets.CRYSTAL_SYSTEMS[label] == row[name]
-            elif not row[name]:
+            elif not row.get(name):  # this archive is of 1.0
                 assert np.isnan(label)
             else:
                 assert label == pytest.approx(float(row[name]), rel=1e-6)
@@ -163,7 +190,7 @@ def test_each_fold_is_a_split_of_several_shards(builder, chosen):
 def test_no_tensorflow_and_pickles(builder):
     again = pickle.loads(pickle.dumps(builder))
     assert tfds_builders.fingerprint(again) == tfds_builders.fingerprint(builder)
-    assert again.archive == builder.archive
+    assert again.archives == builder.archives
     assert len(again.as_data_source(split="fold3")) == 2
     assert "tensorflow" not in sys.modules
 
@@ -176,10 +203,10 @@ def test_card_metadata(builder):
 
 def test_fingerprint_tells_archive_and_config(builder, archive, tmp_path):
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()[:16]
-    assert tfds_builders.fingerprint(builder).startswith(f"{NAME}:1.0.0 archive {digest} features ")
+    assert tfds_builders.fingerprint(builder).startswith(f"{NAME}:2.0.0 archive {digest} features ")
     reader = tfds_builders.load_builder(NAME, builder.data_dir_root)  # knows no archive
     assert tfds_builders.fingerprint(reader) == tfds_builders.fingerprint(builder)
-    message = f"{NAME}:1.0.0 is not in .*; build it with python -m"
+    message = f"{NAME}:2.0.0 is not in .*; build it with python -m"
     with pytest.raises(DatasetSourceError, match=message):
         tfds_builders.fingerprint(tfds_builders.load_builder(NAME, tmp_path))
 
@@ -187,7 +214,7 @@ def test_fingerprint_tells_archive_and_config(builder, archive, tmp_path):
 def test_rebuilding_returns_at_once_and_a_killed_build_is_cleared(chosen, shipped, tmp_path):
     sample = pack(tmp_path / "sample.tar", chosen, shipped)
     parent = tmp_path / "data" / NAME
-    stale = parent / "incomplete.ABCDEF_1.0.0"  # as TFDS names the directory it works in
+    stale = parent / "incomplete.ABCDEF_2.0.0"  # as TFDS names the directory it works in
     stale.mkdir(parents=True)
     (stale / "shard").write_bytes(b"half")
     tfds_builders.load_builder(NAME, tmp_path / "data", sample).download_and_prepare()
@@ -203,7 +230,7 @@ def test_a_killed_build_leaves_a_directory_of_that_name(archive, tmp_path, monke
     seen = []
 
     def spy(fold, rows):
-        seen.extend(path.name for path in (tmp_path / NAME).glob("incomplete.*_1.0.0"))
+        seen.extend(path.name for path in (tmp_path / NAME).glob("incomplete.*_2.0.0"))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(builder, "_generate_examples", spy)
@@ -260,12 +287,15 @@ def test_damaged_sources_are_named(kind, message, chosen, shipped, tmp_path):
     assert builder.is_prepared()
 
 
-def test_damaged_shipped_archive_is_refused_before_building(tmp_path, monkeypatch):
-    damaged = tmp_path / SHIPPED.name
-    damaged.write_bytes(_flip(SHIPPED.read_bytes()))
-    monkeypatch.setattr(Builder, "archive", damaged)
+@pytest.mark.parametrize("which", [SHIPPED, ADDED])
+def test_damaged_shipped_archive_is_refused_before_building(tmp_path, monkeypatch, which):
+    damaged = tmp_path / which.name
+    damaged.write_bytes(_flip(which.read_bytes()))
+    archives = tuple(damaged if path == which else path for path in (SHIPPED, ADDED))
+    monkeypatch.setattr(Builder, "archives", archives)
     builder = tfds_builders.load_builder(NAME, tmp_path)
-    with pytest.raises(DatasetSourceError, match=r"is damaged: its sha256 .* git checkout -- "):
+    message = rf"{which.name} is damaged: its sha256 .* git checkout -- "
+    with pytest.raises(DatasetSourceError, match=message):
         builder.download_and_prepare()
 
 
@@ -287,7 +317,7 @@ def test_command_line(archive, tmp_path, monkeypatch, capsys):
     arguments = ["tfds_builders", NAME, f"--data_dir={tmp_path}", f"--archive={archive}"]
     monkeypatch.setattr(sys, "argv", arguments)
     command.main()
-    assert f"{NAME}:1.0.0 archive" in capsys.readouterr().out
+    assert f"{NAME}:2.0.0 archive" in capsys.readouterr().out
     arguments[2:] = [f"--data_dir={tmp_path}/b", "--archive=no.tar"]
     with pytest.raises(DatasetSourceError, match=r"^no.tar: No such file or directory; replace no"):
         command.main()
@@ -297,7 +327,7 @@ def test_command_line(archive, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("content", [None, "", "half", "{}", "[1]"])
 def test_damaged_small_files_are_named_with_the_remedy(builder, tmp_path, name, content):
     root = shutil.copytree(builder.data_dir_root, tmp_path / "data")
-    path = root / NAME / "1.0.0" / name
+    path = root / NAME / "2.0.0" / name
     text = path.read_text()
     path.unlink()
     if content is not None:

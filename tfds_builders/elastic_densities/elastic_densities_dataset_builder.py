@@ -19,6 +19,7 @@ from tfds_builders.errors import DatasetSourceError
 
 TARGET_NAMES = (
     "bulk_modulus", "shear_modulus", "youngs_modulus", "poisson_ratio", "debye_temperature",
+    "elastic_anisotropy", "c11", "c12", "c44", "refractive_index", "dielectric_constant",
     "volume", "density", "total_energy", "mp_energy_per_atom", "formation_energy_per_atom",
     "fermi_energy", "band_gap", "bandwidth", "magnetic_moment", "is_metal", "crystal_system",
 )
@@ -26,14 +27,20 @@ FILE_TOLERANCE = 2e-5  # electrons in a file against labels.csv, relative
 
 
 class Builder(DensityBuilder):
-    """Builder of elastic_densities, from the archive that ships with it.
+    """Builder of elastic_densities, from the archives that ship with it.
+
+    The labels are in the last of them, a density is in any.
 
     Args:
-        archive: build from this archive (same layout) instead.
+        archive: build from this archive (same layout) instead; columns that it lacks are missing
+          labels.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "840 materials, five folds."}
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES: ClassVar = {
+        "2.0.0": "1,151 materials (311 more) and six more properties; the 840 keep their folds.",
+        "1.0.0": "840 materials, five folds.",
+    }
     BUILDER_CONFIGS: ClassVar = [
         GridConfig(name=f"grid{size}", description=f"Densities on {size}^3 points.", grid=size)
         for size in (32, 24, 48)  # the first is TFDS's default
@@ -46,58 +53,66 @@ class Builder(DensityBuilder):
         """Rows of labels.csv, each with its number.
 
         Raises:
-            DatasetSourceError: the archive, or a file in it, is missing or damaged.
+            DatasetSourceError: an archive, or a file in it, is missing or damaged.
         """
-        digest = self._check_archive()
+        digests = [self._check_archive(archive) for archive in self.archives]
         folds: dict[int, list[tuple[int, dict[str, str]]]] = {}
         for index, row in enumerate(self._read_labels()):
             if not (row.get("fold") or "").isdecimal():
                 raise DatasetSourceError(
-                    f"labels.csv in {self.archive}, row {index + 2}: fold is {row.get('fold')!r}, "
-                    f"expected a whole number from 0; {self._remedy}"
+                    f"labels.csv in {self.archives[-1]}, row {index + 2}: fold is "
+                    f"{row.get('fold')!r}, expected a whole number from 0; "
+                    + self._remedy(self.archives[-1])
                 )
             folds.setdefault(int(row["fold"]), []).append((index, row))
         two_channels = self.builder_config.grid**3 * 8
+        digest = digests[0]
+        if len(digests) > 1:
+            digest = hashlib.sha256(" ".join(digests).encode()).hexdigest()
         return Materials(folds, two_channels, {"archive_sha256": digest})
 
     @property
-    def archive(self) -> Path:
-        """The archive that the dataset is built from."""
+    def archives(self) -> tuple[Path, ...]:
+        """The archives that the dataset is built from, in the order of their versions."""
         given = self.options.get("archive")
-        return Path(given) if given else Path(__file__).parent / f"{self.name}-{self.version}.tar"
+        if given:
+            return (Path(given),)
+        folder = Path(__file__).parent
+        return tuple(folder / f"{self.name}-{version}.tar" for version in ("1.0.0", "2.0.0"))
 
-    @property
-    def _remedy(self) -> str:
+    def _remedy(self, archive: Path) -> str:
         if self.options.get("archive"):
-            return f"replace {self.archive}"
-        return f"restore it with: git checkout -- {self.archive}"
+            return f"replace {archive}"
+        return f"restore it with: git checkout -- {archive}"
 
-    def _check_archive(self) -> str:
-        """Returns the archive's sha256; the one that ships must be what checksums.tsv says."""
+    def _check_archive(self, archive: Path) -> str:
+        """Returns an archive's sha256; one that ships must be what checksums.tsv says."""
         try:
-            with open(self.archive, "rb") as file:
+            with open(archive, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise DatasetSourceError(f"{self.archive}: {error.strerror}; {self._remedy}") from error
-        if not self.options.get("archive") and digest != self.url_infos[self.archive.name].checksum:
             raise DatasetSourceError(
-                f"{self.archive} is damaged: its sha256 {digest} is not the one in checksums.tsv; "
-                f"{self._remedy}"
+                f"{archive}: {error.strerror}; {self._remedy(archive)}"
+            ) from error
+        if not self.options.get("archive") and digest != self.url_infos[archive.name].checksum:
+            raise DatasetSourceError(
+                f"{archive} is damaged: its sha256 {digest} is not the one in checksums.tsv; "
+                + self._remedy(archive)
             )
         return digest
 
     @contextlib.contextmanager
-    def _open_archive(self) -> Iterator[tarfile.TarFile]:
+    def _open_archive(self, path: Path) -> Iterator[tarfile.TarFile]:
         try:
-            with tarfile.open(self.archive) as archive:
+            with tarfile.open(path) as archive:
                 yield archive
         except (tarfile.TarError, KeyError) as error:  # KeyError: no such member or column
             raise DatasetSourceError(
-                f"{self.archive} is damaged or incomplete: {error.args[0]}; {self._remedy}"
+                f"{path} is damaged or incomplete: {error.args[0]}; {self._remedy(path)}"
             ) from error
 
     def _read_labels(self) -> list[dict[str, str]]:
-        with self._open_archive() as archive:
+        with self._open_archive(self.archives[-1]) as archive:
             member = archive.extractfile("labels.csv")
             if member is None:
                 raise KeyError("labels.csv is not a file")
@@ -107,18 +122,26 @@ class Builder(DensityBuilder):
     def examples(
         self, fold: int, rows: Sequence[tuple[int, dict[str, str]]]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Key and record of each row, the archive being opened once."""
-        with self._open_archive() as archive:
+        """Key and record of each row, each archive being opened once."""
+        with contextlib.ExitStack() as stack:
+            opened = [stack.enter_context(self._open_archive(path)) for path in self.archives]
+            places = {
+                name: place for place, archive in enumerate(opened) for name in archive.getnames()
+            }
             for index, row in rows:
-                data = archive.extractfile(row["file"]).read()
-                yield row["material_id"], self._make_example(index, row, data)
+                place = places.get(row["file"], len(opened) - 1)  # which says what it lacks
+                data = opened[place].extractfile(row["file"]).read()
+                example = self._make_example(index, row, data, self.archives[place])
+                yield row["material_id"], example
 
-    def _make_example(self, index: int, row: dict[str, str], data: bytes) -> dict[str, Any]:
+    def _make_example(
+        self, index: int, row: dict[str, str], data: bytes, archive: Path
+    ) -> dict[str, Any]:
         """Makes the record of one row of labels.csv from its compressed density file."""
-        source = f"{row['file']} in {self.archive}"
+        source, remedy = f"{row['file']} in {archive}", self._remedy(archive)
         if hashlib.sha256(data).hexdigest() != row["sha256"]:
             raise DatasetSourceError(
-                f"{source} is damaged: its sha256 is not the one in labels.csv; {self._remedy}"
+                f"{source} is damaged: its sha256 is not the one in labels.csv; {remedy}"
             )
         try:
             density = read_density_bytes(data, source)
@@ -126,7 +149,7 @@ class Builder(DensityBuilder):
             check_electrons(source, density.num_electrons, expected, FILE_TOLERANCE)
             record = make_record(density, self.builder_config.grid)
         except DensityFormatError as error:
-            raise DatasetSourceError(f"{error}; {self._remedy}") from error
+            raise DatasetSourceError(f"{error}; {remedy}") from error
         return record | {
             "code": "GPAW 22.8",
             "functional": "PBE",
@@ -135,7 +158,7 @@ class Builder(DensityBuilder):
             "chemical_system": row["chemical_system"],
             "fold": int(row["fold"]),
             "index": index,
-            "targets": {spec.name: _parse_label(spec, row[spec.name]) for spec in self.specs},
+            "targets": {s.name: _parse_label(s, row.get(s.name) or "") for s in self.specs},
         }
 
 
