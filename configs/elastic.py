@@ -62,11 +62,13 @@ def get_config() -> ConfigDict:
     input_.log_clamp = 1e-3  # e/Å^3; lower densities are raised to it before the logarithm
     input_.lattice_features = "volume_per_electron"  # 'none', 'volume_per_electron', 'metric'
     # Principal components beside the pooled trunk (densityjax/features), so many of each block; 0:
-    # none, as in the paper. Of the density's invariants; of the composition of the elements that
-    # the density itself tells, by what training atoms look like; of the composition in the file.
+    # none, as in the paper. Of the density's invariants; of the structure (composition and bonds)
+    # of the elements that the density itself tells, by what training atoms look like; of the
+    # composition, and of the structure, of the elements that the file names.
     input_.invariants = 0
     input_.identified = 0
     input_.composition = 0
+    input_.structure = 0
 
     # Targets that are learned beside and never reported: means over the atoms of elemental
     # properties (columns of densityjax/features/element_properties.csv).
@@ -76,7 +78,8 @@ def get_config() -> ConfigDict:
 
     # Learners without a network that are fitted beside the model and reported with it (each a mean
     # of two Gaussian processes and extra-trees): 'composition', 'invariants' of the density,
-    # 'density' (these and the elements that the density tells), 'both' (composition, invariants).
+    # 'density' (these and the elements that the density tells), 'both' (composition, invariants),
+    # 'all' (structure, invariants).
     config.yardsticks = ("composition", "invariants", "density", "both")
     # What answers: 'network' and any of the yardsticks, mixed by weights that are fitted on the
     # validation fold (of a rotated ensemble: out of fold). () is the network alone.

@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     config.input.invariants = 0
     config.input.identified = 0
     config.input.composition = 0
+    config.input.structure = 0
     config.auxiliary.properties = ()
     config.stack.learners = ()
     config.model.dropout = 0.0

@@ -92,7 +92,7 @@ text = Rule("a text", lambda value: isinstance(value, str))
 some_text = Rule("a text that is not empty", lambda value: isinstance(value, str) and value != "")
 element = Rule("the symbol of an element", frozenset(chemical_symbols[1:]).__contains__)
 
-YARDSTICK_NAMES = ("composition", "invariants", "density", "both")  # of results.yardsticks
+YARDSTICK_NAMES = ("composition", "invariants", "density", "both", "all")  # of results.yardsticks
 MAX_VIEWS = 1024  # of a material; a stranger's config is not to keep a machine for days
 # Of each model, its own fields in the section `model`.
 MODEL_RULES: dict[str, dict[str, Rule]] = {
@@ -135,6 +135,7 @@ RULES: dict[str, Rule] = {
     "input.invariants": whole,
     "input.identified": whole,
     "input.composition": whole,
+    "input.structure": whole,
     "yardsticks": each(one_of(*YARDSTICK_NAMES)),
     "stack.learners": each(one_of("network", *YARDSTICK_NAMES)),
     "auxiliary.properties": each(some_text),

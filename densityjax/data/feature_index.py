@@ -26,8 +26,8 @@ def read_features(builder: Any, split: str, fingerprint: str) -> Columns:
         fingerprint: of the dataset; features of another one are not taken.
 
     Returns:
-        float32 arrays by block, see `record_features`: invariants and composition [n, F],
-        surroundings [atoms, S] of all cells, one after the other; num_atoms [n] int32.
+        float32 arrays by block, see `record_features`: [n, F], or [atoms, S] of all cells, one
+        after the other; num_atoms [n] int32.
 
     Raises:
         DatasetError: a file of the dataset is missing or damaged.

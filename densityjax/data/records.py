@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 from densityjax.data.dataset import DatasetError, fingerprint
 from densityjax.data.feature_index import read_features
 from densityjax.data.record_index import Columns, PartialSource, concatenate, read_index
-from densityjax.features.record_features import WIDTHS
+from densityjax.features.record_features import PER_ATOM, WIDTHS
 from densityjax.targets import TargetSpec
 
 _ELEMENTS = frozenset(chemical_symbols[1:])
@@ -55,7 +55,7 @@ class Records:
         species: n arrays of atomic numbers, int32.
         labels: {target: [n]} float64, NaN = missing; classes: int index, -1 = missing.
         densities: n arrays [G, G, G, channels] if cached, else None.
-        features: {block: [n, F] float32, 'surroundings': n arrays [N, S]}, see
+        features: {block: [n, F] float32, or n arrays [N, S] with a row per atom}, see
           `features.record_features`; empty unless asked for.
         descriptors: [n, D] float32, what enters a network beside the density, see
           `features.reduction`; D is 0 until they are fitted.
@@ -155,10 +155,10 @@ def _chosen(columns: Columns, rows: np.ndarray) -> dict[str, Any]:
     """Features of some rows, those of atoms by material."""
     size = columns["num_atoms"]
     stop = np.cumsum(size, dtype=np.int64)
-    blocks = {name: columns[name] for name in WIDTHS}
-    around = blocks.pop("surroundings")
-    return {name: values[rows] for name, values in blocks.items()} | {
-        "surroundings": PerAtom(around, stop[rows], size[rows])
+    return {
+        name: PerAtom(columns[name], stop[rows], size[rows])
+        if name in PER_ATOM else columns[name][rows]
+        for name in WIDTHS
     }
 
 

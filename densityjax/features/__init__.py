@@ -3,6 +3,7 @@
 Files, each importing only from those above it:
 
   composition: What the elements of a cell tell
+  bonds: What the neighbours of each atom are
   auxiliary: Auxiliary targets
   field: A density as its invariants see it
   harmonics: Real spherical harmonics up to degree 3, as polynomials.

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from densityjax.features.composition import composition_features
 from densityjax.features.identification import ElementFinder, fit_finder
+from densityjax.features.record_features import structure_features
 from densityjax.features.reduction import Reduction, fit_reduction
 from densityjax.features.standardiser import Standardiser
 from densityjax.runtime.files import replaced
 
-# Blocks [n, F] of a material: of its density, of the elements that the density tells, and of the
-# elements that its file names.
-BLOCKS = ("invariants", "identified", "composition")
+# Blocks [n, F] of a material that may enter a network: its density, the structure of the elements
+# that the density tells, the composition and the structure of those that its file names.
+BLOCKS = ("invariants", "identified", "composition", "structure")
 Features = Mapping[str, Any]
 
 
@@ -49,7 +49,10 @@ class Descriptors:
         if self.finder is None:
             return features
         species = self.finder(features["surroundings"], training)
-        found = [composition_features(s, cell) for s, cell in zip(species, lattice, strict=True)]
+        found = [
+            structure_features(*cell)
+            for cell in zip(species, lattice, features["positions"], strict=True)
+        ]
         return {**features, "identified": np.stack(found)}
 
     def __call__(self, features: Features, rows: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from scipy.special import log_softmax, softmax
 
 from densityjax.data.batches import evaluation_batches, training_labels
 from densityjax.data.records import PerAtom, Records
-from densityjax.features.record_features import record_features
+from densityjax.features.record_features import PER_ATOM, record_features
 from densityjax.model.losses import LossConfig
 from densityjax.results.metrics import Metrics, target_metrics
 from densityjax.results.predictions_table import TargetPredictions, write_table
@@ -129,11 +129,14 @@ def unlabelled_records(
 def _features(made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Features of records as `data.records` has those of a dataset."""
     found = [record_features(record) for record in made]
-    around = [features.pop("surroundings") for features in found]
-    size = np.array([len(values) for values in around])
-    return {name: np.stack([features[name] for features in found]) for name in found[0]} | {
-        "surroundings": PerAtom(np.concatenate(around), np.cumsum(size), size)
-    }
+    size = np.array([len(record["species"]) for record in made])
+    columns: dict[str, Any] = {}
+    for name in found[0]:
+        values = [features[name] for features in found]
+        columns[name] = np.stack(values) if name not in PER_ATOM else PerAtom(
+            np.concatenate(values), np.cumsum(size), size
+        )
+    return columns
 
 
 def _moment(record: Mapping[str, Any]) -> float:

@@ -2,8 +2,10 @@
 
 - 'composition': the Magpie features, volume per atom and mass density;
 - 'invariants': the density invariants;
-- 'density': these, and the same of the elements that the density tells (`features.identification`);
-- 'both': composition and invariants.
+- 'density': these, and the structure of the elements that the density tells (see
+  `features.identification`);
+- 'both': composition and invariants;
+- 'all': structure, which is composition and bonds, and invariants.
 
 Each is the mean of three learners: Gaussian processes with a Laplacian and with an RBF kernel
 (`gaussian_process`; blocks are joined by sums and products of kernels), and extra-trees (Geurts,
@@ -38,6 +40,7 @@ YARDSTICKS: dict[str, tuple[str, ...]] = {
     "invariants": ("invariants",),
     "density": ("invariants", "identified"),
     "both": ("composition", "invariants"),
+    "all": ("structure", "invariants"),
 }
 SELECTION_ROWS, KERNEL_ROWS, TREE_ROWS = 1000, 4000, 4000
 LEARNERS = (*gp.KINDS, "trees")

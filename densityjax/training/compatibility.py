@@ -32,7 +32,8 @@ _CHANGEABLE_KEYS = (
 
 # Settings that came after runs which may still be opened; each is off in configs/elastic_paper.py.
 _LATER_KEYS = (
-    "input.invariants", "input.identified", "input.composition", "auxiliary.", "ensemble.",
+    "input.invariants", "input.identified", "input.composition", "input.structure",
+    "auxiliary.", "ensemble.",
     "stack.",
 )
 
