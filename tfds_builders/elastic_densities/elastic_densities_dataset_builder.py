@@ -1,9 +1,6 @@
 """Packs the densities and labels of elastic_densities into sharded array_record files."""
 
-import contextlib
-import csv
 import hashlib
-import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,118 +12,116 @@ from densityjax.density.reader import DensityFormatError, read_density_bytes
 from densityjax.density.record import check_electrons, make_record
 from densityjax.targets import TargetSpec, get_specs
 from tfds_builders.density_builder import DensityBuilder, GridConfig, Materials, missing_label
+from tfds_builders.elastic_densities.archives import Archives
 from tfds_builders.errors import DatasetSourceError
 
-TARGET_NAMES = (
+# Targets of version 1.0.0; every table of labels has their columns.
+FIRST_TARGET_NAMES = (
     "bulk_modulus", "shear_modulus", "youngs_modulus", "poisson_ratio", "debye_temperature",
     "volume", "density", "total_energy", "mp_energy_per_atom", "formation_energy_per_atom",
     "fermi_energy", "band_gap", "bandwidth", "magnetic_moment", "is_metal", "crystal_system",
+)
+TARGET_NAMES = (
+    *FIRST_TARGET_NAMES, "elastic_anisotropy", "c11", "c12", "c44", "refractive_index",
+    "dielectric_constant",
+)
+COLUMNS = (  # of labels.csv, beside those of the targets
+    "material_id", "formula", "chemical_system", "fold", "num_electrons", "file", "sha256",
 )
 FILE_TOLERANCE = 2e-5  # electrons in a file against labels.csv, relative
 
 
 class Builder(DensityBuilder):
-    """Builder of elastic_densities, from the archive that ships with it.
+    """Builder of elastic_densities, from the archives that ship with it.
 
     Args:
-        archive: build from this archive (same layout) instead.
+        archive: build from this archive alone instead: labels.csv, which may lack the columns that
+            2.0.0 added, and the density files that it names.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "840 materials, five folds."}
+    VERSION = tfds.core.Version("2.0.0")
+    OLDER_VERSIONS = ("1.0.0",)
+    RELEASE_NOTES: ClassVar = {
+        "2.0.0": "311 more materials, six more targets; files, labels and folds of 1.0.0 as before.",
+        "1.0.0": "840 materials, 16 targets, five folds.",
+    }
     BUILDER_CONFIGS: ClassVar = [
         GridConfig(name=f"grid{size}", description=f"Densities on {size}^3 points.", grid=size)
         for size in (32, 24, 48)  # the first is TFDS's default
     ]
     OPTIONS = ("archive",)
     ABOUT: ClassVar = {"homepage": "https://materialsproject.org", "license": "CC BY 4.0"}
-    specs = get_specs(TARGET_NAMES)
+
+    @property
+    def specs(self) -> tuple[TargetSpec, ...]:
+        """Targets of this version."""
+        return get_specs(FIRST_TARGET_NAMES if self._is_first else TARGET_NAMES)
+
+    @property
+    def archives(self) -> Archives:
+        """The archives that the dataset is built from."""
+        if given := self.options.get("archive"):
+            return Archives((Path(given),), None)
+        versions = ("1.0.0",) if self._is_first else ("1.0.0", "2.0.0")
+        return Archives(
+            tuple(Path(__file__).parent / f"{self.name}-{version}.tar" for version in versions),
+            {name: info.checksum for name, info in self.url_infos.items()},
+        )
+
+    @property
+    def _is_first(self) -> bool:
+        return self.version == "1.0.0"
 
     def find_materials(self, download_config: Any) -> Materials:
         """Rows of labels.csv, each with its number.
 
         Raises:
-            DatasetSourceError: the archive, or a file in it, is missing or damaged.
+            DatasetSourceError: an archive, or a file in it, is missing or damaged.
         """
-        digest = self._check_archive()
+        archives = self.archives
+        digest = archives.digest()
         folds: dict[int, list[tuple[int, dict[str, str]]]] = {}
-        for index, row in enumerate(self._read_labels()):
-            if not (row.get("fold") or "").isdecimal():
+        for index, row in enumerate(archives.labels((*COLUMNS, *FIRST_TARGET_NAMES))):
+            if not (row["fold"] or "").isdecimal():
+                path = archives.paths[-1]
                 raise DatasetSourceError(
-                    f"labels.csv in {self.archive}, row {index + 2}: fold is {row.get('fold')!r}, "
-                    f"expected a whole number from 0; {self._remedy}"
+                    f"labels.csv in {path}, row {index + 2}: fold is {row['fold']!r}, "
+                    f"expected a whole number from 0; {archives.remedy(path)}"
                 )
             folds.setdefault(int(row["fold"]), []).append((index, row))
         two_channels = self.builder_config.grid**3 * 8
         return Materials(folds, two_channels, {"archive_sha256": digest})
 
-    @property
-    def archive(self) -> Path:
-        """The archive that the dataset is built from."""
-        given = self.options.get("archive")
-        return Path(given) if given else Path(__file__).parent / f"{self.name}-{self.version}.tar"
-
-    @property
-    def _remedy(self) -> str:
-        if self.options.get("archive"):
-            return f"replace {self.archive}"
-        return f"restore it with: git checkout -- {self.archive}"
-
-    def _check_archive(self) -> str:
-        """Returns the archive's sha256; the one that ships must be what checksums.tsv says."""
-        try:
-            with open(self.archive, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise DatasetSourceError(f"{self.archive}: {error.strerror}; {self._remedy}") from error
-        if not self.options.get("archive") and digest != self.url_infos[self.archive.name].checksum:
-            raise DatasetSourceError(
-                f"{self.archive} is damaged: its sha256 {digest} is not the one in checksums.tsv; "
-                f"{self._remedy}"
-            )
-        return digest
-
-    @contextlib.contextmanager
-    def _open_archive(self) -> Iterator[tarfile.TarFile]:
-        try:
-            with tarfile.open(self.archive) as archive:
-                yield archive
-        except (tarfile.TarError, KeyError) as error:  # KeyError: no such member or column
-            raise DatasetSourceError(
-                f"{self.archive} is damaged or incomplete: {error.args[0]}; {self._remedy}"
-            ) from error
-
-    def _read_labels(self) -> list[dict[str, str]]:
-        with self._open_archive() as archive:
-            member = archive.extractfile("labels.csv")
-            if member is None:
-                raise KeyError("labels.csv is not a file")
-            text = member.read().decode()
-        return list(csv.DictReader(text.splitlines()))
-
     def examples(
         self, fold: int, rows: Sequence[tuple[int, dict[str, str]]]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Key and record of each row, the archive being opened once."""
-        with self._open_archive() as archive:
+        """Key and record of each row, the archives being opened once."""
+        archives = self.archives
+        with archives.open() as read:
             for index, row in rows:
-                data = archive.extractfile(row["file"]).read()
-                yield row["material_id"], self._make_example(index, row, data)
+                data, path = read(row["file"])
+                try:
+                    record = self._make_example(index, row, data, f"{row['file']} in {path}")
+                except DensityFormatError as error:
+                    raise DatasetSourceError(f"{error}; {archives.remedy(path)}") from error
+                yield row["material_id"], record
 
-    def _make_example(self, index: int, row: dict[str, str], data: bytes) -> dict[str, Any]:
-        """Makes the record of one row of labels.csv from its compressed density file."""
-        source = f"{row['file']} in {self.archive}"
+    def _make_example(
+        self, index: int, row: dict[str, str], data: bytes, source: str
+    ) -> dict[str, Any]:
+        """Makes the record of one row of labels.csv from its compressed density file.
+
+        Raises:
+            DensityFormatError: the file is damaged.
+        """
         if hashlib.sha256(data).hexdigest() != row["sha256"]:
-            raise DatasetSourceError(
-                f"{source} is damaged: its sha256 is not the one in labels.csv; {self._remedy}"
+            raise DensityFormatError(
+                f"{source} is damaged: its sha256 is not the one in labels.csv"
             )
-        try:
-            density = read_density_bytes(data, source)
-            expected = int(row["num_electrons"])
-            check_electrons(source, density.num_electrons, expected, FILE_TOLERANCE)
-            record = make_record(density, self.builder_config.grid)
-        except DensityFormatError as error:
-            raise DatasetSourceError(f"{error}; {self._remedy}") from error
+        density = read_density_bytes(data, source)
+        expected = int(row["num_electrons"])
+        check_electrons(source, density.num_electrons, expected, FILE_TOLERANCE)
+        record = make_record(density, self.builder_config.grid)
         return record | {
             "code": "GPAW 22.8",
             "functional": "PBE",
@@ -135,7 +130,7 @@ class Builder(DensityBuilder):
             "chemical_system": row["chemical_system"],
             "fold": int(row["fold"]),
             "index": index,
-            "targets": {spec.name: _parse_label(spec, row[spec.name]) for spec in self.specs},
+            "targets": {spec.name: _parse_label(spec, row.get(spec.name, "")) for spec in self.specs},
         }
 
 
