@@ -82,7 +82,8 @@ def test_the_wheel_holds_the_configs_below_the_package(wheel):
     assert {name for name in top if not name.endswith(".dist-info")} == {
         "densityjax", "tfds_builders",
     }
-    assert "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar" in names
+    for version in ("1.0.0", "2.0.0"):
+        assert f"tfds_builders/elastic_densities/elastic_densities-{version}.tar" in names
     assert "densityjax/report/template.html" in names
     assert licences == {"LICENSE", "tfds_builders/elastic_densities/LICENSE"}
     assert "License-Expression: Apache-2.0 AND CC-BY-4.0" in text

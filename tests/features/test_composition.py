@@ -19,7 +19,7 @@ from densityjax.features.composition import (
     magpie,
 )
 
-ARCHIVE = next((Path(__file__).parents[2] / "tfds_builders/elastic_densities").glob("*.tar"))
+ARCHIVE = Path(__file__).parents[2] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 
 
 def _magpie(composition: dict[int, int]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from densityjax.results.baselines import BASELINES, Rows, baseline_metrics, base
 from densityjax.runtime.errors import UserError
 from densityjax.targets import TARGETS, get_specs
 
-ARCHIVE = next((Path(__file__).parents[2] / "tfds_builders/elastic_densities").glob("*.tar"))
+ARCHIVE = Path(__file__).parents[2] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 NAMES = ("bulk_modulus", "debye_temperature", "volume", "density", "magnetic_moment",
          "is_metal", "crystal_system")
 SPECS = get_specs(NAMES)

@@ -117,7 +117,7 @@ def test_config_is_read_back(data, written):
     text = written.read_text()
     assert max(map(len, text.splitlines())) <= 100
     assert "Command: python -m densityjax.target_grouping" in text
-    assert "Dataset: elastic_densities/grid24 1.0.0" in text
+    assert "Dataset: elastic_densities/grid24 2.0.0" in text
     assert text.count("# stability ") == sum(map(len, file.groups.values()))
     compile(text, str(written), "exec")
 
