@@ -42,7 +42,7 @@ class Builder(DensityBuilder):
     VERSION = tfds.core.Version("2.0.0")
     OLDER_VERSIONS = ("1.0.0",)
     RELEASE_NOTES: ClassVar = {
-        "2.0.0": "311 more materials, six more targets; files, labels and folds of 1.0.0 as before.",
+        "2.0.0": "311 more materials, six more targets; those of 1.0.0 are as they were.",
         "1.0.0": "840 materials, 16 targets, five folds.",
     }
     BUILDER_CONFIGS: ClassVar = [
@@ -130,7 +130,9 @@ class Builder(DensityBuilder):
             "chemical_system": row["chemical_system"],
             "fold": int(row["fold"]),
             "index": index,
-            "targets": {spec.name: _parse_label(spec, row.get(spec.name, "")) for spec in self.specs},
+            "targets": {
+                spec.name: _parse_label(spec, row.get(spec.name, "")) for spec in self.specs
+            },
         }
 
 
