@@ -1,4 +1,4 @@
-"""Eight properties at once from the charge density, on 840 real crystals (the default config).
+"""Eight properties at once from the charge density, on 1,151 real crystals (the default config).
 
 Reproduces: the setting of arXiv 2510.13207 (eight targets, one multi-scale attention 3D CNN) at
 the size of two CPU cores; densities and labels of tfds_builders/elastic_densities.

@@ -55,6 +55,27 @@ def test_log_passes_missing_labels_and_refuses_others():
             to_intensive(log, np.array([bad, 1.0, np.nan]), ELECTRONS, VOLUME)
 
 
+def test_the_tail_of_the_anisotropy_is_trained_as_its_logarithm():
+    anisotropy = TARGETS["elastic_anisotropy"]
+    labels = np.array([5.14466e-06, 0.5, 397.298])  # least, median and largest of 2.0
+    trained = to_intensive(anisotropy, labels, ELECTRONS, VOLUME)
+    np.testing.assert_allclose(trained, np.log(labels))
+    np.testing.assert_allclose(from_intensive(anisotropy, trained, ELECTRONS, VOLUME), labels)
+
+
+def test_elastic_constants_are_clamped_where_stability_does():
+    raw = np.array([-3.0, 2.0])
+    for name, least in (("c11", 0.0), ("c44", 0.0), ("c12", -3.0)):
+        found = from_intensive(TARGETS[name], raw, 8.0, 40.0)
+        np.testing.assert_array_equal(found, [least, 2.0])
+
+
+def test_optical_constants_are_at_least_those_of_vacuum():
+    for name in ("refractive_index", "dielectric_constant"):
+        found = from_intensive(TARGETS[name], np.array([-0.3, np.log(2.5)]), 8.0, 40.0)
+        np.testing.assert_allclose(found, [1.0, 2.5])
+
+
 def test_get_specs():
     specs = get_specs(["is_metal", "volume", "crystal_system"])
     assert [(spec.name, spec.num_outputs) for spec in specs] == [

@@ -24,7 +24,8 @@ def load_builder(
     """Makes the builder of a dataset, built or not.
 
     Args:
-        name_and_config: 'elastic_densities/grid32'.
+        name_and_config: 'elastic_densities/grid32'; 'elastic_densities/grid32:1.0.0' is an older
+            version.
         data_dir: where datasets lie or will be built, as data_dir/NAME/CONFIG/VERSION.
         archive: elastic_densities is built from this archive instead of the one that ships with it.
         source: folder that density_folder, materials_project or lemat_rho is built from.
@@ -35,10 +36,11 @@ def load_builder(
         `as_data_source(split)` reads it.
 
     Raises:
-        UnknownDatasetError: no such dataset or config; names those that there are.
+        UnknownDatasetError: no such dataset, config or version; names those that there are.
         DatasetSourceError: the dataset takes no such option, or its folder cannot be read.
     """
     name, _, config = name_and_config.partition("/")
+    config, _, version = config.partition(":")
     builder = find_builder(name)
     configs = [known.name for known in builder.BUILDER_CONFIGS]
     # A dataset with targets of its own is named after the content of its folder, too.
@@ -47,6 +49,9 @@ def load_builder(
         raise UnknownDatasetError(
             f"dataset '{name}' has no config '{config}'{_hint(config, configs)}"
         )
+    if version not in ("", str(builder.VERSION), *builder.OLDER_VERSIONS):
+        known = ", ".join([str(builder.VERSION), *builder.OLDER_VERSIONS])
+        raise UnknownDatasetError(f"dataset '{name}' has no version '{version}'; known: {known}")
     options = {
         "archive": archive, "source": source, "split": split, "strict": strict, "workers": workers,
     }
@@ -57,6 +62,8 @@ def load_builder(
                 f"dataset '{name}' takes no {option} ('{value}'): leave --{option} and "
                 f"config.data.{option} out; it takes {', '.join(builder.OPTIONS) or 'none'}"
             )
+    if version in builder.OLDER_VERSIONS:
+        given["version"] = version
     return builder(config=config, data_dir=data_dir, **given)
 
 

@@ -58,6 +58,7 @@ class DensityBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     record. `tfds_builders.load_builder` makes one.
 
     Attributes:
+        OLDER_VERSIONS: versions that it still builds, beside its own.
         OPTIONS: arguments of `load_builder` that it takes.
         OWN_TARGETS: whether its targets, and with them its config, come from what it is built of.
         TAKES_BEAM: whether Apache Beam can build it: `record_maker` gives something to pickle.
@@ -66,26 +67,33 @@ class DensityBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     Args:
         config: name of a config, 'grid32'.
         data_dir: where datasets lie.
+        version: one of `OLDER_VERSIONS`; empty is the builder's own.
         **options: of `OPTIONS`.
     """
 
+    OLDER_VERSIONS: ClassVar[tuple[str, ...]] = ()
     OPTIONS: ClassVar[tuple[str, ...]] = ()
     OWN_TARGETS: ClassVar[bool] = False
     TAKES_BEAM: ClassVar[bool] = False
     ABOUT: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, *, config: Any, data_dir: str | Path, **options: Any):
+    def __init__(
+        self, *, config: Any, data_dir: str | Path, version: str = "", **options: Any
+    ):
         self.options = options
+        if version:  # TFDS builds no version but a builder's own or its latest
+            self.VERSION = tfds.core.Version(version)
         name = config if isinstance(config, str) else config.name
         self._check_built(name, Path(data_dir).expanduser())
         super().__init__(file_format="array_record", config=config, data_dir=data_dir)
         # What TFDS pickles a builder as.
-        self._original_state = {"config": config, "data_dir": data_dir, **options}
+        self._original_state = {
+            "config": config, "data_dir": data_dir, "version": version, **options,
+        }
 
-    @classmethod
-    def _check_built(cls, config: str, data_dir: Path) -> None:
+    def _check_built(self, config: str, data_dir: Path) -> None:
         """Raises DatasetSourceError if a dataset is there and its small files are damaged."""
-        folder = data_dir / cls.name / config / str(cls.VERSION)
+        folder = data_dir / self.name / config / str(self.VERSION)
         if not folder.is_dir():
             return
         for name, key in _SMALL_FILES.items():
@@ -95,18 +103,21 @@ class DensityBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     raise ValueError(f"no '{key}' in it")
             except (OSError, ValueError, TypeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else error
-                remedy = cls.build_again(folder, config, data_dir)
+                remedy = self.build_again(folder, config, data_dir)
                 raise DatasetSourceError(
                     f"{folder / name} is damaged ({reason}): {remedy}"
                 ) from error
 
-    @classmethod
-    def build_again(cls, folder: Path, config: str, data_dir: Path, source: str = "FOLDER") -> str:
+    def build_again(
+        self, folder: Path, config: str, data_dir: Path, source: str = "FOLDER"
+    ) -> str:
         """What a user does about a damaged dataset that lies in `folder`."""
-        if cls.OWN_TARGETS:  # its config was named after the folder's content
+        if self.OWN_TARGETS:  # its config was named after the folder's content
             config = config.partition("-")[0]
-        words = ["python", "-m", "tfds_builders", f"{cls.name}/{config}", f"--data_dir={data_dir}"]
-        if "source" in cls.OPTIONS:
+        if str(self.VERSION) in self.OLDER_VERSIONS:
+            config += f":{self.VERSION}"
+        words = ["python", "-m", "tfds_builders", f"{self.name}/{config}", f"--data_dir={data_dir}"]
+        if "source" in self.OPTIONS:
             words.append(f"--source={source}")
         return f"delete the folder {folder} and build it again: {shlex.join(words)}"
 

@@ -1,7 +1,7 @@
 """Does training targets together help, and does it matter which go together? (the paper's claim)
 
 Reproduces: the comparison of single-task, multi-task and grouped training of arXiv 2510.13207, on
-840 crystals, over all folds and three seeds, beside random groups of the same sizes.
+1,151 crystals, over all folds and three seeds, beside random groups of the same sizes.
 Command: python -m densityjax.ablation --config=configs/ablations/paper.py --workdir=runs/paper
 """
 

@@ -30,7 +30,7 @@ def open_dataset(name: str, data_dir: str, build: bool, **options: Any) -> Any:
     Args:
         name: 'elastic_densities/grid32'.
         data_dir: folder that holds prepared datasets.
-        **options: `source`, `split` and `strict` of `tfds_builders.load_builder`.
+        **options: `archive`, `source`, `split` and `strict` of `tfds_builders.load_builder`.
 
     Raises:
         DatasetError: the name is unknown, or the dataset is not there and `build` is False.
