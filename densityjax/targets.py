@@ -66,14 +66,6 @@ TARGETS: dict[str, TargetSpec] = {
         _regression("youngs_modulus", "GPa", "Young's modulus", minimum=0.0),
         _regression("poisson_ratio", "", "Poisson ratio"),
         _regression("debye_temperature", "K", "Debye temperature", minimum=0.0),
-        _regression(
-            "elastic_anisotropy", "", "Elastic anisotropy", transform="log", minimum=0.0
-        ),
-        _regression("c11", "GPa", "Elastic constant c11", minimum=0.0),
-        _regression("c12", "GPa", "Elastic constant c12"),
-        _regression("c44", "GPa", "Elastic constant c44", minimum=0.0),
-        _regression("refractive_index", "", "Refractive index", transform="log", minimum=1.0),
-        _regression("dielectric_constant", "", "Dielectric constant", transform="log", minimum=1.0),
         _regression("volume", "Å³", "Cell volume", per="electron", minimum=0.0, identity="volume"),
         _regression("density", "g/cm³", "Density", minimum=0.0, identity="mass_density"),
         _regression("total_energy", "eV", "Total energy", per="electron"),

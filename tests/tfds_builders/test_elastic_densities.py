@@ -21,9 +21,7 @@ from tfds_builders.elastic_densities.elastic_densities_dataset_builder import (
 )
 from tfds_builders.errors import DatasetSourceError, UnknownDatasetError
 
-FOLDER = Path(__file__).parents[2] / "tfds_builders/elastic_densities"
-ADDED = FOLDER / "elastic_densities-2.0.0.tar"  # what 2.0 has more, and all its labels
-SHIPPED = FOLDER / "elastic_densities-1.0.0.tar"
+SHIPPED = Path(__file__).parents[2] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 NAME = "elastic_densities/grid24"
 
 
@@ -82,42 +80,17 @@ def records(builder: Builder) -> dict[str, dict]:
     return {record["material_id"].decode(): record for s in sources.values() for record in s}
 
 
-def test_shipped_archives_are_whole(shipped, rows):
-    for path in (SHIPPED, ADDED):
-        info, data = Builder.url_infos[path.name], path.read_bytes()
-        assert (info.size, info.checksum) == (len(data), hashlib.sha256(data).hexdigest())
-    with tarfile.open(ADDED) as archive:
-        added = {m.name: archive.extractfile(m).read() for m in archive.getmembers()}
-    table = list(csv.DictReader(added["labels.csv"].decode().splitlines()))
-    assert (len(rows), len(table)) == (840, 1151)
+def test_shipped_archive_is_whole(shipped, rows):
+    info = Builder.url_infos[SHIPPED.name]
+    data = SHIPPED.read_bytes()
+    assert (info.size, info.checksum) == (len(data), hashlib.sha256(data).hexdigest())
+    assert len(rows) == 840
     assert {row["file"] for row in rows} == set(shipped) - {"labels.csv", "README.md"}
-    files = shipped | added
-    assert not set(shipped) & set(added) - {"labels.csv", "README.md"}  # nothing is carried twice
-    assert {row["file"] for row in table} == set(files) - {"labels.csv", "README.md"}
-    for row in table:
-        assert hashlib.sha256(files[row["file"]]).hexdigest() == row["sha256"]
-    fold_of = {}
-    for row in table:
-        assert fold_of.setdefault(row["chemical_system"], row["fold"]) == row["fold"]
-    # What 1.0 says of a material, 2.0 says, too.
-    now = {row["material_id"]: row for row in table}
     for row in rows:
-        assert row.items() <= now[row["material_id"]].items()
-    assert set(TARGET_NAMES) <= set(table[0])
-
-
-def test_densities_are_taken_from_both_archives(tmp_path):
-    builder = tfds_builders.load_builder(NAME, tmp_path)
-    assert builder.archives == (SHIPPED, ADDED)
-    table = builder._read_labels()
-    old = next(row for row in table if row["material_id"] == "mp-10000")
-    with tarfile.open(ADDED) as archive:
-        names = archive.getnames()
-    new = next(row for row in table if row["file"] in names and row["dielectric_constant"])
-    (_, first), (_, second) = builder.examples(0, [(0, old), (1, new)])
-    assert np.isnan(first["targets"]["dielectric_constant"])
-    assert second["targets"]["dielectric_constant"] == np.float32(new["dielectric_constant"])
-    assert second["num_electrons"] == pytest.approx(float(new["num_electrons"]), rel=1e-4)
+        assert hashlib.sha256(shipped[row["file"]]).hexdigest() == row["sha256"]
+    fold_of = {}
+    for row in rows:
+        assert fold_of.setdefault(row["chemical_system"], row["fold"]) == row["fold"]
 
 
 def test_records_agree_with_files_and_labels(builder, chosen, shipped):
