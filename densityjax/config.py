@@ -88,6 +88,9 @@ not_negative = Rule("a number of at least 0", lambda value: _is_number(value) an
 under_one = Rule(
     "a number from 0 to under 1", lambda value: _is_number(value) and 0 <= value < 1
 )
+fraction = Rule(
+    "a number above 0, at most 1", lambda value: _is_number(value) and 0 < value <= 1
+)
 text = Rule("a text", lambda value: isinstance(value, str))
 some_text = Rule("a text that is not empty", lambda value: isinstance(value, str) and value != "")
 element = Rule("the symbol of an element", frozenset(chemical_symbols[1:]).__contains__)
@@ -123,6 +126,7 @@ RULES: dict[str, Rule] = {
     "data.split": one_of("auto", "fold", "system", "id"),
     "data.strict": boolean,
     "data.train_folds": each(whole, at_least=1),
+    "data.train_fraction": fraction,
     "data.validation_fold": whole,
     "data.test_fold": whole,
     "data.spin_polarized_only": boolean,

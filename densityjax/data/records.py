@@ -112,6 +112,7 @@ def load_records(
     cache_in_memory: bool,
     without_elements: Sequence[str] = (),
     with_any_of: Sequence[str] = (),
+    fraction: tuple[float, int] = (1.0, 0),
     features: bool = False,
 ) -> Records:
     """Takes the small fields of all records from the index, and the densities if cached.
@@ -119,6 +120,8 @@ def load_records(
     Args:
         without_elements: symbols; materials with any of them are left out.
         with_any_of: symbols; materials with none of them are left out, unless it is empty.
+        fraction: (share of the chemical systems to take, seed of the draw); a smaller share is part
+          of a larger one.
         features: take the features of the records, too, see `feature_index`.
 
     Raises:
@@ -129,6 +132,7 @@ def load_records(
     identity = fingerprint(builder)
     columns = concatenate([read_index(builder, split, identity) for split in splits])
     rows = _kept_rows(columns, spin_polarized_only, without_elements, with_any_of)
+    rows = _some_systems(columns["chemical_system"], rows, *fraction)
     if not len(rows):
         asked = {
             "spin_polarized_only": spin_polarized_only, "without elements": without_elements,
@@ -200,6 +204,16 @@ def _kept_rows(
     if with_any_of:
         kept &= np.array([not present.isdisjoint(with_any_of) for present in elements])
     return np.flatnonzero(kept)
+
+
+def _some_systems(systems: np.ndarray, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Those of the rows whose chemical systems are among a share of them, drawn at random."""
+    if share == 1 or not len(rows):
+        return rows
+    names = np.unique(systems[rows])
+    order = np.random.default_rng(seed).permutation(len(names))
+    chosen = names[order[: max(1, round(share * len(names)))]]
+    return rows[np.isin(systems[rows], chosen)]
 
 
 def _labels(builder: Any, columns: Columns, rows: np.ndarray, spec: TargetSpec) -> np.ndarray:

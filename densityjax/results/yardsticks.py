@@ -122,7 +122,8 @@ class Yardstick:
         found: dict[str, dict[str, np.ndarray]] = {}
         for spec in self.specs:
             parts = self.learners[spec.name].predict(blocks, spec.kind == "classification")
-            parts["mean"] = np.mean(list(parts.values()), axis=0)
+            if set(parts) == set(LEARNERS):
+                parts["mean"] = np.mean(list(parts.values()), axis=0)
             for name, values in parts.items():
                 if spec.kind == "regression":
                     values = from_intensive(spec, values[:, 0], num_electrons, volume)
@@ -141,6 +142,7 @@ class Yardstick:
 def fit(
     features: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray],
     specs: Sequence[TargetSpec], num_electrons: np.ndarray, volume: np.ndarray, seed: int = 0,
+    trees: bool = True,
 ) -> Yardstick:
     """Fits a yardstick on training rows.
 
@@ -151,6 +153,7 @@ def fit(
         num_electrons: [n] valence electrons per cell.
         volume: [n] Å^3 per cell.
         seed: of the sub-samples and the trees.
+        trees: fit them, too; without them there is no mean of the three learners.
 
     Raises:
         UserError: a target has no label in the training rows.
@@ -175,7 +178,8 @@ def fit(
         settings = _choose(blocks, specs, rows, trained, seed)
         learners = {
             spec.name: _fit_target(
-                spec, blocks, rows[spec.name], trained[spec.name], settings.get(spec.name), seed
+                spec, blocks, rows[spec.name], trained[spec.name], settings.get(spec.name), seed,
+                trees,
             )
             for spec in specs
         }
@@ -236,7 +240,7 @@ def _choose(
 
 def _fit_target(
     spec: TargetSpec, blocks: gp.Blocks, rows: np.ndarray, trained: np.ndarray,
-    settings: Mapping[str, gp.Settings] | None, seed: int,
+    settings: Mapping[str, gp.Settings] | None, seed: int, trees: bool,
 ) -> Learners:
     facts: dict[str, Any] = {"rows": len(rows)}
     if settings is None:  # one label, or all the same
@@ -255,9 +259,9 @@ def _fit_target(
         "tree_rows": len(tree_rows),
         "settings": {kind: dataclasses.asdict(chosen) for kind, chosen in settings.items()},
     }
-    trees = _fit_trees(spec, joined, trained[tree_rows], seed)
+    forest = _fit_trees(spec, joined, trained[tree_rows], seed) if trees else None
     fitted = rows[kernel_rows]
-    return Learners(processes, trees, fitted, trained.mean(axis=0), facts)
+    return Learners(processes, forest, fitted, trained.mean(axis=0), facts)
 
 
 def _fit_trees(spec: TargetSpec, features: np.ndarray, trained: np.ndarray, seed: int) -> Any:

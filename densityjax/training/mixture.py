@@ -31,7 +31,7 @@ def fit_yardsticks(
     return {
         name: fit(
             {block: records.features[block] for block in YARDSTICKS[name]}, records.labels, specs,
-            records.num_electrons, records.volume, config.seed,
+            records.num_electrons, records.volume, config.seed, trees=name in config.yardsticks,
         )
         for name in names
     }
@@ -83,7 +83,7 @@ def ask(
         columns[NETWORK] = network.values
     for name, yardstick in yardsticks.items():
         found = yardstick.predict(records.features, records.num_electrons, records.volume)
-        if "mean" in found and set(found) > set(KINDS) | {"mean"}:  # with its trees
+        if "mean" in found:
             means[name] = found["mean"]
         if name in learners:
             columns |= {_column(name, kind): found[kind] for kind in KINDS}

@@ -146,13 +146,13 @@ def prepare_run(
 
 def load_folds(
     config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], folds: Sequence[int],
-    cache_in_memory: bool, **elements: Sequence[str],
+    cache_in_memory: bool, **filters: Any,
 ) -> Records:
     """Records of some folds as the config wants them; see `load_records` for the rest."""
     return load_records(
         builder, [f"fold{fold}" for fold in folds], specs, channels=config.input.channels,
         spin_polarized_only=config.data.spin_polarized_only, cache_in_memory=cache_in_memory,
-        features=reads_features(config), **elements,
+        features=reads_features(config), **filters,
     )
 
 
@@ -172,8 +172,10 @@ def load_role(
         return load_folds(
             config, builder, specs, chosen, cache_in_memory, with_any_of=held_out
         )
+    fraction = (data.train_fraction, config.seed) if role == "train" else (1.0, 0)
     return load_folds(
-        config, builder, specs, folds[role], cache_in_memory, without_elements=held_out
+        config, builder, specs, folds[role], cache_in_memory, without_elements=held_out,
+        fraction=fraction,
     )
 
 
