@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="folder of the tables; no training then")
     options = parser.parse_args(arguments)
     if options.out:
-        write_tables(options.workdir, options.out)
+        write_tables(options.workdir, options.out, options.data_dir)
         return
     for folder, config, changes in jobs(options.workdir):
         train(folder, config, changes, options.data_dir)

@@ -18,6 +18,7 @@ from densityjax.report.tables import (
     member_rows,
     regression_table,
     spread_table,
+    stack_rows,
     write_tables,
 )
 from densityjax.report.text import duration, formula_html, number, score
@@ -76,7 +77,8 @@ def page_values(run: FinishedRun) -> dict[str, Any]:
         },
         "classes": {split: class_table(run, split) for split in run.splits},
         "class_metrics": CLASSIFICATION.values(),
-        "methods": METHODS,
+        "methods": {name: METHODS[name] for name in METHODS if name in run.methods("test")},
+        "stack": stack_rows(run),
         "metric_names": REGRESSION,
         "identity_targets": identities,
         "spread": spread_table(run),

@@ -46,9 +46,8 @@ class FinishedRun:
         return [spec for spec in self.specs if spec.kind == kind]
 
     def methods(self, split: str) -> dict[str, Mapping]:
-        """Method -> target -> metrics: the model, then the baselines."""
-        baselines = self.metrics["baselines"][split]
-        return {"model": self.metrics[split]} | {name: baselines[name] for name in BASELINES}
+        """Method -> target -> metrics: the model, then baselines and yardsticks."""
+        return {"model": self.metrics[split]} | self.metrics["baselines"][split]
 
 
 def read_run(workdir: Path) -> FinishedRun:

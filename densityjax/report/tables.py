@@ -13,8 +13,13 @@ from densityjax.results.metrics import average_r2
 from densityjax.results.predictions_table import TargetPredictions
 from densityjax.runtime.csv_cells import protect
 from densityjax.runtime.files import flatten, replaced
+from densityjax.targets import TargetSpec
 
-METHODS = {"model": "Model", "mean": "Mean", "identity": "Identity", "ridge": "Ridge"}
+METHODS = {
+    "model": "Model", "network": "Network alone", "invariants": "Invariants",
+    "density": "Density", "composition": "Composition", "both": "Composition + invariants",
+    "all": "Structure + invariants", "identity": "Identity", "mean": "Mean", "ridge": "Ridge",
+}
 REGRESSION = {"r2": "R²", "mae": "Mean absolute error", "rmse": "Root mean squared error"}
 CLASSIFICATION = {
     "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "roc_auc": "ROC AUC",
@@ -59,7 +64,7 @@ def regression_table(run: FinishedRun, split: str) -> list[dict]:
     rows = []
     for spec in run.of_kind("regression"):
         values = {
-            key: {m: table.get(spec.name, {}).get(key) for m, table in methods.items()}
+            key: {m: methods.get(m, {}).get(spec.name, {}).get(key) for m in METHODS}
             for key in REGRESSION
         }
         rows.append({
@@ -78,7 +83,7 @@ def average_cells(run: FinishedRun, split: str, identities: bool) -> Cells:
         name: None if name == "identity" else average_r2(table, run.specs, identities)
         for name, table in run.methods(split).items()
     }
-    return _cells(values, score)
+    return _cells({name: values.get(name) for name in METHODS}, score)
 
 
 def class_table(run: FinishedRun, split: str) -> list[dict]:
@@ -99,6 +104,18 @@ def class_table(run: FinishedRun, split: str) -> list[dict]:
 def _prevalence(metrics: Mapping) -> str:
     shares = metrics["prevalence"].items()
     return ", ".join(f"{k} {100 * v:.1f}\u00a0%" for k, v in shares if v is not None)
+
+
+def stack_rows(run: FinishedRun) -> list[tuple[TargetSpec, str]]:
+    """Target and the learners that it is mixed of, those of a hundredth and more; or none."""
+    weights = run.metrics.get("stack", {})
+    rows = []
+    for spec in run.specs:
+        shares = sorted(weights.get(spec.name, {}).items(), key=lambda item: -item[1])
+        words = [f"{name.replace('_', ', ')} {100 * w:.0f} %" for name, w in shares if w >= 0.01]
+        if words:
+            rows.append((spec, "; ".join(words)))
+    return rows
 
 
 def spread_table(run: FinishedRun) -> list[dict]:

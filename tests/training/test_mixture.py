@@ -1,0 +1,115 @@
+"""A mixture answers as its weights and its learners say, in a run, an ensemble, for a file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from densityjax.configs import smoke
+from densityjax.data.dataset import open_from_config
+from densityjax.predict import answers, read_material
+from densityjax.report.page import write_report
+from densityjax.results.predictions_table import read_table
+from densityjax.results.run_directory import RunDirectory
+from densityjax.results.stack import IDENTITY, read_stack
+from densityjax.targets import from_intensive, get_specs, to_intensive
+from densityjax.training.ensemble import train_ensemble
+from densityjax.training.mixture import column_names
+from densityjax.training.setup import load_folds
+from densityjax.training.trained_model import restore_members
+from tests.small_model import SMALL_MODEL
+from tests.training.test_ensemble import density  # noqa: F401  a fixture
+
+SPECS = get_specs(["bulk_modulus", "volume", "total_energy", "is_metal"])
+
+
+def mixed_config(data_dir: Path) -> ConfigDict:
+    """Two rotated members with everything that is fitted beside a network."""
+    config = smoke.get_config()
+    config.data.data_dir = str(data_dir)
+    config.data.build = False
+    config.data.train_folds = (2, 3)
+    config.targets = tuple(spec.name for spec in SPECS)
+    config.train.epochs = 2
+    config.update_from_flattened_dict(SMALL_MODEL)
+    config.input.invariants, config.input.identified = 4, 3
+    config.auxiliary.properties = ("Electronegativity", "Row")
+    config.model.dropout = 0.2
+    config.yardsticks = ("composition",)
+    config.stack.learners = ("network", "density", "all")
+    config.ensemble.rotate = True
+    return config
+
+
+@pytest.fixture(scope="module")
+def trained(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read it only."""
+    workdir = tmp_path_factory.mktemp("mixture") / "run"
+    train_ensemble(mixed_config(small_dataset), workdir)
+    return workdir
+
+
+@pytest.mark.slow
+def test_the_answer_is_the_weighted_mean_of_the_learners(small_dataset: Path, trained: Path):
+    config = mixed_config(small_dataset)
+    names = column_names(config)
+    assert names == (
+        "network", "density_laplacian", "density_rbf", "all_laplacian", "all_rbf",
+    )
+    test = load_folds(config, open_from_config(config.data), SPECS, [0], False)
+    for folder, members in ((trained, 3), (trained / "member1", 1)):
+        run = RunDirectory(folder)
+        weights, found = read_stack(run.stack).weights, run.read_predictions(SPECS)
+        assert weights["volume"] == {IDENTITY: 1.0}
+        np.testing.assert_allclose(found["volume"].prediction, test.volume, rtol=1e-6)
+        for spec in SPECS:
+            if spec.name == "volume":
+                continue
+            mean, count = 0.0, 0
+            for own in run.members():
+                tables = {n: own.read_learner(n, SPECS)[spec.name].prediction for n in names}
+                if spec.kind == "regression":
+                    cells = test.num_electrons, test.volume
+                    total = sum(
+                        weight * to_intensive(spec, tables[name], *cells)
+                        for name, weight in weights[spec.name].items()
+                    )
+                    mean = mean + from_intensive(spec, total, *cells)
+                else:
+                    mean = mean + sum(w * tables[name] for name, w in weights[spec.name].items())
+                count += 1
+            assert count == members
+            np.testing.assert_allclose(found[spec.name].prediction, mean / count, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_file_gets_the_answer_of_the_table(trained: Path, density: Path):  # noqa: F811
+    members = restore_members(trained)
+    material = read_material(density, 24)
+    said = read_table(trained / "predictions.csv", SPECS)
+    row = said["bulk_modulus"].ids.index(density.name.split(".")[0])
+    for answer in answers(members, [material]):
+        table = said[answer.spec.name]
+        np.testing.assert_allclose(answer.values[0], table.prediction[row], rtol=1e-4)
+        np.testing.assert_allclose(answer.spread[0], table.spread[row], rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_what_is_reported(trained: Path):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    for split in ("validation", "test"):
+        assert set(metrics[split]) == {spec.name for spec in SPECS}  # no auxiliary target
+        others = metrics["baselines"][split]
+        assert {"mean", "ridge", "identity", "composition", "network"} == set(others)
+        assert others["composition"]["bulk_modulus"]["n"] == metrics[split]["bulk_modulus"]["n"]
+    assert metrics["validation"]["bulk_modulus"]["n"] == 18  # out of fold, of three folds
+    page = write_report(trained).read_text()
+    assert "What answers" in page
+    assert "out-of-fold predictions" in page
+    member = json.loads((trained / "member0/metrics.json").read_text())
+    assert set(member["yardsticks"]) == {"composition", "density", "all"}
+    log = [json.loads(line) for line in (trained / "member0/metrics.jsonl").open()]
+    losses = {key for line in log if line["split"] == "train" for key in line}
+    assert {"loss/auxiliary_Row", "loss/auxiliary_Electronegativity"} <= losses
