@@ -1,1 +1,1 @@
-"""The elastic_densities dataset: its builder, its card and the archive it is built from."""
+"""The elastic_densities dataset: its builder, its card, and the archives that it is built from."""
