@@ -94,6 +94,11 @@ class RunDirectory:
         return self.path / "learners.npz"
 
     @property
+    def calibration(self) -> Path:
+        """NumPy archive of what intervals are made from, see `results.calibration`."""
+        return self.path / "calibration.npz"
+
+    @property
     def applicability(self) -> Path:
         """NumPy archive, see `results.applicability`."""
         return self.path / "applicability.npz"
@@ -124,7 +129,7 @@ class RunDirectory:
         return (
             self.config, self.targets, self.statistics, self.descriptors, self.metrics,
             self.history, self.facts, *(self.predictions(split) for split in SPLITS),
-            self.stack, self.learners, self.applicability, self.report,
+            self.stack, self.learners, self.applicability, self.calibration, self.report,
         )
 
     def groups(self) -> tuple["RunDirectory", ...]:

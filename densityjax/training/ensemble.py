@@ -25,6 +25,7 @@ from densityjax.runtime import distributed
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replace_json
 from densityjax.targets import TargetSpec
+from densityjax.training.calibrate import calibrate_run
 from densityjax.training.compatibility import check_workdir
 from densityjax.training.ensemble_mixture import (
     development_baselines,
@@ -117,7 +118,8 @@ def train_ensemble(
     config = resolve_targets(config)
     members = plan_members(config)
     if len(members) == 1:
-        return train_groups(config, workdir, shard, allow_config_change, for_prediction)
+        result = train_groups(config, workdir, shard, allow_config_change, for_prediction)
+        return _calibrated(config, workdir, result)
     check_workdir(config, workdir, allow_config_change)
     groups = [resolve(member.config) for member in members]
     for member, own in zip(members, groups):  # before the first is trained
@@ -140,7 +142,16 @@ def train_ensemble(
     if missing:
         log.info("%s: %s to be trained by other shards", workdir, ", ".join(missing))
         return None
-    return join_members(config, members, workdir)
+    return _calibrated(config, workdir, join_members(config, members, workdir))
+
+
+def _calibrated(
+    config: ConfigDict, workdir: Path, result: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """The result of a finished run, which is calibrated if its config says so."""
+    if config.intervals.calibrate and result is not None and distributed.is_writer():
+        calibrate_run(workdir)
+    return result
 
 
 def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> dict[str, Any]:

@@ -1,0 +1,68 @@
+"""Intervals of materials that are in no dataset, as the cells of a table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from densityjax.features.composition import composition_features
+from densityjax.results.calibration import Calibration, ClassCalibration, Reference
+from densityjax.results.interval_scale import Evidence
+from densityjax.results.stack import Cells
+from densityjax.runtime.csv_cells import protect
+from densityjax.targets import TargetSpec
+
+
+def evidence_of(
+    reference: Reference, specs: Sequence[TargetSpec], values: Mapping[str, np.ndarray],
+    views: Mapping[str, np.ndarray], learners: Mapping[str, np.ndarray],
+    records: Sequence[Mapping[str, Any]],
+) -> Evidence:
+    """What tells how sure predictions of n records are.
+
+    Args:
+        reference: of the calibration.
+        specs, values, views, learners: see `Evidence`.
+        records: see `density.record.make_record`.
+    """
+    lattice = np.stack([record["lattice"] for record in records]).astype(np.float64)  # [n, 3, 3] Å
+    components = reference.reduction(np.stack([
+        composition_features(record["species"], cell)
+        for record, cell in zip(records, lattice, strict=True)
+    ]))
+    electrons = np.array([record["num_electrons"] for record in records], np.float64)
+    return Evidence(
+        tuple(specs), values, views, learners, reference.distances(components).mean(axis=0),
+        components, Cells(electrons, np.abs(np.linalg.det(lattice))),
+        np.array([len(record["species"]) for record in records]),
+    )
+
+
+def interval_columns(coverages: Sequence[float]) -> list[tuple[str, str, str]]:
+    """Names of the columns of each coverage, without it where there is one alone."""
+    names = ("lower", "upper", "set")
+    if len(coverages) == 1:
+        return [names]
+    return [tuple(f"{name}_{coverage:g}" for name in names) for coverage in coverages]
+
+
+def interval_cells(
+    calibration: Calibration, coverages: Sequence[float], evidence: Evidence
+) -> list[list[dict[str, str]]]:
+    """Cells of `interval_columns` for each target and material; none for one not calibrated."""
+    table: list[list[dict[str, str]]] = []
+    for spec in evidence.specs:
+        values = evidence.values[spec.name]
+        cells: list[dict[str, str]] = [{} for _ in values]
+        own = calibration.targets.get(spec.name)
+        for names, coverage in zip(interval_columns(coverages), coverages, strict=True):
+            if isinstance(own, ClassCalibration):
+                for row, chosen in enumerate(own.sets(values, coverage)):
+                    members = [c for c, kept in zip(spec.classes, chosen, strict=True) if kept]
+                    cells[row][names[2]] = protect(";".join(members))
+            elif own is not None:
+                ends = zip(*calibration.interval(spec, evidence, coverage), strict=True)
+                for row, (low, high) in enumerate(ends):
+                    cells[row] |= {names[0]: repr(float(low)), names[1]: repr(float(high))}
+        table.append(cells)
+    return table

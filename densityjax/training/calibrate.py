@@ -1,0 +1,225 @@
+"""The calibration of a finished run, from its tables of predictions and its dataset.
+
+A rotated ensemble calibrates on the out-of-fold predictions of all its training folds, another run
+on its validation fold, whose labels chose its best state: no row is of the test fold.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from densityjax.config import completed
+from densityjax.data.dataset import open_from_config
+from densityjax.data.records import Records
+from densityjax.features.composition import composition_features
+from densityjax.features.reduction import fit_reduction
+from densityjax.results import conformal
+from densityjax.results.calibration import (
+    Calibration,
+    ClassCalibration,
+    Reference,
+    RegressionCalibration,
+    hash_of,
+)
+from densityjax.results.interval_scale import Evidence, as_trained, choose, spreads_as_trained
+from densityjax.results.predictions_table import TargetPredictions
+from densityjax.results.run_directory import RunDirectory
+from densityjax.results.stack import Cells
+from densityjax.targets import TargetSpec, labelled
+from densityjax.training.mixture import NETWORK, column_names
+from densityjax.training.setup import load_role
+
+log = logging.getLogger("densityjax")
+
+COMPONENTS = 20  # of composition, in which distances are
+REFERENCE_ROWS = 4000  # training materials that are kept, at most
+COVERAGE = 0.9  # at which the kind of class scores is chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class Gathered:
+    """The materials of a split with all that a run says of them.
+
+    Attributes:
+        tables: {target: predictions}, of the n materials in one order.
+        evidence: of the same.
+        systems: [n] chemical systems.
+        species: n arrays of atomic numbers.
+    """
+
+    tables: dict[str, TargetPredictions]
+    evidence: Evidence
+    systems: np.ndarray
+    species: list[np.ndarray]
+
+
+def calibrate_run(workdir: str | Path, data_dir: str = "") -> Calibration:
+    """Makes calibration.npz of a finished run and leaves it there.
+
+    Args:
+        data_dir: where its dataset is now; '' is where it was.
+
+    Raises:
+        UserError: it is no finished run, a file is damaged, or its dataset is not there.
+    """
+    run = RunDirectory(Path(workdir))
+    config, builder, specs = open_run(run, data_dir)
+    reference = fit_reference(run, builder, specs)
+    gathered = gather(run, builder, specs, "validation", reference)
+    fold = config.data.validation_fold
+    source = f"validation fold {fold}, whose labels also chose the state that predicts"
+    if config.ensemble.rotate and len(run.members()) > 1:
+        folds = sorted([fold, *config.data.train_folds])
+        source = f"out-of-fold predictions of folds {', '.join(map(str, folds))}"
+    targets, facts = {}, {}
+    for spec in specs:
+        found = _calibrate_target(spec, gathered)
+        if found is not None:
+            targets[spec.name], facts[spec.name] = found
+    made = Calibration(source, hash_of(run), reference, targets, facts)
+    made.save(run.calibration)
+    log.info("Calibrated on %s", source)
+    return made
+
+
+def open_run(
+    run: RunDirectory, data_dir: str = ""
+) -> tuple[ConfigDict, Any, tuple[TargetSpec, ...]]:
+    """(config, builder of the dataset, targets) of a finished run."""
+    config = completed(run.read_config("targets", "data"))
+    run.read_facts("finished")
+    if data_dir:
+        config.data.data_dir = data_dir
+    return config, open_from_config(config.data), run.read_specs(config.targets)
+
+
+def composition_of(records: Records) -> np.ndarray:
+    """[n, F] features of the composition."""
+    cells = zip(records.species, records.lattice, strict=True)
+    return np.stack([composition_features(species, lattice) for species, lattice in cells])
+
+
+def _configs(run: RunDirectory) -> list[tuple[RunDirectory, ConfigDict]]:
+    return [(own, completed(own.read_config("targets", "data"))) for own in run.members()]
+
+
+def fit_reference(run: RunDirectory, builder: Any, specs: Sequence[TargetSpec]) -> Reference:
+    """What distances of a run are measured from."""
+    parts, of_member = {}, []
+    for _, config in _configs(run):
+        records = load_role(config, builder, specs, "train", cache_in_memory=False)
+        ids = [str(name) for name in records.material_id]
+        new = [row for row, name in enumerate(ids) if name not in parts]
+        if new:
+            features = composition_of(records)
+            parts |= {ids[row]: features[row] for row in new}
+        of_member.append(set(ids))
+    ids, features = list(parts), np.stack(list(parts.values()))
+    if len(ids) > REFERENCE_ROWS:
+        chosen = np.random.default_rng(0).choice(len(ids), REFERENCE_ROWS, replace=False)
+        ids, features = [ids[row] for row in chosen], features[chosen]
+    varied = int((features.std(axis=0) > 0).sum())
+    reduction = fit_reduction("composition", features, min(COMPONENTS, len(ids) - 1, varied))
+    trained = np.array([[name in own for name in ids] for own in of_member])
+    return Reference(reduction, reduction(features), trained)
+
+
+def gather(
+    run: RunDirectory, builder: Any, specs: Sequence[TargetSpec], split: str, reference: Reference
+) -> Gathered:
+    """What a run says of a split, its members' spreads averaged over those that predict a row."""
+    tables = run.read_predictions(specs, split)
+    ids = tables[specs[0].name].ids
+    place = {name: row for row, name in enumerate(ids)}
+    members, known = [], {}
+    for member, config in _configs(run):
+        records = load_role(config, builder, specs, split, cache_in_memory=False)
+        rows = np.array([place[str(name)] for name in records.material_id])
+        known |= {row: (records, own) for own, row in enumerate(rows.tolist())}
+        members.append((rows, *_spreads(member, config, specs, split, records)))
+    first = [known[row] for row in range(len(ids))]
+    species = [records.species[row] for records, row in first]
+    lattice = np.stack([records.lattice[row] for records, row in first])
+    features = [composition_features(s, cell) for s, cell in zip(species, lattice, strict=True)]
+    components = reference.reduction(np.stack(features))
+    apart = reference.distances(components)  # [M, n]
+    distance = _mean_rows([(rows, apart[m, rows]) for m, (rows, *_) in enumerate(members)])
+    spreads = [
+        {name: _mean_rows([(part[0], part[kind][name]) for part in members])
+         for name in members[0][kind]}
+        for kind in (1, 2)
+    ]
+    electrons = np.array([records.num_electrons[row] for records, row in first])
+    evidence = Evidence(
+        tuple(specs), {name: table.prediction for name, table in tables.items()}, *spreads,
+        distance, components, Cells(electrons, np.abs(np.linalg.det(lattice))),
+        np.array([len(own) for own in species]),
+    )
+    systems = np.array([records.chemical_system[row] for records, row in first])
+    return Gathered(tables, evidence, systems, species)
+
+
+def _mean_rows(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """[n] means of values [k] at rows [k], over the parts that have a row."""
+    rows = np.concatenate([own for own, _ in parts])
+    sums = np.bincount(rows, np.concatenate([values for _, values in parts]))
+    return sums / np.bincount(rows)
+
+
+def _spreads(
+    member: RunDirectory, config: ConfigDict, specs: Sequence[TargetSpec], split: str,
+    records: Records,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Spread over views and between learners of a member, as trained, in the order of records."""
+    names = column_names(config)
+    learners = {name: member.read_learner(name, specs, split) for name in names}
+    network = learners.get(NETWORK) if names else member.read_predictions(specs, split)
+    columns = {
+        name: {target: table.prediction for target, table in own.items()}
+        for name, own in learners.items()
+    }
+    views = {} if network is None else {name: own.spread for name, own in network.items()}
+    values = {} if network is None else {name: own.prediction for name, own in network.items()}
+    return spreads_as_trained(specs, views, values, columns, Cells(
+        records.num_electrons, records.volume
+    ))
+
+
+def _calibrate_target(
+    spec: TargetSpec, gathered: Gathered
+) -> tuple[RegressionCalibration | ClassCalibration, dict[str, Any]] | None:
+    """(calibration, what was chosen); None for a target without labels."""
+    table = gathered.tables[spec.name]
+    rows = np.flatnonzero(labelled(spec, table.truth))
+    if not len(rows):
+        return None
+    names, systems = np.unique(gathered.systems[rows], return_inverse=True)
+    facts: dict[str, Any] = {"rows": len(rows), "systems": len(names)}
+    if spec.kind == "classification":
+        probabilities, labels = table.prediction[rows], table.truth[rows].astype(int)
+        sizes = {}
+        for kind in conformal.CLASS_SCORES:
+            own = ClassCalibration(kind, probabilities, labels, systems)
+            sizes[kind] = float(own.sets(probabilities, COVERAGE).sum(axis=1).mean())
+        kind = min(sizes, key=sizes.get)
+        facts |= {"kind": kind, "sizes": sizes}
+        return ClassCalibration(kind, probabilities, labels, systems), facts
+    evidence = gathered.evidence
+    cells = evidence.cells.rows(rows)
+    residuals = as_trained(spec, table.truth[rows], cells) - as_trained(
+        spec, table.prediction[rows], cells
+    )
+    weights = conformal.system_weights(systems)
+    chosen = choose(spec, evidence, rows, residuals, systems, weights)
+    facts |= {
+        "scale": chosen.scale.kind, "reach": chosen.scale.reach,
+        "asymmetric": chosen.asymmetric, "widths": chosen.widths,
+    }
+    return RegressionCalibration(
+        chosen.scale, chosen.asymmetric, residuals / chosen.sigma, systems
+    ), facts
