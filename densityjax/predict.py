@@ -357,6 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = RunDirectory(Path(options.workdir))
         of_runs = [file for own in run.tree() for file in own.files]
         check_out(options.out, [*paths, *of_runs])
+    members = restore_members(options.workdir)
     calibration = read_calibration(RunDirectory(Path(options.workdir)))
     if calibration is None:
         print(
@@ -365,7 +366,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     else:
         calibration.check_coverages(options.coverage)
-    members = restore_members(options.workdir)
     with _opened(options.out) as file:
         unreadable = predict_files(members, paths, file, calibration, options.coverage)
     if unreadable:

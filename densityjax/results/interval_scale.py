@@ -211,13 +211,14 @@ def _reach(
     often, whatever the coverage of all.
     """
     far = distance >= np.quantile(distance, _FARTHEST)
+    error = np.sqrt(coverage * (1 - coverage) / weights[far].sum())  # of the coverage of so many
     found = []
     for reach in _REACHES:
         own = scores / distance**reach
         limits = interval_thresholds(own, weights, coverage, asymmetric)
         held = (own <= limits.upper) & (-own <= limits.lower)
         found.append(float(np.average(held[far], weights=weights[far])))
-        if found[-1] >= coverage:
+        if found[-1] >= coverage - error / 2:
             return reach
     return _REACHES[int(np.argmax(found))]
 
