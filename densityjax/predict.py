@@ -359,15 +359,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_out(options.out, [*paths, *of_runs])
     members = restore_members(options.workdir)
     calibration = read_calibration(RunDirectory(Path(options.workdir)))
+    if calibration is not None:
+        calibration.check_coverages(options.coverage)
+    with _opened(options.out) as file:
+        unreadable = predict_files(members, paths, file, calibration, options.coverage)
     if calibration is None:
         print(
             f"no intervals: the run is not calibrated; {MAKE}{options.workdir} does that",
             file=sys.stderr,
         )
-    else:
-        calibration.check_coverages(options.coverage)
-    with _opened(options.out) as file:
-        unreadable = predict_files(members, paths, file, calibration, options.coverage)
     if unreadable:
         print(f"error: {unreadable} of {len(paths)} files could not be read", file=sys.stderr)
     return 1 if unreadable else 0

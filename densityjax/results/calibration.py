@@ -67,12 +67,14 @@ class RegressionCalibration:
         scale: its sigma.
         asymmetric: see `conformal.interval_thresholds`.
         scores: [n] (truth - prediction) / sigma of the calibration rows, as trained.
+        residuals: [n] truth - prediction, as trained, of which intervals of one width are made.
         systems: int [n] chemical systems.
     """
 
     scale: Scale
     asymmetric: bool
     scores: np.ndarray
+    residuals: np.ndarray
     systems: np.ndarray
 
     @property
@@ -146,13 +148,16 @@ class Calibration:
     ) -> tuple[np.ndarray, np.ndarray]:
         """(lower, upper) [n] of a regression target, in its unit and within its bounds."""
         own = self.targets[spec.name]
-        found, sigma = own.thresholds(coverage), own.scale(spec.name, evidence)
-        cells = evidence.cells
-        centre = as_trained(spec, evidence.values[spec.name], cells)
-        return tuple(
-            from_intensive(spec, end, cells.num_electrons, cells.volume)
-            for end in (centre - found.lower * sigma, centre + found.upper * sigma)
-        )
+        return _ends(spec, evidence, own.thresholds(coverage), own.scale(spec.name, evidence))
+
+    def constant_interval(
+        self, spec: TargetSpec, evidence: Evidence, coverage: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `interval`, of one width for all materials (as trained): the yardstick of widths."""
+        own = self.targets[spec.name]
+        weights = conformal.system_weights(own.systems)
+        limits = conformal.interval_thresholds(own.residuals, weights, coverage, False)
+        return _ends(spec, evidence, limits, np.ones(len(evidence.cells)))
 
     def save(self, path: Path) -> None:
         """Replaces the archive in one step."""
@@ -169,7 +174,7 @@ class Calibration:
                 arrays |= {f"{name}/probabilities": own.probabilities, f"{name}/labels": own.labels}
                 settings[name] = {"classes": own.kind}
                 continue
-            arrays[f"{name}/scores"] = own.scores
+            arrays |= {f"{name}/scores": own.scores, f"{name}/residuals": own.residuals}
             settings[name] = {
                 "scale": own.scale.kind, "offset": own.scale.offset, "reach": own.scale.reach,
                 "near": own.scale.near, "asymmetric": own.asymmetric,
@@ -201,6 +206,17 @@ class Calibration:
         return cls(content["source"], content["of"], reference, targets, content["facts"])
 
 
+def _ends(
+    spec: TargetSpec, evidence: Evidence, limits: conformal.Thresholds, sigma: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    cells = evidence.cells
+    centre = as_trained(spec, evidence.values[spec.name], cells)
+    return tuple(
+        from_intensive(spec, end, cells.num_electrons, cells.volume)
+        for end in (centre - limits.lower * sigma, centre + limits.upper * sigma)
+    )
+
+
 def _target(
     name: str, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> RegressionCalibration | ClassCalibration:
@@ -216,7 +232,10 @@ def _target(
     scale = Scale(
         settings["scale"], settings["offset"], forest, settings["reach"], settings["near"]
     )
-    return RegressionCalibration(scale, settings["asymmetric"], arrays[f"{name}/scores"], systems)
+    return RegressionCalibration(
+        scale, settings["asymmetric"], arrays[f"{name}/scores"], arrays[f"{name}/residuals"],
+        systems,
+    )
 
 
 def hash_of(run: RunDirectory) -> str:

@@ -115,7 +115,8 @@ def class_thresholds(
 
     A class with at least ceil(1 / alpha) - 1 systems (alpha = 1 - coverage), the fewest whose
     threshold is finite, has its own; the others share that of all their rows, or, if these are too
-    few as well, that of all rows.
+    few as well, that of all rows. A system of which a share of the rows has the class counts with
+    that share: so often is a row of it one of the class.
 
     Args:
         scores: [n, K], see `class_scores`.
@@ -124,11 +125,12 @@ def class_thresholds(
     """
     classes = np.arange(scores.shape[1])
     true = scores[np.arange(len(labels)), labels]  # [n]
-    counts = np.array([len(np.unique(systems[labels == k])) for k in classes])
+    weights = system_weights(systems)
+    counts = np.bincount(labels, weights, len(classes)) + _ROUNDING  # [K] systems
     enough = math.ceil(1 / (1 - coverage) - _ROUNDING) - 1
 
     def of(rows: np.ndarray) -> float:
-        return threshold(true[rows], system_weights(systems[rows]), coverage)
+        return threshold(true[rows], weights[rows], coverage)
 
     found = np.full(len(classes), math.inf)
     rare = np.isin(labels, classes[counts < enough])

@@ -68,6 +68,14 @@ def calibrate_run(workdir: str | Path, data_dir: str = "") -> Calibration:
         UserError: it is no finished run, a file is damaged, or its dataset is not there.
     """
     run = RunDirectory(Path(workdir))
+    made = make_calibration(run, data_dir)
+    made.save(run.calibration)
+    log.info("Calibrated on %s", made.source)
+    return made
+
+
+def make_calibration(run: RunDirectory, data_dir: str = "") -> Calibration:
+    """The calibration that `calibrate_run` leaves."""
     config, builder, specs = open_run(run, data_dir)
     reference = fit_reference(run, builder, specs)
     gathered = gather(run, builder, specs, "validation", reference)
@@ -81,10 +89,7 @@ def calibrate_run(workdir: str | Path, data_dir: str = "") -> Calibration:
         found = _calibrate_target(spec, gathered)
         if found is not None:
             targets[spec.name], facts[spec.name] = found
-    made = Calibration(source, hash_of(run), reference, targets, facts)
-    made.save(run.calibration)
-    log.info("Calibrated on %s", source)
-    return made
+    return Calibration(source, hash_of(run), reference, targets, facts)
 
 
 def open_run(
@@ -221,5 +226,5 @@ def _calibrate_target(
         "asymmetric": chosen.asymmetric, "widths": chosen.widths,
     }
     return RegressionCalibration(
-        chosen.scale, chosen.asymmetric, residuals / chosen.sigma, systems
+        chosen.scale, chosen.asymmetric, residuals / chosen.sigma, residuals, systems
     ), facts

@@ -56,7 +56,7 @@ def made(known: Evidence, seed: int = 1) -> Calibration:
         chosen = choose(spec, known, rows, residuals, systems, weights)
         assert set(chosen.widths) >= {"constant", "learners, asymmetric", "trees"}
         targets[spec.name] = RegressionCalibration(
-            chosen.scale, chosen.asymmetric, residuals / chosen.sigma, systems
+            chosen.scale, chosen.asymmetric, residuals / chosen.sigma, residuals, systems
         )
     probabilities = known.values["is_metal"]
     labels = (rng.uniform(size=SIZE) < probabilities[:, 1]).astype(int)
