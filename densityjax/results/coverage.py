@@ -1,7 +1,7 @@
 """Whether intervals keep their promise on materials with labels: coverage first, width second."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,11 +118,39 @@ def measure(held: Held, systems: np.ndarray, parts: Mapping[str, np.ndarray]) ->
         "constant_coverage": round(float(held.constant_held.mean()), 4),
         # Whether the width ranks the errors: Spearman's correlation.
         "rank": round(_spearman(width, held.error), 3),
+        "by_width": _by_width(width, held.error),
         "levels": {f"{c:g}": round(float(rows.mean()), 4) for c, rows in held.held.items()},
         "parts": {
             name: coverage_of(kept[part[held.rows]], own[part[held.rows]])
             | {"constant": round(float(held.constant_held[part[held.rows]].mean()), 4)}
             for name, part in parts.items() if part[held.rows].sum() >= _FEWEST
+        },
+    }
+
+
+def _by_width(width: np.ndarray, error: np.ndarray) -> list[tuple[float, float]]:
+    """(mean width, mean error) of each fifth of the materials, the narrowest first."""
+    fifths = np.array_split(np.argsort(width, kind="stable"), 5)
+    return [(float(width[f].mean()), float(error[f].mean())) for f in fifths if len(f)]
+
+
+def measure_classes(
+    sets: np.ndarray, truth: np.ndarray, systems: np.ndarray, classes: Sequence[str]
+) -> dict[str, Any]:
+    """What is said of a target with classes, JSON-safe.
+
+    Args:
+        sets: bool [n, K], the classes in the set of each material.
+        truth: int [n].
+        systems: [n] chemical systems.
+    """
+    held = sets[np.arange(len(sets)), truth]
+    size = sets.sum(axis=1)
+    return coverage_of(held, systems) | {
+        "size": float(size.mean()), "single": float((size == 1).mean()),
+        "parts": {
+            name: coverage_of(held[truth == k], systems[truth == k])
+            for k, name in enumerate(classes) if (truth == k).any()
         },
     }
 

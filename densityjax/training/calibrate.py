@@ -18,7 +18,7 @@ from densityjax.data.dataset import open_from_config
 from densityjax.data.records import Records
 from densityjax.features.composition import composition_features
 from densityjax.features.reduction import fit_reduction
-from densityjax.results import conformal
+from densityjax.results import conformal, coverage
 from densityjax.results.calibration import (
     Calibration,
     ClassCalibration,
@@ -30,6 +30,7 @@ from densityjax.results.interval_scale import Evidence, as_trained, choose, spre
 from densityjax.results.predictions_table import TargetPredictions
 from densityjax.results.run_directory import RunDirectory
 from densityjax.results.stack import Cells
+from densityjax.runtime.files import replace_json
 from densityjax.targets import TargetSpec, labelled
 from densityjax.training.mixture import NETWORK, column_names
 from densityjax.training.setup import load_role
@@ -38,7 +39,8 @@ log = logging.getLogger("densityjax")
 
 COMPONENTS = 20  # of composition, in which distances are
 REFERENCE_ROWS = 4000  # training materials that are kept, at most
-COVERAGE = 0.9  # at which the kind of class scores is chosen
+LEAST_SURE = 3  # materials named per target
+COVERAGE = 0.9  # of what is reported, and at which the kind of class scores is chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Gathered:
 
 
 def calibrate_run(workdir: str | Path, data_dir: str = "") -> Calibration:
-    """Makes calibration.npz of a finished run and leaves it there.
+    """Makes calibration.npz of a finished run, and intervals.json of how it fares on the test fold.
 
     Args:
         data_dir: where its dataset is now; '' is where it was.
@@ -70,6 +72,7 @@ def calibrate_run(workdir: str | Path, data_dir: str = "") -> Calibration:
     run = RunDirectory(Path(workdir))
     made = make_calibration(run, data_dir)
     made.save(run.calibration)
+    replace_json(run.intervals, measure_intervals(run, made, data_dir))
     log.info("Calibrated on %s", made.source)
     return made
 
@@ -90,6 +93,51 @@ def make_calibration(run: RunDirectory, data_dir: str = "") -> Calibration:
         if found is not None:
             targets[spec.name], facts[spec.name] = found
     return Calibration(source, hash_of(run), reference, targets, facts)
+
+
+def measure_intervals(
+    run: RunDirectory, calibration: Calibration, data_dir: str = ""
+) -> dict[str, Any]:
+    """How intervals of the test fold hold the truth, JSON-safe: for people, nothing learns from it.
+
+    A target has the content of `coverage.measure` and the materials that are least sure.
+    """
+    config, builder, specs = open_run(run, data_dir)
+    known = gather(run, builder, specs, "test", calibration.reference)
+    gap = known.tables.get("band_gap")
+    metal = None if gap is None else np.where(np.isfinite(gap.truth), gap.truth <= 0, np.nan)
+    parts, targets = coverage.strata(known.evidence, metal), {}
+    for spec in specs:
+        table, own = known.tables[spec.name], calibration.targets.get(spec.name)
+        rows = np.flatnonzero(labelled(spec, table.truth))
+        if own is None or not len(rows) or own.num_systems < 9:
+            continue  # too few for anything to be said at 0.9
+        if isinstance(own, ClassCalibration):
+            targets[spec.name] = coverage.measure_classes(
+                own.sets(table.prediction[rows], COVERAGE), table.truth[rows].astype(int),
+                known.systems[rows], spec.classes,
+            )
+            continue
+        found = coverage.hold(calibration, spec, known.evidence, table.truth)
+        targets[spec.name] = coverage.measure(found, known.systems, parts)
+        targets[spec.name]["least_sure"] = _least_sure(calibration, known, spec)
+    return {"source": calibration.source, "fold": config.data.test_fold, "targets": targets}
+
+
+def _least_sure(calibration: Calibration, known: Gathered, spec: TargetSpec) -> list[dict]:
+    """The materials with the widest intervals."""
+    low, high = calibration.interval(spec, known.evidence, COVERAGE)
+    table = known.tables[spec.name]
+    widest = np.argsort(low - high, kind="stable")[:LEAST_SURE]
+    return [
+        {
+            "id": table.ids[row], "formula": table.formulas[row],
+            "truth": float(table.truth[row]) if np.isfinite(table.truth[row]) else None,
+            "prediction": float(table.prediction[row]), "lower": float(low[row]),
+            "upper": float(high[row]), "distance": float(known.evidence.distance[row]),
+        }
+        for row in widest.tolist()
+    ]
 
 
 def open_run(
