@@ -105,15 +105,12 @@ def fit_descriptors(
 
     Returns:
         (descriptors, complete features of the training rows).
-
-    Raises:
-        ConfigError: more components than there are rows or features that vary.
     """
     finder = None
     if identify or sizes.get("identified"):
         finder = fit_finder(features["surroundings"], species)
     whole = Descriptors(finder, {}).complete(features, lattice, training=True)
     reductions = {
-        block: fit_reduction(block, whole[block], size) for block, size in sizes.items() if size
+        block: fit_reduction(whole[block], size) for block, size in sizes.items() if size
     }
     return Descriptors(finder, reductions), whole

@@ -213,7 +213,6 @@ def fit_inputs(
 
     Raises:
         DatasetError: a target has fewer than two different labels.
-        ConfigError: more components of the features than the records have.
     """
     descriptors, features = fit_descriptors(
         records.features, records.species, records.lattice, descriptor_sizes(config),
