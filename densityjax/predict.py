@@ -27,7 +27,8 @@ from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replaced
 from densityjax.targets import TargetSpec
 from densityjax.training import mixture
-from densityjax.training.trained_model import TrainedModel, restore_members
+from densityjax.training.setup import describe
+from densityjax.training.trained_model import Mixture, TrainedModel, restore_members
 
 COLUMNS = ("file", "formula", "target", "prediction", "unit", "warnings", "spread", "probability")
 
@@ -141,7 +142,33 @@ def answers(
             values, spread = predictions.values[spec.name], predictions.spread[spec.name]
             found = Answer(spec, values, spread, warnings)
             by_target.setdefault(spec.name, []).append(found)
-    return [_average(parts) for parts in by_target.values()]
+    found = [_average(parts) for parts in by_target.values()]
+    whole = members[0][0].whole
+    if whole is None:
+        return found
+    channels = members[0][0].config.input.channels
+    return _mixed(whole, found, [material.record for material in materials], channels)
+
+
+def _mixed(
+    whole: Mixture, networks: Sequence[Answer], made: Sequence[Mapping[str, Any]], channels: int
+) -> list[Answer]:
+    """What the mixture of an ensemble says, given the mean of its networks."""
+    records = unlabelled_records(made, whole.specs, channels, features=True)
+    records = describe(records, whole.descriptors)
+    network = Predictions(
+        {answer.spec.name: answer.values for answer in networks},
+        {answer.spec.name: answer.spread for answer in networks}, {}, np.zeros((len(made), 0)),
+    )
+    said = mixture.answer(
+        whole.stack, whole.yardsticks, whole.learners, network, records, whole.specs
+    )
+    return [
+        dataclasses.replace(
+            answer, values=said.values[answer.spec.name], spread=said.spread[answer.spec.name]
+        )
+        for answer in networks
+    ]
 
 
 def _average(parts: Sequence[Answer]) -> Answer:

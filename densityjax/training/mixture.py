@@ -83,10 +83,25 @@ def ask(
         if "mean" in found:
             means[name] = found["mean"]
         if name in learners:
-            columns |= {_column(name, kind): found[kind] for kind in KINDS}
+            columns |= _kernels(name, found)
     if columns:
         columns[IDENTITY] = identities(records, specs)
     return Said(means, columns)
+
+
+def kernel_columns(
+    yardsticks: Mapping[str, Yardstick], learners: Sequence[str], records: Records
+) -> dict[str, dict[str, np.ndarray]]:
+    """{learner: {target: values}} of the processes that are mixed, for complete records."""
+    columns: dict[str, dict[str, np.ndarray]] = {}
+    for name in (name for name in yardsticks if name in learners):
+        found = yardsticks[name].predict(records.features, records.num_electrons, records.volume)
+        columns |= _kernels(name, found)
+    return columns
+
+
+def _kernels(name: str, found: Columns) -> dict[str, Any]:
+    return {_column(name, kind): found[kind] for kind in KINDS}
 
 
 def cells_of(records: Records) -> Cells:
