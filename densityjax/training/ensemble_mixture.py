@@ -157,7 +157,8 @@ def development_baselines(
     )
     test = load_role(config, builder, specs, "test", cache_in_memory=False)
     descriptors, features = fit_descriptors(
-        known.features, known.species, known.lattice, {}, identify="density" in config.yardsticks
+        known.features, known.species, known.lattice, known.num_electrons, {},
+        identify="density" in config.yardsticks,
     )
     test = describe(test, descriptors)
     found = baseline_metrics(baseline_rows(known, specs), baseline_rows(test, specs), specs)
