@@ -30,7 +30,7 @@ def save_yardsticks(
     others = [fold for fold in range(FOLDS) if fold != test]
     known, new = (load_folds(config, builder, specs, folds, False) for folds in (others, [test]))
     descriptors, features = fit_descriptors(
-        known.features, known.species, known.lattice, {}, identify=True
+        known.features, known.species, known.lattice, known.num_electrons, {}, identify=True
     )
     new = describe(new, descriptors)
     fitted = fit_all(features, known.labels, specs, known.num_electrons, known.volume)

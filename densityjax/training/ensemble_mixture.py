@@ -100,7 +100,8 @@ def fit_whole(config: ConfigDict, builder: Any, specs: Sequence[TargetSpec]) -> 
     )
     names = names_of(config)
     descriptors, features = fit_descriptors(
-        known.features, known.species, known.lattice, {}, identify="density" in names
+        known.features, known.species, known.lattice, known.num_electrons, {},
+        identify="density" in names,
     )
     known = dataclasses.replace(known, features=features)
     return Whole(known, descriptors, fit_yardsticks(config, known, specs, names))
