@@ -17,11 +17,12 @@ from densityjax.configs import elastic
 from densityjax.data.dataset import open_from_config
 from densityjax.data.records import Records
 from densityjax.report.style import BLUE, GREY, STYLE, VERMILION
+from densityjax.results.gaussian_process import KINDS
 from densityjax.results.predictions_table import TargetPredictions
 from densityjax.results.run_directory import SPLITS, RunDirectory
 from densityjax.runtime.files import replace_json, replace_text
 from densityjax.targets import TargetSpec, get_specs
-from densityjax.training.ensemble_mixture import load_materials, mix_members
+from densityjax.training.ensemble_mixture import Materials, load_materials, mix_members
 from densityjax.training.setup import load_folds
 
 FOLDS = (0, 1, 2, 3, 4)
@@ -88,7 +89,11 @@ def write_tables(workdir: Path, out: Path, data_dir: str) -> None:
     first = RunDirectory(workdir / "best_fold0")
     specs = get_specs(tuple(first.read_config("targets")["targets"]))
     truth = Truth.of([load_folds(config, builder, specs, [fold], False) for fold in FOLDS], specs)
-    folds = [fold for fold in FOLDS if RunDirectory(workdir / f"best_fold{fold}").metrics.exists()]
+    folds = [
+        fold for fold in FOLDS
+        if RunDirectory(workdir / f"best_fold{fold}").metrics.exists()
+        and (workdir / f"yardsticks_fold{fold}.npz").exists()
+    ]
     rows = predictions(workdir, builder, specs, truth, folds)
     scores = Scores(truth, folds)
     result: dict[str, Any] = {
@@ -128,11 +133,13 @@ def predictions(
             config.data.data_dir = str(Path(builder.data_dir_root))
         materials = {s: load_materials(configs, builder, specs, s) for s in SPLITS}
         alone = {s: load_materials(configs[:1], builder, specs, s) for s in SPLITS}
+        whole = kernels(workdir, fold, specs, materials["test"])
         for name, learners in MIXTURES.items():
-            _, tables = mix_members(learners, members, specs, materials)
+            _, tables, _ = mix_members(learners, members, specs, materials, whole)
             parts.setdefault(name, []).append(_values(tables["test"]))
         for name, learners in SINGLE.items():
-            _, tables = mix_members(learners, members[:1], specs, alone)
+            own = member_kernels(members[0], learners, specs, materials["test"])
+            _, tables, _ = mix_members(learners, members[:1], specs, alone, own)
             parts.setdefault(name, []).append(_values(tables["test"]))
         plain = RunDirectory(workdir / f"paper_fold{fold}")
         if plain.metrics.exists():
@@ -141,13 +148,34 @@ def predictions(
             ):
                 found = list(run.read_predictions(specs).values())
                 parts.setdefault(name, []).append(_values(found))
-        path = workdir / f"yardsticks_fold{fold}.npz"
-        if path.exists():
-            with np.load(path) as content:
-                for name in YARDSTICKS:
-                    own = {s.name: content[f"{name}/{s.name}"] for s in specs}
-                    parts.setdefault(name, []).append((content["ids"], own))
+        for name in YARDSTICKS:
+            ids = list(materials["test"].place)
+            parts.setdefault(name, []).append((ids, whole[f"{name}_mean"]))
     return {name: truth.gathered(own) for name, own in parts.items() if len(own) == len(folds)}
+
+
+def kernels(
+    workdir: Path, fold: int, specs: Sequence[TargetSpec], test: Materials
+) -> dict[str, Values]:
+    """{learner: predictions} of yardsticks_foldN.npz, in the order of the materials."""
+    with np.load(workdir / f"yardsticks_fold{fold}.npz") as content:
+        rows = np.argsort(test.rows([str(name) for name in content["ids"]]))
+        return {
+            f"{name}_{kind}": {s.name: content[f"{name}_{kind}/{s.name}"][rows] for s in specs}
+            for name in YARDSTICKS for kind in (*KINDS, "mean")
+        }
+
+
+def member_kernels(
+    run: RunDirectory, learners: Sequence[str], specs: Sequence[TargetSpec], test: Materials
+) -> dict[str, Values]:
+    """The same of a member, fitted to its training rows alone."""
+    found = {}
+    for name in learners:
+        tables = run.read_learner(name, specs)
+        rows = np.argsort(test.rows(tables[specs[0].name].ids))
+        found[name] = {target: table.prediction[rows] for target, table in tables.items()}
+    return found
 
 
 def _values(tables: Sequence[TargetPredictions]) -> tuple[Sequence[str], Values]:

@@ -19,7 +19,7 @@ FOLDS = 5
 def save_yardsticks(
     workdir: Path, test: int, targets: Sequence[str], data_dir: str
 ) -> None:
-    """Writes yardsticks_foldN.npz, ids and YARDSTICK/TARGET [n] in its unit, unless it is there."""
+    """Writes yardsticks_foldN.npz unless it is there: ids, and LEARNER/TARGET [n] in its unit."""
     path = workdir / f"yardsticks_fold{test}.npz"
     if path.exists():
         return
@@ -30,13 +30,14 @@ def save_yardsticks(
     others = [fold for fold in range(FOLDS) if fold != test]
     known, new = (load_folds(config, builder, specs, folds, False) for folds in (others, [test]))
     descriptors, features = fit_descriptors(
-        known.features, known.species, known.lattice, {}, identify=True
+        known.features, known.species, known.lattice, known.num_electrons, {}, identify=True
     )
     new = describe(new, descriptors)
     fitted = fit_all(features, known.labels, specs, known.num_electrons, known.volume)
     arrays = {"ids": new.material_id}
     for name, yardstick in fitted.items():
-        found = yardstick.predict(new.features, new.num_electrons, new.volume)["mean"]
-        arrays |= {f"{name}/{target}": values for target, values in found.items()}
+        found = yardstick.predict(new.features, new.num_electrons, new.volume)
+        for learner, own in found.items():
+            arrays |= {f"{name}_{learner}/{target}": values for target, values in own.items()}
     with replaced(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)

@@ -135,7 +135,7 @@ def get_config() -> ConfigDict:
     config.train = train = ConfigDict()
     train.batch_size = 16  # over all devices and micro-batches
     train.accumulation_steps = 1
-    train.epochs = 40
+    train.epochs = 25
     train.evaluate_every_epochs = 5
     train.early_stop_evaluations = 0  # stop after so many without a better loss; 0: never
     train.ema_decay = 0.99

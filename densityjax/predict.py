@@ -17,10 +17,10 @@ from tqdm import tqdm
 from densityjax.density.plausibility import warnings_of
 from densityjax.density.reader import Density, DensityFormatError, find_files, read_density
 from densityjax.density.record import make_record
+from densityjax.results import interval_cells
 from densityjax.results.applicability import join_warnings
 from densityjax.results.averages import average_parts, average_states
 from densityjax.results.calibration import MAKE, Calibration, Reference, read_calibration
-from densityjax.results.interval_cells import evidence_of, interval_cells, interval_columns
 from densityjax.results.interval_scale import Evidence, spreads_as_trained
 from densityjax.results.predictions import Predictions, predict_records, unlabelled_records
 from densityjax.results.run_directory import RunDirectory
@@ -31,7 +31,8 @@ from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replaced
 from densityjax.targets import TargetSpec
 from densityjax.training import mixture
-from densityjax.training.trained_model import TrainedModel, restore_members
+from densityjax.training.setup import describe
+from densityjax.training.trained_model import Mixture, TrainedModel, restore_members
 
 COLUMNS = ("file", "formula", "target", "prediction", "unit", "warnings", "spread", "probability")
 
@@ -162,7 +163,39 @@ def answers(
             values, spread = predictions.values[spec.name], predictions.spread[spec.name]
             found = Answer(spec, values, spread, warnings, *(own.get(spec.name) for own in doubts))
             by_target.setdefault(spec.name, []).append(found)
-    return [_average(parts) for parts in by_target.values()]
+    found = [_average(parts) for parts in by_target.values()]
+    whole = members[0][0].whole
+    if whole is None:
+        return found
+    channels = members[0][0].config.input.channels
+    return _mixed(whole, found, [material.record for material in materials], channels)
+
+
+def _mixed(
+    whole: Mixture, networks: Sequence[Answer], made: Sequence[Mapping[str, Any]], channels: int
+) -> list[Answer]:
+    """What the mixture of an ensemble says, given the mean of its networks."""
+    records = unlabelled_records(made, whole.specs, channels, features=True)
+    records = describe(records, whole.descriptors)
+    network = Predictions(
+        {answer.spec.name: answer.values for answer in networks},
+        {answer.spec.name: answer.spread for answer in networks}, {}, np.zeros((len(made), 0)),
+    )
+    columns = mixture.ask(
+        whole.yardsticks, whole.learners, network, records, whole.specs
+    ).columns
+    said = mixture.answer(whole.stack, columns, network, records, whole.specs)
+    learners = {name: own for name, own in columns.items() if name != IDENTITY}
+    _, between = spreads_as_trained(whole.specs, {}, {}, learners, mixture.cells_of(records))
+    seen = 1.0 if mixture.NETWORK in learners else 0.0
+    return [
+        dataclasses.replace(
+            answer, values=said.values[answer.spec.name], spread=said.spread[answer.spec.name],
+            views=None if answer.views is None else seen * answer.views,
+            learners=between.get(answer.spec.name),
+        )
+        for answer in networks
+    ]
 
 
 def _average(parts: Sequence[Answer]) -> Answer:
@@ -180,7 +213,7 @@ def _average(parts: Sequence[Answer]) -> Answer:
 def _evidence(
     reference: Reference, found: Sequence[Answer], materials: Sequence[Material]
 ) -> Evidence:
-    return evidence_of(
+    return interval_cells.evidence_of(
         reference, [a.spec for a in found], {a.spec.name: a.values for a in found},
         {a.spec.name: a.views for a in found if a.views is not None},
         {a.spec.name: a.learners for a in found if a.learners is not None},
@@ -208,7 +241,8 @@ def predict_files(
     Returns:
         How many files could not be read.
     """
-    columns = [*COLUMNS, *(name for names in interval_columns(coverages) for name in names)]
+    added = interval_cells.interval_columns(coverages)
+    columns = [*COLUMNS, *(name for names in added for name in names)]
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writeheader()
     first = members[0][0]
@@ -225,7 +259,7 @@ def predict_files(
             table = _rows(said, readable)
             if calibration is not None:
                 evidence = _evidence(calibration.reference, said, readable)
-                ends = interval_cells(calibration, coverages, evidence)
+                ends = interval_cells.interval_cells(calibration, coverages, evidence)
                 for row, lines in enumerate(table):
                     for target, line in enumerate(lines):
                         line |= ends[target][row]
@@ -315,17 +349,6 @@ def _opened(out: str) -> Iterator[TextIO]:
         raise UserError(f"--out={out} cannot be written: {error.strerror}") from error
 
 
-def _coverages(text: str) -> tuple[float, ...]:
-    """Numbers between 0 and 1, each once, of '0.8,0.9'."""
-    try:
-        found = tuple(dict.fromkeys(float(part) for part in text.split(",")))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers") from error
-    if not all(0 < coverage < 1 for coverage in found):
-        raise argparse.ArgumentTypeError(f"'{text}': each must be between 0 and 1")
-    return found
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status, 0 or 1.
 
@@ -341,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workdir", required=True, help="directory of a finished run")
     parser.add_argument("--out", default="-", help="CSV to write, '-' (default) = standard output")
     parser.add_argument(
-        "--coverage", type=_coverages, default=(0.9,), metavar="C[,C...]",
+        "--coverage", type=interval_cells.coverages_of, default=(0.9,), metavar="C[,C...]",
         help="how often intervals hold the truth: 0.9 (default), or several, 0.8,0.9",
     )
     parser.add_argument(

@@ -6,14 +6,25 @@ from typing import Any, get_args
 import pytest
 from ml_collections import ConfigDict
 
-from densityjax.config import MODEL_RULES, RULES, check, check_grid, check_rules, one_of, positive
-from densityjax.configs import elastic
+from densityjax.config import (
+    MODEL_RULES,
+    RULES,
+    YARDSTICK_NAMES,
+    check,
+    check_grid,
+    check_rules,
+    completed,
+    one_of,
+    positive,
+)
+from densityjax.configs import elastic, elastic_paper
 from densityjax.model import create
 from densityjax.model.field import FieldTransform
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.model.losses import LossConfig
 from densityjax.model.ops.conv3d import Implementation
 from densityjax.model.views import ViewConfig
+from densityjax.results.yardsticks import YARDSTICKS
 from densityjax.runtime.errors import ConfigError
 from densityjax.runtime.files import flatten
 
@@ -150,3 +161,22 @@ def test_a_table_of_another_folder():
     check_rules(ConfigDict({"linkage": "average", "epochs": 1}), rules, "config.grouping.")
     with pytest.raises(ConfigError, match=r"config\.grouping\.linkage='ward': it must be one of"):
         check_rules(ConfigDict({"linkage": "ward", "epochs": 1}), rules, "config.grouping.")
+
+
+def test_a_config_of_before_has_what_it_had():
+    """Settings that came later are off, whatever configs/elastic.py says of them now."""
+    before = elastic_paper.get_config().to_dict()
+    for section, key in (("input", "invariants"), ("data", "train_fraction")):
+        del before[section][key]
+    del before["stack"], before["auxiliary"], before["ensemble"]
+    before["train"]["epochs"] = 7
+    found = completed(before)
+    assert found.train.epochs == 7
+    assert (found.input.invariants, tuple(found.stack.learners)) == (0, ())
+    assert found.to_dict() == elastic_paper.get_config().to_dict() | {
+        "train": found.train.to_dict()
+    }
+
+
+def test_yardsticks_of_the_rules_are_those_that_there_are():
+    assert tuple(YARDSTICKS) == YARDSTICK_NAMES

@@ -12,6 +12,7 @@ Files, each importing only from those above it:
   energies: Invariants of derivatives and of the spectrum
   atoms: Invariants of the surroundings of each atom, pooled over the atoms.
   invariants: Density invariants
+  valences: Electrons that each element brings to the cells of a dataset.
   identification: Which elements a density is of, told by the density about each atom.
   record_features: All features of a stored record
   standardiser: Features in standard deviations of the training rows.

@@ -56,9 +56,17 @@ NAMES = (
 )
 
 
-# What tells an element: the innermost spheres and balls, which bonds hardly reach.
-_INNER = (*range(5), *range(len(RADII) * 3 - 4, len(RADII) * 3))
-SURROUNDINGS = tuple(_ATOM[place] for place in _INNER)
+# What tells an element: the charge in the innermost balls, and the density at the nucleus and its
+# Laplacian, both smoothed by Gaussians of these sigma, Å. Narrower ones depend on the resolution of
+# the grid, wider ones on the bonds.
+_INNER = tuple(range(len(RADII) * 3 - 4, len(RADII) * 3))
+_SMOOTH = (0.3, 0.35, 0.4, 0.5, 0.6)
+_LAPLACIAN = 0.1  # e/Å^3, where its logarithm begins
+SURROUNDINGS = (
+    *(_ATOM[place] for place in _INNER),
+    *(f"ln rho smoothed over {width} Å [e/Å^3]" for width in _SMOOTH),
+    *(f"arsinh of sigma^2 Laplacian smoothed over {width} Å [0.1 e/Å^3]" for width in _SMOOTH),
+)
 
 
 def atom_invariants(
@@ -78,7 +86,7 @@ def atom_invariants(
     """
     if not len(cartesian):
         return np.full(len(NAMES), np.nan), np.zeros((0, len(SURROUNDINGS)), np.float32)
-    spheres, log_charge = _per_atom(field, cartesian)  # [N, _ATOM], [N, R - 1]
+    spheres, log_charge, smooth = _per_atom(field, cartesian)  # [N, _ATOM], [N, R - 1]
     core = log_charge[:, round(_CORE / _STEP) - 1]
     rich = np.exp(_SHARPNESS * np.clip(core - core.mean(), -5, 5))  # [N]
     pooled = (
@@ -90,7 +98,7 @@ def atom_invariants(
     vector = np.concatenate([
         [np.log(volume), np.log(electrons)], *pooled, *_histograms(log_charge),
     ])
-    return vector, spheres[:, _INNER].astype(np.float32)
+    return vector, np.concatenate([spheres[:, _INNER], smooth], axis=1).astype(np.float32)
 
 
 def _histograms(log_charge: np.ndarray) -> list[np.ndarray]:
@@ -104,8 +112,8 @@ def _histograms(log_charge: np.ndarray) -> list[np.ndarray]:
     ]
 
 
-def _per_atom(field: PeriodicField, cartesian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Features [N, _ATOM] of each atom, and of them ln of the charge in balls [N, R - 1]."""
+def _per_atom(field: PeriodicField, cartesian: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of each atom features [N, _ATOM], of them ln of the charge in balls [N, R - 1], `_smooth`."""
     rho, places = field.values, field.places
     vectors = np.take(field.wave_vectors.reshape(3, -1), places, axis=1)  # [3, K] rad/Å
     k = field.wave_numbers.ravel()[places]  # [K] rad/Å
@@ -133,7 +141,17 @@ def _per_atom(field: PeriodicField, cartesian: np.ndarray) -> tuple[np.ndarray, 
         potential,
         _angular(even, odd, k, vectors / np.maximum(k, np.float32(1e-6))),
     ], axis=1)
-    return features.astype(np.float64), log_charge.astype(np.float64)
+    return features.astype(np.float64), log_charge.astype(np.float64), _smooth(even, k)
+
+
+def _smooth(even: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """[N, 2 * _SMOOTH]: smoothed density at the nuclei and its Laplacian, see `SURROUNDINGS`."""
+    square = np.square(np.multiply.outer(np.array(_SMOOTH, np.float32), k))  # [W, K]
+    gaussian = np.exp(-np.minimum(square / 2, _NIL))
+    density, laplacian = even @ gaussian.T, even @ (gaussian * square).T
+    return np.concatenate(
+        [np.log(np.maximum(density, FLOOR)), np.arcsinh(laplacian / _LAPLACIAN)], axis=1
+    )
 
 
 def _about(

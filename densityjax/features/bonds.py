@@ -13,7 +13,7 @@ orientation or choice of cell.
 """
 
 import numpy as np
-from ase.neighborlist import primitive_neighbor_list
+from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from densityjax.features.composition import PROPERTIES, element_table
 
@@ -21,6 +21,7 @@ _BOND, _REACH = 1.2, 1.95  # in sums of covalent radii
 _ANGSTROM = 100.0  # pm
 _SHARPNESS = 3.0  # per unit of electronegativity
 _NONE = 1e-6  # bond weight of an atom without neighbours
+_MOST_POINTS = 1_000_000  # images of atoms
 BOND_PROPERTIES = (
     "Electronegativity", "CovalentRadius", "Column", "Row", "MendeleevNumber", "NValence",
     "NdValence", "NpValence", "NsValence", "NUnfilled", "NdUnfilled", "NpUnfilled", "GSvolume_pa",
@@ -48,7 +49,8 @@ def bond_features(
         positions: [N, 3] fractional.
 
     Returns:
-        float32 [NAMES]; NaN without atoms, or with one of an element that is not tabulated.
+        float32 [NAMES]; NaN without atoms, with one of an element that is not tabulated, or in a
+        cell so thin that an atom has too many images to look at.
     """
     table, species = element_table(), np.asarray(species)
     if not species.size or species.min() < 1 or species.max() >= len(table):
@@ -56,11 +58,14 @@ def bond_features(
     filled = np.where(np.isnan(table), np.nanmean(table[1:], axis=0), table)
     own = filled[species]  # [N, 22]
     radius = own[:, PROPERTIES.index("CovalentRadius")] / _ANGSTROM  # [N] Å
-    first, second, distance = primitive_neighbor_list(
-        "ijd", (True,) * 3, np.asarray(lattice, np.float64), np.asarray(positions, np.float64),
-        _REACH * radius, use_scaled_positions=True,
-    )
-    ratio = distance / (radius[first] + radius[second])  # [bonds]
+    reach = 2 * _REACH * radius.max()  # Å
+    heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)  # [3] Å, between faces
+    if not np.prod(2 * reach / heights + 1) * species.size <= _MOST_POINTS:
+        return np.full(len(NAMES), np.nan, np.float32)
+    first, second, distance = _pairs(lattice, positions, reach)
+    ratio = distance / (radius[first] + radius[second])  # [pairs]
+    bonded = ratio < _REACH
+    first, second, distance, ratio = (x[bonded] for x in (first, second, distance, ratio))
     weight = np.exp(-((ratio / _BOND) ** 4))
 
     size = len(species)
@@ -85,6 +90,19 @@ def bond_features(
     ionicity = weight @ squares / total.sum()
     pooled = _pooled(np.stack(columns, axis=1), negativity)
     return np.append(pooled, ionicity).astype(np.float32)
+
+
+def _pairs(
+    lattice: np.ndarray, positions: np.ndarray, reach: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of atoms nearer than `reach` Å: the first, the second [pairs], distance [pairs] Å."""
+    cell = np.ascontiguousarray(lattice, np.float64)
+    cartesian = np.ascontiguousarray(np.asarray(positions, np.float64) @ cell)
+    first, second, _, distance = find_points_in_spheres(
+        cartesian, cartesian, r=float(reach), pbc=np.ones(3, np.int64), lattice=cell, tol=1e-8
+    )
+    other = distance > 1e-8  # not the atom itself
+    return first[other], second[other], distance[other]
 
 
 def _pooled(values: np.ndarray, negativity: np.ndarray) -> np.ndarray:

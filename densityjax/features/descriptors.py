@@ -37,18 +37,20 @@ class Descriptors:
         return sum(reduction.components.shape[1] for reduction in self.reductions.values())
 
     def complete(
-        self, features: Features, lattice: np.ndarray, training: bool = False
+        self, features: Features, lattice: np.ndarray, num_electrons: np.ndarray,
+        training: bool = False,
     ) -> Features:
         """Features with the block 'identified', if it is needed.
 
         Args:
             features: see `Records.features`.
             lattice: [n, 3, 3] Å.
+            num_electrons: [n] valence electrons per cell.
             training: they are those of the training rows, in order.
         """
         if self.finder is None:
             return features
-        species = self.finder(features["surroundings"], training)
+        species = self.finder(features["surroundings"], num_electrons, training)
         found = [
             structure_features(*cell)
             for cell in zip(species, lattice, features["positions"], strict=True)
@@ -92,7 +94,7 @@ class Descriptors:
 
 def fit_descriptors(
     features: Features, species: Sequence[np.ndarray], lattice: np.ndarray,
-    sizes: Mapping[str, int], identify: bool,
+    num_electrons: np.ndarray, sizes: Mapping[str, int], identify: bool,
 ) -> tuple[Descriptors, Features]:
     """Fits to training rows.
 
@@ -100,20 +102,18 @@ def fit_descriptors(
         features: of the training rows, see `Records.features`.
         species: n arrays of atomic numbers, which an element is learned from.
         lattice: [n, 3, 3] Å.
+        num_electrons: [n] valence electrons per cell.
         sizes: {block of `BLOCKS`: components}; a block of 0 is left out.
         identify: make the block 'identified', whether or not it enters the network.
 
     Returns:
         (descriptors, complete features of the training rows).
-
-    Raises:
-        ConfigError: more components than there are rows or features that vary.
     """
     finder = None
     if identify or sizes.get("identified"):
-        finder = fit_finder(features["surroundings"], species)
-    whole = Descriptors(finder, {}).complete(features, lattice, training=True)
+        finder = fit_finder(features["surroundings"], species, num_electrons)
+    whole = Descriptors(finder, {}).complete(features, lattice, num_electrons, training=True)
     reductions = {
-        block: fit_reduction(block, whole[block], size) for block, size in sizes.items() if size
+        block: fit_reduction(whole[block], size) for block, size in sizes.items() if size
     }
     return Descriptors(finder, reductions), whole

@@ -8,7 +8,7 @@ import numpy as np
 from densityjax.features import atoms, bonds, composition, invariants
 
 # Of the numbers below; a dataset's features are computed anew when it differs.
-VERSION = 2
+VERSION = 3
 WIDTHS: dict[str, int] = {
     "invariants": len(invariants.NAMES),
     "composition": len(composition.NAMES),

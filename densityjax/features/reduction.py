@@ -9,7 +9,6 @@ import dataclasses
 import numpy as np
 
 from densityjax.features.standardiser import Standardiser
-from densityjax.runtime.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,22 +28,19 @@ class Reduction:
         return self.scaler(features) @ self.components
 
 
-def fit_reduction(block: str, features: np.ndarray, size: int) -> Reduction:
+def fit_reduction(features: np.ndarray, size: int) -> Reduction:
     """The first `size` components of training rows [n, F].
 
-    Raises:
-        ConfigError: there are fewer rows, or features that vary.
+    Where n rows have fewer, n - 1 or those of the features that vary, the rest are 0: the network
+    of a config has the same shape for every dataset.
     """
     scaler = Standardiser.fit(features)
     values = scaler(features).astype(np.float64)  # [n, kept]
-    most = min(values.shape[0] - 1, values.shape[1])
-    if size > most:
-        raise ConfigError(
-            f"config.input.{block}={size}: the {len(values)} training materials have {most} "
-            "components at most; ask for fewer"
-        )
+    count = min(size, values.shape[0] - 1, values.shape[1])
     _, vectors = np.linalg.eigh(np.atleast_2d(np.cov(values, rowvar=False)))  # ascending
-    components = vectors[:, ::-1][:, :size]  # [kept, D]
+    components = vectors[:, ::-1][:, :count]  # [kept, count]
     # The sign of a component is arbitrary: its largest entry is positive on every machine.
-    largest = components[np.abs(components).argmax(axis=0), np.arange(size)]
-    return Reduction(scaler, (components * np.sign(largest)).astype(np.float32))
+    largest = components[np.abs(components).argmax(axis=0), np.arange(count)]
+    found = np.zeros((values.shape[1], size), np.float32)  # [kept, D]
+    found[:, :count] = components * np.sign(largest)
+    return Reduction(scaler, found)

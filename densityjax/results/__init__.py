@@ -8,6 +8,7 @@ Files, each importing only from those above it:
       once.
   gaussian_process: Gaussian-process regression on blocks of features, set by leave-one-out on the
       training rows.
+  learners: The learners of one target
   yardsticks: What is reached with features and no network
   learner_file: The learners that a model mixes, in one NumPy archive
   identities: What a density file itself gives

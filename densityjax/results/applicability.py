@@ -9,6 +9,7 @@ import numpy as np
 
 from densityjax.data.records import Records
 from densityjax.density.density import symbol
+from densityjax.features.valences import fit_valence
 from densityjax.runtime.files import replaced
 
 if TYPE_CHECKING:
@@ -147,31 +148,6 @@ def fit_applicability(records: Records, embedding: np.ndarray) -> Applicability:
         embedding=standardised,
         max_distance=float(np.percentile(leave_one_out_distances(standardised), _PERCENTILE)),
     )
-
-
-def fit_valence(
-    species: tuple[np.ndarray, ...], num_electrons: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Electrons that each element brings, from cells' compositions and electron counts.
-
-    Solves composition [n, Z] @ valence [Z] = num_electrons [n] by least squares. An element that
-    occurs only in fixed proportion to another has no valence of its own: NaN. So has one whose
-    solution is not a whole number: its counts contradict each other (several potentials).
-
-    Args:
-        species: n arrays of atomic numbers.
-        num_electrons: [n].
-
-    Returns:
-        (atomic numbers [Z], valence [Z]).
-    """
-    elements = np.unique(np.concatenate(species))
-    composition = np.stack([(atoms[:, None] == elements).sum(0) for atoms in species]).astype(float)
-    inverse = np.linalg.pinv(composition)  # [Z, n]
-    solution = inverse @ num_electrons
-    determined = np.abs(inverse @ composition - np.eye(len(elements))).max(1) < 1e-6
-    whole = np.abs(solution - np.round(solution)) < 0.05
-    return elements, np.where(determined & whole, np.round(solution), np.nan)
 
 
 def leave_one_out_distances(points: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ Processes for Machine Learning, 2006, eq. 5.12). No other rows are looked at.
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import scipy.linalg
@@ -23,7 +23,6 @@ KINDS = ("laplacian", "rbf")
 _SCALES = {"laplacian": (0.15, 0.3, 0.6, 1.2), "rbf": (0.05, 0.15, 0.5, 1.5)}  # g_b
 _SHARES = (0.5, 2.0, 8.0)  # s_b
 _NOISES = (0.003, 0.01, 0.03, 0.1, 0.3)  # r, of a kernel that is 1 on the diagonal
-_CHUNK = 4096  # rows predicted at a time
 
 Blocks = Mapping[str, np.ndarray]
 
@@ -52,27 +51,19 @@ class GaussianProcess:
     Attributes:
         kind: 'laplacian' or 'rbf'.
         settings: of the kernel.
-        blocks: {block: [n, F] standardised features of the fitted rows}.
         coefficients: [n, C] (K + r I)^-1 (y - mean).
         mean: [C] of the fitted labels.
     """
 
     kind: str
     settings: Settings
-    blocks: Blocks
     coefficients: np.ndarray
     mean: np.ndarray
 
-    def predict(self, blocks: Blocks) -> np.ndarray:
-        """[m, C] of standardised features {block: [m, F]}."""
-        rows = len(next(iter(blocks.values())))
-        found = [np.zeros((0, len(self.mean)))]
-        for start in range(0, rows, _CHUNK):
-            part = {name: values[start : start + _CHUNK] for name, values in blocks.items()}
-            apart = {name: distances(self.kind, part[name], self.blocks[name]) for name in part}
-            kernel = _joint(apart, self.settings.scales, self.settings.shares)
-            found.append(kernel @ self.coefficients + self.mean)
-        return np.concatenate(found)
+    def predict(self, apart: Blocks) -> np.ndarray:
+        """[m, C] of {block: [m, n] `distances` to the fitted rows}."""
+        kernel = _joint(apart, self.settings.scales, self.settings.shares)
+        return kernel @ self.coefficients + self.mean
 
 
 def distances(kind: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -115,26 +106,40 @@ def leave_one_out(kernel: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def choose(
-    kind: str, blocks: Blocks, targets: Sequence[np.ndarray]
-) -> list[Settings]:
+    apart: Blocks, kind: str, targets: Sequence[np.ndarray],
+    combinations: Iterable[tuple[str, ...]],
+) -> dict[tuple[str, ...], list[Settings]]:
     """Settings of each target by leave-one-out; the scale of each block as if it stood alone.
 
     Args:
-        blocks: {block: [n, F] standardised}.
+        apart: {block: [n, n] `distances`}; float32 is enough, for r is far above its rounding.
+        kind: 'laplacian' or 'rbf'.
         targets: [n, C] each, all rows labelled; the columns of one share their settings.
+        combinations: blocks to join, of each joint kernel.
+
+    Returns:
+        {combination: settings of each target}.
     """
-    apart = {name: distances(kind, values, values) for name, values in blocks.items()}
     alone = {
-        name: _best(
-            [({name: scale}, {}) for scale in _SCALES[kind]], {name: apart[name]}, targets
-        )
-        for name in blocks
+        name: _best([({name: scale}, {}) for scale in _SCALES[kind]], {name: values}, targets)
+        for name, values in apart.items()
     }
-    if len(blocks) == 1:
-        return next(iter(alone.values()))
+    return {
+        names: alone[names[0]] if len(names) == 1 else _choose_shares(
+            {name: apart[name] for name in names},
+            [{name: alone[name][t].scales[name] for name in names} for t in range(len(targets))],
+            targets,
+        )
+        for names in combinations
+    }
+
+
+def _choose_shares(
+    apart: Blocks, scales: Sequence[dict[str, float]], targets: Sequence[np.ndarray]
+) -> list[Settings]:
+    """Settings of a joint kernel, whose scales are given for each target."""
     chosen: list[Settings | None] = [None] * len(targets)
-    scales = [{n: alone[n][t].scales[n] for n in blocks} for t in range(len(targets))]
-    grid = [dict(zip(blocks, s)) for s in itertools.product(_SHARES, repeat=len(blocks))]
+    grid = [dict(zip(apart, s)) for s in itertools.product(_SHARES, repeat=len(apart))]
     for scale in {tuple(s.items()): s for s in scales}.values():
         members = [t for t, s in enumerate(scales) if s == scale]
         found = _best([(scale, s) for s in grid], apart, [targets[t] for t in members])
@@ -147,14 +152,18 @@ def _best(
     candidates: Sequence[tuple[dict, dict]], apart: Blocks, targets: Sequence[np.ndarray]
 ) -> list[Settings]:
     """Of candidates (scales, shares) and the noises, the best of each target."""
-    centred = np.concatenate([y - y.mean(axis=0) for y in targets], axis=1)  # [n, all C]
+    dtype = next(iter(apart.values())).dtype
+    scaled = [
+        (y - y.mean(axis=0)) / np.sqrt(max(y.var(axis=0).sum(), 1e-30)) for y in targets
+    ]
+    labels = np.concatenate(scaled, axis=1).astype(dtype)  # [n, all C]
     ends = np.cumsum([y.shape[1] for y in targets])[:-1]
     best: list[Settings | None] = [None] * len(targets)
     for scales, shares in candidates:
-        errors = leave_one_out(_joint(apart, scales, shares), centred)
+        errors = leave_one_out(_joint(apart, scales, shares), labels)
         squares = np.square(errors).mean(axis=1)  # [noises, all C]
         for target, error in enumerate(np.split(squares, ends, axis=1)):
-            relative = error.sum(axis=1) / max(targets[target].var(axis=0).sum(), 1e-30)
+            relative = error.sum(axis=1)
             noise = int(relative.argmin())
             if best[target] is None or relative[noise] < best[target].error:
                 best[target] = Settings(scales, shares, _NOISES[noise], float(relative[noise]))
@@ -162,12 +171,11 @@ def _best(
 
 
 def fit_process(
-    kind: str, settings: Settings, blocks: Blocks, labels: np.ndarray
+    kind: str, settings: Settings, apart: Blocks, labels: np.ndarray
 ) -> GaussianProcess:
-    """The process of labelled rows, blocks {name: [n, F]} and labels [n, C]."""
-    apart = {name: distances(kind, values, values) for name, values in blocks.items()}
-    kernel = _joint(apart, settings.scales, settings.shares)
+    """The process of labelled rows, with `distances` {block: [n, n]} and labels [n, C]."""
+    kernel = _joint(apart, settings.scales, settings.shares).astype(np.float64)
     kernel[np.diag_indices_from(kernel)] += settings.noise
     mean = labels.mean(axis=0)
     solved = scipy.linalg.solve(kernel, labels - mean, assume_a="pos", check_finite=False)
-    return GaussianProcess(kind, settings, blocks, solved, mean)
+    return GaussianProcess(kind, settings, solved, mean)

@@ -1,5 +1,6 @@
 """Intervals of materials that are in no dataset, as the cells of a table."""
 
+import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,21 @@ def evidence_of(
         components, Cells(electrons, np.abs(np.linalg.det(lattice))),
         np.array([len(record["species"]) for record in records]),
     )
+
+
+def coverages_of(text: str) -> tuple[float, ...]:
+    """Numbers between 0 and 1, each once, of '0.8,0.9'.
+
+    Raises:
+        argparse.ArgumentTypeError: they are not that.
+    """
+    try:
+        found = tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers") from error
+    if not all(0 < coverage < 1 for coverage in found):
+        raise argparse.ArgumentTypeError(f"'{text}': each must be between 0 and 1")
+    return found
 
 
 def interval_columns(coverages: Sequence[float]) -> list[tuple[str, str, str]]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from densityjax.features.standardiser import Standardiser
 from densityjax.results import gaussian_process as gp
-from densityjax.results.yardsticks import Learners, Yardstick
+from densityjax.results.learners import Learners
+from densityjax.results.yardsticks import Yardstick
 from densityjax.runtime.files import replaced
 from densityjax.targets import TargetSpec
 
@@ -32,7 +33,8 @@ def save_learners(path: Path, yardsticks: Mapping[str, Yardstick]) -> None:
     for name, yardstick in yardsticks.items():
         for block, scaler in yardstick.scalers.items():  # the same for every yardstick
             arrays |= {f"scaler/{block}/{k}": getattr(scaler, k) for k in _SCALER}
-            arrays[f"block/{block}"] = yardstick.blocks[block]
+            # Exact: they were rounded to float16 before anything was fitted to them.
+            arrays[f"block/{block}"] = yardstick.blocks[block].astype(np.float16)
         settings[name] = {"blocks": list(yardstick.blocks), "targets": {}}
         for target, learners in yardstick.learners.items():
             own = f"{name}/{target}"
@@ -63,7 +65,7 @@ def _yardstick(
     name: str, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
     specs: Sequence[TargetSpec],
 ) -> Yardstick:
-    blocks = {block: arrays[f"block/{block}"] for block in settings["blocks"]}
+    blocks = {b: arrays[f"block/{b}"].astype(np.float32) for b in settings["blocks"]}
     scalers = {
         block: Standardiser(*(arrays[f"scaler/{block}/{k}"] for k in _SCALER)) for block in blocks
     }
@@ -71,13 +73,12 @@ def _yardstick(
     for target, kinds in settings["targets"].items():
         own = f"{name}/{target}"
         rows = arrays[f"rows/{own}"]
-        part = {block: values[rows] for block, values in blocks.items()}
         processes = tuple(
             gp.GaussianProcess(
-                kind, gp.Settings(**fields), part, arrays[f"coefficients/{own}/{kind}"],
+                kind, gp.Settings(**fields), arrays[f"coefficients/{own}/{kind}"],
                 arrays[f"mean/{own}/{kind}"],
             )
             for kind, fields in kinds.items()
         )
         learners[target] = Learners(processes, None, rows, arrays[f"constant/{own}"], {})
-    return Yardstick(tuple(specs), scalers, blocks, learners)
+    return Yardstick(tuple(specs), scalers, blocks, learners, gp.KINDS)

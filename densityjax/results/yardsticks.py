@@ -16,13 +16,18 @@ Regression learns labels as `TargetSpec` says, extensive ones made intensive, tr
 takes the mean there. Classes: the processes learn the indicator of each class (least-squares
 classification, Rasmussen and Williams 2006, section 6.5), clipped to [0, 1] and normalised.
 
-Bounds, for 100,000 rows and more: settings are chosen on at most 1,000 rows of a target,
-processes fitted on at most 4,000, trees on at most 4,000, drawn at random with the seed. `facts`
-says how many it were. Time and memory of fitting are bounded by these, those of prediction grow
-with its rows.
+Bounds, for 100,000 rows and more: settings are chosen on at most 600 rows of a target, processes
+fitted on at most 4,000, trees on at most 4,000, drawn at random with the seed. `facts` says how
+many it were. Time and memory of fitting are bounded by these, those of prediction grow with its
+rows.
+
+What several targets and yardsticks have in common is computed once: distances between the same
+rows, the settings of a block alone, and all of a yardstick whose blocks are, of the training rows,
+those of another one ('identified' is 'structure' there).
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +36,7 @@ from threadpoolctl import threadpool_limits
 
 from densityjax.features.standardiser import Standardiser
 from densityjax.results import gaussian_process as gp
+from densityjax.results.learners import LEARNERS, Learners, fit_trees
 from densityjax.results.metrics import Metrics, target_metrics
 from densityjax.runtime.errors import UserError
 from densityjax.targets import TargetSpec, from_intensive, to_intensive
@@ -38,48 +44,12 @@ from densityjax.targets import TargetSpec, from_intensive, to_intensive
 YARDSTICKS: dict[str, tuple[str, ...]] = {
     "composition": ("composition",),
     "invariants": ("invariants",),
-    "density": ("invariants", "identified"),
+    "density": ("identified", "invariants"),
     "both": ("composition", "invariants"),
     "all": ("structure", "invariants"),
 }
-SELECTION_ROWS, KERNEL_ROWS, TREE_ROWS = 1000, 4000, 4000
-LEARNERS = (*gp.KINDS, "trees")
-TREES, TREE_FEATURES = 100, 0.3
-
-
-@dataclasses.dataclass(frozen=True)
-class Learners:
-    """The three learners of one target, or a constant where there is nothing to learn.
-
-    Attributes:
-        processes: none if the labels are all the same.
-        trees: scikit-learn's forest; None likewise, and where it was not kept.
-        rows: [k] of the training rows, those that the processes were fitted on.
-        constant: [C] mean of the training labels as trained.
-        facts: rows that each part was fitted on, and what leave-one-out chose.
-    """
-
-    processes: tuple[gp.GaussianProcess, ...]
-    trees: Any
-    rows: np.ndarray
-    constant: np.ndarray
-    facts: dict[str, Any]
-
-    def predict(self, blocks: gp.Blocks, classes: bool) -> dict[str, np.ndarray]:
-        """{learner: [m, C] labels as trained, or class probabilities} of standardised features."""
-        rows = len(next(iter(blocks.values())))
-        if not self.processes:
-            return dict.fromkeys(LEARNERS, np.tile(self.constant, (rows, 1)))
-        found = {process.kind: process.predict(blocks) for process in self.processes}
-        if self.trees is None:
-            return {k: _probabilities(v) for k, v in found.items()} if classes else found
-        joined = np.concatenate(list(blocks.values()), axis=1)
-        if not classes:
-            return found | {"trees": self.trees.predict(joined)[:, None]}
-        found = {kind: _probabilities(values) for kind, values in found.items()}
-        forest = np.zeros((rows, len(self.constant)))
-        forest[:, self.trees.classes_] = self.trees.predict_proba(joined)
-        return found | {"trees": forest}
+SELECTION_ROWS, KERNEL_ROWS, TREE_ROWS = 600, 4000, 4000
+_CHUNK = 1024  # rows predicted at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,14 +59,16 @@ class Yardstick:
     Attributes:
         specs: the targets.
         scalers: {block: standardiser of its features}.
-        blocks: {block: [n, F] float32 standardised features of the training rows}.
+        blocks: {block: [n, F] float32 standardised features of all rows that processes need}.
         learners: {target: its learners}.
+        names: of the learners, `LEARNERS` or, without trees, `gaussian_process.KINDS`.
     """
 
     specs: tuple[TargetSpec, ...]
     scalers: Mapping[str, Standardiser]
     blocks: gp.Blocks
     learners: Mapping[str, Learners]
+    names: tuple[str, ...]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -118,16 +90,38 @@ class Yardstick:
             probabilities [m, K]}}; the mean is taken of the labels as trained. Trees that were not
             kept are left out.
         """
-        blocks = {name: scaler(features[name]) for name, scaler in self.scalers.items()}
+        blocks = {name: _standardised(scaler, features[name])
+                  for name, scaler in self.scalers.items()}
+        starts = range(0, max(len(num_electrons), 1), _CHUNK)
+        chunks = [
+            self._as_trained({name: b[start : start + _CHUNK] for name, b in blocks.items()})
+            for start in starts
+        ]
         found: dict[str, dict[str, np.ndarray]] = {}
         for spec in self.specs:
-            parts = self.learners[spec.name].predict(blocks, spec.kind == "classification")
-            if set(parts) == set(LEARNERS):
-                parts["mean"] = np.mean(list(parts.values()), axis=0)
-            for name, values in parts.items():
+            for name in chunks[0][spec.name]:
+                values = np.concatenate([chunk[spec.name][name] for chunk in chunks])
                 if spec.kind == "regression":
                     values = from_intensive(spec, values[:, 0], num_electrons, volume)
                 found.setdefault(name, {})[spec.name] = values
+        return found
+
+    def _as_trained(self, blocks: gp.Blocks) -> dict[str, dict[str, np.ndarray]]:
+        """{target: {learner or 'mean': [m, C] as trained}} of standardised features."""
+        apart = {
+            kind: {name: gp.distances(kind, b, self.blocks[name]) for name, b in blocks.items()}
+            for kind in gp.KINDS
+        }
+        joined = np.concatenate(list(blocks.values()), axis=1)
+        found = {}
+        for spec in self.specs:
+            own = self.learners[spec.name]
+            parts = own.predict(apart, joined, spec.kind == "classification")
+            if not own.processes:
+                parts = dict.fromkeys(self.names, np.tile(own.constant, (len(joined), 1)))
+            if self.names == LEARNERS:
+                parts["mean"] = np.mean(list(parts.values()), axis=0)
+            found[spec.name] = parts
         return found
 
     def metrics(
@@ -144,7 +138,19 @@ def fit(
     specs: Sequence[TargetSpec], num_electrons: np.ndarray, volume: np.ndarray, seed: int = 0,
     trees: bool = True,
 ) -> Yardstick:
-    """Fits a yardstick on training rows.
+    """A yardstick of all blocks that are given; see `fit_all`."""
+    return _fit_combinations(
+        features, labels, specs, num_electrons, volume, seed, {"": tuple(features)},
+        ("",) if trees else (),
+    )[""]
+
+
+def fit_all(
+    features: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray],
+    specs: Sequence[TargetSpec], num_electrons: np.ndarray, volume: np.ndarray, seed: int = 0,
+    names: Sequence[str] = tuple(YARDSTICKS), trees: Sequence[str] = tuple(YARDSTICKS),
+) -> dict[str, Yardstick]:
+    """Fits yardsticks on training rows, those whose blocks are among the features.
 
     Args:
         features: {block: [n, F]}; NaN = not determined, which counts as the mean.
@@ -153,14 +159,36 @@ def fit(
         num_electrons: [n] valence electrons per cell.
         volume: [n] Å^3 per cell.
         seed: of the sub-samples and the trees.
-        trees: fit them, too; without them there is no mean of the three learners.
+        names: of `YARDSTICKS`.
+        trees: names of those that get trees, too, which take four fifths of the time; without them
+          there is no mean of the three learners.
 
     Raises:
         UserError: a target has no label in the training rows.
         ValueError: as `to_intensive`.
     """
-    scalers = {name: Standardiser.fit(values) for name, values in features.items()}
-    blocks = {name: scalers[name](values) for name, values in features.items()}
+    combinations = {
+        name: YARDSTICKS[name] for name in names if set(YARDSTICKS[name]) <= set(features)
+    }
+    return _fit_combinations(
+        features, labels, specs, num_electrons, volume, seed, combinations, trees
+    )
+
+
+def _fit_combinations(
+    features: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray],
+    specs: Sequence[TargetSpec], num_electrons: np.ndarray, volume: np.ndarray, seed: int,
+    combinations: Mapping[str, tuple[str, ...]], trees: Sequence[str],
+) -> dict[str, Yardstick]:
+    """A yardstick for each combination of blocks."""
+    first = _first_equals(features, sorted(set(itertools.chain(*combinations.values()))))
+    unlike: dict[tuple[str, ...], bool] = {}  # and whether any of them gets trees
+    for name, names in combinations.items():
+        same = tuple(first[block] for block in names)
+        unlike[same] = unlike.get(same, False) or name in trees
+    scalers = {name: Standardiser.fit(features[name]) for name in set(first.values())}
+    blocks = {name: _standardised(scaler, features[name]) for name, scaler in scalers.items()}
+    groups: dict[bytes, list[TargetSpec]] = {}
     rows, trained = {}, {}
     for spec in specs:
         values = np.asarray(labels[spec.name])
@@ -172,29 +200,75 @@ def fit(
                 "config.targets or train on more splits"
             )
         trained[spec.name] = _as_trained(spec, values, rows[spec.name], num_electrons, volume)
+        groups.setdefault(rows[spec.name].tobytes(), []).append(spec)
+    priority = np.random.default_rng(seed).permutation(len(num_electrons))
+    learners: dict[tuple[str, ...], dict[str, Learners]] = {names: {} for names in unlike}
     # Matrices this small gain nothing from threads, which wait for each other on a busy machine: 2
     # took 20 times as long as 1 beside other work.
     with threadpool_limits(1, user_api="blas"):
-        settings = _choose(blocks, specs, rows, trained, seed)
-        learners = {
-            spec.name: _fit_target(
-                spec, blocks, rows[spec.name], trained[spec.name], settings.get(spec.name), seed,
-                trees,
+        for group in groups.values():
+            found = _fit_group(
+                blocks, group, rows[group[0].name], trained, priority, unlike, seed
+            )
+            for names, own in found.items():
+                learners[names] |= own
+    return {
+        name: _yardstick(names, first, specs, scalers, blocks, learners, name in trees)
+        for name, names in combinations.items()
+    }
+
+
+def _first_equals(
+    features: Mapping[str, np.ndarray], names: Sequence[str]
+) -> dict[str, str]:
+    """{block: the first block with the same numbers}."""
+    first: dict[str, str] = {}
+    for name in names:
+        same = (
+            other for other in dict.fromkeys(first.values())
+            if np.array_equal(features[name], features[other], equal_nan=True)
+        )
+        first[name] = next(same, name)
+    return first
+
+
+def _yardstick(
+    names: tuple[str, ...], first: Mapping[str, str], specs: Sequence[TargetSpec],
+    scalers: Mapping[str, Standardiser], blocks: gp.Blocks,
+    learners: Mapping[tuple[str, ...], Mapping[str, Learners]], trees: bool,
+) -> Yardstick:
+    """The yardstick of blocks, from what was fitted to the first ones that are equal to them."""
+    fitted = learners[tuple(first[name] for name in names)]
+    needed = np.unique(np.concatenate([own.rows for own in fitted.values()]))
+    called = {first[name]: name for name in names}
+    return Yardstick(
+        tuple(specs),
+        {name: scalers[first[name]] for name in names},
+        {name: blocks[first[name]][needed] for name in names},
+        {
+            spec.name: dataclasses.replace(
+                fitted[spec.name],
+                rows=np.searchsorted(needed, fitted[spec.name].rows),
+                processes=tuple(_renamed(p, called) for p in fitted[spec.name].processes),
+                trees=fitted[spec.name].trees if trees else None,
             )
             for spec in specs
-        }
-    return Yardstick(tuple(specs), scalers, blocks, learners)
+        },
+        LEARNERS if trees else gp.KINDS,
+    )
 
 
-def fit_all(
-    features: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray],
-    specs: Sequence[TargetSpec], num_electrons: np.ndarray, volume: np.ndarray, seed: int = 0,
-) -> dict[str, Yardstick]:
-    """The yardsticks whose blocks are among the features; see `fit`."""
-    return {
-        name: fit({b: features[b] for b in blocks}, labels, specs, num_electrons, volume, seed)
-        for name, blocks in YARDSTICKS.items() if set(blocks) <= set(features)
-    }
+def _renamed(process: gp.GaussianProcess, called: Mapping[str, str]) -> gp.GaussianProcess:
+    """A process whose blocks have other names."""
+    scales = {called[name]: value for name, value in process.settings.scales.items()}
+    shares = {called[name]: value for name, value in process.settings.shares.items()}
+    settings = dataclasses.replace(process.settings, scales=scales, shares=shares)
+    return dataclasses.replace(process, settings=settings)
+
+
+def _standardised(scaler: Standardiser, features: np.ndarray) -> np.ndarray:
+    """Standardised features in float32, rounded so that a file keeps them as float16."""
+    return scaler(features).astype(np.float16).astype(np.float32)
 
 
 def _as_trained(
@@ -208,75 +282,58 @@ def _as_trained(
     return to_intensive(spec, values[rows].astype(np.float64), *per_cell)[:, None]
 
 
-def _subset(count: int, limit: int, seed: int) -> np.ndarray:
-    """At most `limit` of `count` rows, ascending."""
-    if count <= limit:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
+def _subset(rows: np.ndarray, limit: int, priority: np.ndarray) -> np.ndarray:
+    """Places of at most `limit` rows, ascending: those that come first in the order of priority."""
+    if len(rows) <= limit:
+        return np.arange(len(rows))
+    return np.sort(np.argsort(priority[rows])[:limit])
 
 
-def _choose(
-    blocks: gp.Blocks, specs: Sequence[TargetSpec], rows: Mapping[str, np.ndarray],
-    trained: Mapping[str, np.ndarray], seed: int,
-) -> dict[str, dict[str, gp.Settings]]:
-    """{target: {kind: settings}} of the targets with labels that differ.
+def _fit_group(
+    blocks: gp.Blocks, specs: Sequence[TargetSpec], rows: np.ndarray,
+    trained: Mapping[str, np.ndarray], priority: np.ndarray,
+    combinations: Mapping[tuple[str, ...], bool], seed: int,
+) -> dict[tuple[str, ...], dict[str, Learners]]:
+    """Learners of each combination of blocks, for targets that have labels in the same rows.
 
-    Targets that have labels in the same rows share the work on their kernels.
+    Args:
+        combinations: {blocks: whether to grow trees}.
     """
-    groups: dict[bytes, list[str]] = {}
-    for spec in specs:
-        if np.ptp(trained[spec.name], axis=0).any():
-            groups.setdefault(rows[spec.name].tobytes(), []).append(spec.name)
-    chosen: dict[str, dict[str, gp.Settings]] = {}
-    for names in groups.values():
-        kept = _subset(len(rows[names[0]]), SELECTION_ROWS, seed)
-        part = {block: values[rows[names[0]][kept]] for block, values in blocks.items()}
-        for kind in gp.KINDS:
-            found = gp.choose(kind, part, [trained[name][kept] for name in names])
-            for name, settings in zip(names, found, strict=True):
-                chosen.setdefault(name, {})[kind] = settings
-    return chosen
-
-
-def _fit_target(
-    spec: TargetSpec, blocks: gp.Blocks, rows: np.ndarray, trained: np.ndarray,
-    settings: Mapping[str, gp.Settings] | None, seed: int, trees: bool,
-) -> Learners:
-    facts: dict[str, Any] = {"rows": len(rows)}
-    if settings is None:  # one label, or all the same
-        return Learners((), None, np.zeros(0, int), trained.mean(axis=0), facts)
-    kernel_rows = _subset(len(rows), KERNEL_ROWS, seed)
-    part = {name: values[rows[kernel_rows]] for name, values in blocks.items()}
-    processes = tuple(
-        gp.fit_process(kind, chosen, part, trained[kernel_rows])
-        for kind, chosen in settings.items()
-    )
-    tree_rows = _subset(len(rows), TREE_ROWS, seed)
-    joined = np.concatenate([values[rows[tree_rows]] for values in blocks.values()], axis=1)
-    facts |= {
-        "selection_rows": min(len(rows), SELECTION_ROWS),
-        "kernel_rows": len(kernel_rows),
-        "tree_rows": len(tree_rows),
-        "settings": {kind: dataclasses.asdict(chosen) for kind, chosen in settings.items()},
+    kernel = _subset(rows, KERNEL_ROWS, priority)  # places in `rows`
+    chosen = _subset(rows[kernel], SELECTION_ROWS, priority)  # places in `kernel`
+    differing = [s for s in specs if len(rows) > 1 and np.ptp(trained[s.name], axis=0).any()]
+    part = {name: values[rows[kernel]] for name, values in blocks.items()}
+    labels = [trained[spec.name][kernel] for spec in differing]
+    processes: dict[tuple[str, ...], list[list]] = {n: [[] for _ in labels] for n in combinations}
+    for kind in gp.KINDS if differing else ():
+        apart = {name: gp.distances(kind, b, b).astype(np.float32) for name, b in part.items()}
+        settings = gp.choose(
+            {name: values[np.ix_(chosen, chosen)] for name, values in apart.items()}, kind,
+            [values[chosen] for values in labels], combinations,
+        )
+        for names in combinations:
+            own = {name: apart[name] for name in names}
+            for found, setting, values in zip(processes[names], settings[names], labels):
+                found.append(gp.fit_process(kind, setting, own, values))
+    tree = _subset(rows, TREE_ROWS, priority)
+    facts = {
+        "rows": len(rows), "selection_rows": len(chosen), "kernel_rows": len(kernel),
+        "tree_rows": len(tree),
     }
-    forest = _fit_trees(spec, joined, trained[tree_rows], seed) if trees else None
-    fitted = rows[kernel_rows]
-    return Learners(processes, forest, fitted, trained.mean(axis=0), facts)
-
-
-def _fit_trees(spec: TargetSpec, features: np.ndarray, trained: np.ndarray, seed: int) -> Any:
-    # Takes a second to import, which training does not wait for.
-    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
-
-    arguments = {
-        "n_estimators": TREES, "max_features": TREE_FEATURES, "random_state": seed, "n_jobs": -1,
-    }
-    if spec.kind == "classification":
-        return ExtraTreesClassifier(**arguments).fit(features, trained.argmax(axis=1))
-    return ExtraTreesRegressor(**arguments).fit(features, trained[:, 0])
-
-
-def _probabilities(indicators: np.ndarray) -> np.ndarray:
-    """Class probabilities [m, K] of what the processes say of the indicators."""
-    clipped = np.clip(indicators, 1e-6, 1)
-    return clipped / clipped.sum(axis=1, keepdims=True)
+    learners: dict[tuple[str, ...], dict[str, Learners]] = {}
+    for names, grown in combinations.items():
+        joined = np.concatenate([blocks[name][rows[tree]] for name in names], axis=1)
+        learners[names] = {
+            spec.name: Learners(  # one label, or all the same
+                (), None, np.zeros(0, int), trained[spec.name].mean(axis=0), {"rows": len(rows)}
+            )
+            for spec in specs
+        }
+        for spec, found in zip(differing, processes[names]):
+            own = {process.kind: dataclasses.asdict(process.settings) for process in found}
+            values = trained[spec.name]
+            forest = fit_trees(spec, joined, values[tree], seed) if grown else None
+            learners[names][spec.name] = Learners(
+                tuple(found), forest, rows[kernel], values.mean(axis=0), facts | {"settings": own}
+            )
+    return learners

@@ -6,7 +6,7 @@ on its validation fold, whose labels chose its best state: no row is of the test
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +176,7 @@ def fit_reference(run: RunDirectory, builder: Any, specs: Sequence[TargetSpec]) 
     if len(ids) > REFERENCE_ROWS:
         chosen = np.random.default_rng(0).choice(len(ids), REFERENCE_ROWS, replace=False)
         ids, features = [ids[row] for row in chosen], features[chosen]
-    varied = int((features.std(axis=0) > 0).sum())
-    reduction = fit_reduction("composition", features, min(COMPONENTS, len(ids) - 1, varied))
+    reduction = fit_reduction(features, COMPONENTS)
     trained = np.array([[name in own for name in ids] for own in of_member])
     return Reference(reduction, reduction(features), trained)
 
@@ -208,9 +207,15 @@ def gather(
         for kind in (1, 2)
     ]
     electrons = np.array([records.num_electrons[row] for records, row in first])
+    cells = Cells(electrons, np.abs(np.linalg.det(lattice)))
+    names = column_names(_configs(run)[0][1])
+    if len(members) > 1 and names and run.learner_predictions(names[0], split).exists():
+        # An ensemble whose kernels are fitted once more to all rows answers with those.
+        whole = {name: run.read_learner(name, specs, split) for name in names}
+        spreads[1] = spreads_as_trained(specs, {}, {}, _values(whole), cells)[1]
     evidence = Evidence(
         tuple(specs), {name: table.prediction for name, table in tables.items()}, *spreads,
-        distance, components, Cells(electrons, np.abs(np.linalg.det(lattice))),
+        distance, components, cells,
         np.array([len(own) for own in species]),
     )
     systems = np.array([records.chemical_system[row] for records, row in first])
@@ -232,15 +237,22 @@ def _spreads(
     names = column_names(config)
     learners = {name: member.read_learner(name, specs, split) for name in names}
     network = learners.get(NETWORK) if names else member.read_predictions(specs, split)
-    columns = {
-        name: {target: table.prediction for target, table in own.items()}
-        for name, own in learners.items()
-    }
+    columns = _values(learners)
     views = {} if network is None else {name: own.spread for name, own in network.items()}
     values = {} if network is None else {name: own.prediction for name, own in network.items()}
     return spreads_as_trained(specs, views, values, columns, Cells(
         records.num_electrons, records.volume
     ))
+
+
+def _values(
+    learners: Mapping[str, Mapping[str, TargetPredictions]]
+) -> dict[str, dict[str, np.ndarray]]:
+    """{learner: {target: predictions}} of tables."""
+    return {
+        name: {target: table.prediction for target, table in own.items()}
+        for name, own in learners.items()
+    }
 
 
 def _calibrate_target(

@@ -17,10 +17,12 @@ from ml_collections import ConfigDict
 from densityjax.config import check
 from densityjax.data.dataset import open_from_config, resolve_targets
 from densityjax.results.averages import average_tables
+from densityjax.results.learner_file import save_learners
 from densityjax.results.metrics import Metrics, target_metrics
 from densityjax.results.predictions import metrics_with_spread
-from densityjax.results.predictions_table import TargetPredictions
+from densityjax.results.predictions_table import TargetPredictions, write_table
 from densityjax.results.run_directory import SPLITS, RunDirectory
+from densityjax.results.stack import Stack
 from densityjax.runtime import distributed
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replace_json
@@ -28,9 +30,12 @@ from densityjax.targets import TargetSpec
 from densityjax.training.calibrate import calibrate_run
 from densityjax.training.compatibility import check_workdir
 from densityjax.training.ensemble_mixture import (
-    development_baselines,
+    Whole,
+    fit_whole,
     load_materials,
+    load_test,
     mix_members,
+    whole_baselines,
 )
 from densityjax.training.facts import read_facts
 from densityjax.training.grouped_training import (
@@ -47,7 +52,13 @@ from densityjax.training.joined_run import (
     described,
     joined_facts,
 )
-from densityjax.training.mixture import NETWORK, column_names, mean_name
+from densityjax.training.mixture import (
+    NETWORK,
+    column_names,
+    kernel_columns,
+    mean_name,
+    names_of,
+)
 
 log = logging.getLogger("densityjax")
 
@@ -180,11 +191,23 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
     configs = [member.config for member in members]
     builder = open_from_config(config.data)
     tables, stack = {split: average_predictions(runs, specs, split) for split in SPLITS}, None
+    whole = test = None
+    if names_of(config):
+        log.info("Fitting yardsticks to all that members train on")
+        whole = fit_whole(config, builder, specs)
+        test = load_test(config, builder, specs, whole)
     if config.stack.learners:
         materials = {
             split: load_materials(configs, builder, specs, split) for split in SPLITS
         }
-        stack, tables = mix_members(column_names(config), runs, specs, materials)
+        columns = kernel_columns(whole.yardsticks, config.stack.learners, test)
+        stack, tables, learners = mix_members(
+            column_names(config), runs, specs, materials, columns
+        )
+        for name, own in learners.items():
+            path = RunDirectory(out).learner_predictions(name, "test")
+            path.parent.mkdir(exist_ok=True)
+            write_table(path, own)
     joined: dict[str, Any] = {"average": {}, "baselines": {}}
     for split in SPLITS:
         joined[split] = {
@@ -196,9 +219,8 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
         joined["average"][split] = average_of(joined[split], specs)
         joined["baselines"][split] = _mean_mapping([part["baselines"][split] for part in metrics])
         joined["baselines"][split] |= _of_averages(config, runs, specs, split)
-    if config.ensemble.rotate:
-        log.info("Fitting yardsticks to all folds that members train on")
-        joined["baselines"]["test"] |= development_baselines(config, builder, specs)
+    if whole is not None:
+        joined["baselines"]["test"] |= whole_baselines(config, specs, whole, test)
     of_members = []
     for member, part in zip(members, metrics):
         data = member.config.data
@@ -218,12 +240,20 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
     }
     if stack is not None:
         joined["stack"] = stack.to_json()
-        replace_json(RunDirectory(out).stack, stack.to_json())
+        _write_mixture(RunDirectory(out), config, stack, whole)
     history = mean_history([run.read_history() for run in runs])
     JoinedRun(
         config, specs, joined, _joined_facts(config, members, facts, metrics, out), tables, history
     ).write(out)
     return joined
+
+
+def _write_mixture(run: RunDirectory, config: ConfigDict, stack: Stack, whole: Whole) -> None:
+    """What predicts files with the mixture of an ensemble, beside its members' networks."""
+    replace_json(run.stack, stack.to_json())
+    whole.descriptors.save(run.descriptors)
+    learners = config.stack.learners
+    save_learners(run.learners, {k: v for k, v in whole.yardsticks.items() if k in learners})
 
 
 def _of_averages(

@@ -1,7 +1,8 @@
 """The mixture of an ensemble: weights from out-of-fold predictions, one answer per material.
 
-A learner of the ensemble is the mean of that learner over the members. The weights of the learners
-are fitted to the means of the members that validated on a material, none of which trained on it.
+The weights of the learners are fitted to the predictions of the members that validated on a
+material, none of which trained on it. What answers then is the mean of the members' networks, and
+the other learners fitted once more, to all rows that any member trains on.
 """
 
 import dataclasses
@@ -11,17 +12,19 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from densityjax.features.descriptors import fit_descriptors
+from densityjax.data.records import Records
+from densityjax.features.descriptors import Descriptors, fit_descriptors
 from densityjax.results.averages import average_tables
 from densityjax.results.baselines import baseline_metrics
 from densityjax.results.identities import identities
 from densityjax.results.metrics import Metrics
 from densityjax.results.predictions_table import TargetPredictions
-from densityjax.results.run_directory import SPLITS, RunDirectory
-from densityjax.results.stack import IDENTITY, Cells, Stack, cross_fitted, fit_stack
+from densityjax.results.run_directory import RunDirectory
+from densityjax.results.stack import IDENTITY, Cells, Columns, Stack, cross_fitted, fit_stack
+from densityjax.results.yardsticks import Yardstick
 from densityjax.targets import TargetSpec
 from densityjax.training.evaluate import baseline_rows
-from densityjax.training.mixture import NETWORK, fit_yardsticks, mixed_spread
+from densityjax.training.mixture import NETWORK, fit_yardsticks, mixed_spread, names_of
 from densityjax.training.setup import describe, load_folds, load_role
 
 Tables = dict[str, TargetPredictions]
@@ -72,98 +75,143 @@ def load_materials(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """The yardsticks of an ensemble, fitted once to all rows that any member trains on.
+
+    Attributes:
+        known: these records.
+        descriptors: what completes features of other records.
+        yardsticks: by name, those that are reported with their trees.
+    """
+
+    known: Records
+    descriptors: Descriptors
+    yardsticks: dict[str, Yardstick]
+
+
+def fit_whole(config: ConfigDict, builder: Any, specs: Sequence[TargetSpec]) -> Whole:
+    """Fits the yardsticks of an ensemble that are reported or mixed."""
+    folds = tuple(config.data.train_folds)
+    if config.ensemble.rotate:
+        folds = (config.data.validation_fold, *folds)
+    known = load_folds(
+        config, builder, specs, folds, False, without_elements=tuple(config.data.held_out_elements)
+    )
+    names = names_of(config)
+    descriptors, features = fit_descriptors(
+        known.features, known.species, known.lattice, known.num_electrons, {},
+        identify="density" in names,
+    )
+    known = dataclasses.replace(known, features=features)
+    return Whole(known, descriptors, fit_yardsticks(config, known, specs, names))
+
+
+def load_test(
+    config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], whole: Whole
+) -> Records:
+    """The test fold with complete features."""
+    return describe(
+        load_role(config, builder, specs, "test", cache_in_memory=False), whole.descriptors
+    )
+
+
 def mix_members(
     names: Sequence[str], runs: Sequence[RunDirectory], specs: Sequence[TargetSpec],
-    materials: Mapping[str, Materials],
-) -> tuple[Stack, dict[str, list[TargetPredictions]]]:
-    """Weights, and what the mixture says.
+    materials: Mapping[str, Materials], test_columns: Columns,
+) -> tuple[Stack, dict[str, list[TargetPredictions]], dict[str, list[TargetPredictions]]]:
+    """Weights, what the mixture says, and what its learners say of the test fold.
+
+    On the test fold the network's predictions are means over the members, those of the other
+    learners come from fits to all rows that any member trains on.
 
     Args:
         names: of the learners, see `mixture.column_names`.
         runs: the members, finished.
         materials: of each split.
+        test_columns: {learner: {target: [n]}} of all but the network, in the order of
+          `materials["test"]`.
 
     Returns:
-        (the mixture, {split: table of each target}); validation materials are predicted by weights
-        that their chemical system took no part in.
+        (the mixture, {split: table of each target}, {learner: table of each target} of the test
+        fold); validation materials are predicted by weights that their chemical system took no part
+        in.
     """
-    said = {split: [_read(run, names, specs, split) for run in runs] for split in SPLITS}
-    means = {
-        name: {s.name: average_tables([own[name][s.name] for own in said["validation"]])
-               for s in specs}
-        for name in names
-    }
-    known = materials["validation"]
-    first = means[names[0]]
+    means = {name: _average(runs, name, specs, "validation") for name in names}
+    first, known = means[names[0]], materials["validation"]
     rows = known.rows(first[specs[0].name].ids)
-    columns, cells = _columns(means, known, rows), known.cells.rows(rows)
+    cells = known.cells.rows(rows)
+    columns = {
+        name: {target: table.prediction for target, table in own.items()}
+        for name, own in means.items()
+    } | {IDENTITY: {name: exact[rows] for name, exact in known.exact.items()}}
     labels = {spec.name: first[spec.name].truth for spec in specs}
     stack = fit_stack(columns, labels, specs, cells)
     held_out = cross_fitted(columns, labels, specs, cells, known.systems[rows])
-    tables = {split: _mixed(stack, said[split], specs, materials[split]) for split in SPLITS}
-    tables["validation"] = [
-        dataclasses.replace(table, prediction=held_out[table.spec.name])
-        for table in tables["validation"]
-    ]
-    return stack, tables
+    test, learners = _mixed_test(stack, names, runs, specs, materials["test"], test_columns)
+    tables = {"validation": _tables(stack, first, held_out, NETWORK in names), "test": test}
+    return stack, tables, learners
 
 
-def _read(
-    run: RunDirectory, names: Sequence[str], specs: Sequence[TargetSpec], split: str
-) -> dict[str, Tables]:
-    """{learner: {target: table}} of a member."""
-    return {name: run.read_learner(name, specs, split) for name in names}
+def _average(
+    runs: Sequence[RunDirectory], name: str, specs: Sequence[TargetSpec], split: str
+) -> Tables:
+    """{target: mean of a learner over the members that have the material}."""
+    parts = [run.read_learner(name, specs, split) for run in runs]
+    return {spec.name: average_tables([part[spec.name] for part in parts]) for spec in specs}
 
 
-def _columns(learners: Mapping[str, Tables], materials: Materials, rows: np.ndarray) -> dict:
-    """Tables of the same materials as a mixture takes them, with the identities."""
-    columns = {
-        name: {target: table.prediction for target, table in own.items()}
-        for name, own in learners.items()
+def _mixed_test(
+    stack: Stack, names: Sequence[str], runs: Sequence[RunDirectory],
+    specs: Sequence[TargetSpec], test: Materials, columns: Columns,
+) -> tuple[list[TargetPredictions], dict[str, list[TargetPredictions]]]:
+    first = _average(runs, names[0], specs, "test")
+    rows = test.rows(first[specs[0].name].ids)
+    found = {
+        name: {target: values[rows] for target, values in columns[name].items()}
+        for name in names if name != NETWORK
+    } | {IDENTITY: {name: exact[rows] for name, exact in test.exact.items()}}
+    if NETWORK in names:
+        found[NETWORK] = {target: table.prediction for target, table in first.items()}
+    values = stack(found, specs, test.cells.rows(rows))
+    learners = {
+        name: [
+            dataclasses.replace(
+                table, prediction=found[name][target],
+                spread=table.spread if name == NETWORK else 0 * table.spread,
+            )
+            for target, table in first.items()
+        ]
+        for name in names
     }
-    return columns | {IDENTITY: {name: exact[rows] for name, exact in materials.exact.items()}}
+    return _tables(stack, first, values, NETWORK in names), learners
 
 
-def _mixed(
-    stack: Stack, members: Sequence[dict[str, Tables]], specs: Sequence[TargetSpec],
-    materials: Materials,
+def _tables(
+    stack: Stack, tables: Tables, values: Mapping[str, np.ndarray], network: bool
 ) -> list[TargetPredictions]:
-    """Average over the members of what their learners give, with the spread between them."""
-    found: dict[str, list[TargetPredictions]] = {spec.name: [] for spec in specs}
-    for learners in members:
-        any_learner = next(iter(learners.values()))
-        rows = materials.rows(any_learner[specs[0].name].ids)
-        values = stack(_columns(learners, materials, rows), specs, materials.cells.rows(rows))
-        spread = mixed_spread(
-            stack, {name: table.spread for name, table in learners.get(NETWORK, {}).items()}
-        )
-        for name, table in any_learner.items():
-            own = spread.get(name, np.zeros(len(rows)))
-            found[name].append(dataclasses.replace(table, prediction=values[name], spread=own))
-    return [average_tables(found[spec.name]) for spec in specs]
+    """Tables with other predictions; only the network, where they are its own, has a spread."""
+    spread = {name: table.spread if network else 0 * table.spread
+              for name, table in tables.items()}
+    mixed = mixed_spread(stack, spread)
+    return [
+        dataclasses.replace(table, prediction=values[name], spread=mixed[name])
+        for name, table in tables.items()
+    ]
 
 
-def development_baselines(
-    config: ConfigDict, builder: Any, specs: Sequence[TargetSpec]
+def whole_baselines(
+    config: ConfigDict, specs: Sequence[TargetSpec], whole: Whole, test: Records
 ) -> dict[str, dict[str, Metrics]]:
     """Accuracy on the test fold of baselines and yardsticks fitted to all rows of any member.
 
     That is more than any member is trained on, so that an ensemble is compared with the strongest
     yardstick that the same labels give.
     """
-    folds = (config.data.validation_fold, *config.data.train_folds)
-    known = load_folds(
-        config, builder, specs, folds, False, without_elements=tuple(config.data.held_out_elements)
-    )
-    test = load_role(config, builder, specs, "test", cache_in_memory=False)
-    descriptors, features = fit_descriptors(
-        known.features, known.species, known.lattice, {}, identify="density" in config.yardsticks
-    )
-    test = describe(test, descriptors)
-    found = baseline_metrics(baseline_rows(known, specs), baseline_rows(test, specs), specs)
-    known = dataclasses.replace(known, features=features)
-    for name, yardstick in fit_yardsticks(config, known, specs, config.yardsticks).items():
-        found[name] = yardstick.metrics(
+    known = baseline_rows(whole.known, specs)
+    found = baseline_metrics(known, baseline_rows(test, specs), specs)
+    for name in config.yardsticks:
+        found[name] = whole.yardsticks[name].metrics(
             test.features, test.labels, test.num_electrons, test.volume
         )
     return found

@@ -12,7 +12,7 @@ from densityjax.results.gaussian_process import KINDS
 from densityjax.results.identities import identities
 from densityjax.results.predictions import Predictions
 from densityjax.results.stack import IDENTITY, Cells, Columns, Stack, cross_fitted, fit_stack
-from densityjax.results.yardsticks import YARDSTICKS, Yardstick, fit
+from densityjax.results.yardsticks import YARDSTICKS, Yardstick, fit_all
 from densityjax.targets import TargetSpec
 
 NETWORK = "network"
@@ -28,13 +28,10 @@ def fit_yardsticks(
     config: ConfigDict, records: Records, specs: Sequence[TargetSpec], names: Sequence[str]
 ) -> dict[str, Yardstick]:
     """Yardsticks by name, fitted to training records with complete features."""
-    return {
-        name: fit(
-            {block: records.features[block] for block in YARDSTICKS[name]}, records.labels, specs,
-            records.num_electrons, records.volume, config.seed, trees=name in config.yardsticks,
-        )
-        for name in names
-    }
+    return fit_all(
+        records.features, records.labels, specs, records.num_electrons, records.volume,
+        config.seed, names, trees=tuple(config.yardsticks),
+    )
 
 
 def column_names(config: ConfigDict) -> tuple[str, ...]:
@@ -86,10 +83,25 @@ def ask(
         if "mean" in found:
             means[name] = found["mean"]
         if name in learners:
-            columns |= {_column(name, kind): found[kind] for kind in KINDS}
+            columns |= _kernels(name, found)
     if columns:
         columns[IDENTITY] = identities(records, specs)
     return Said(means, columns)
+
+
+def kernel_columns(
+    yardsticks: Mapping[str, Yardstick], learners: Sequence[str], records: Records
+) -> dict[str, dict[str, np.ndarray]]:
+    """{learner: {target: values}} of the processes that are mixed, for complete records."""
+    columns: dict[str, dict[str, np.ndarray]] = {}
+    for name in (name for name in yardsticks if name in learners):
+        found = yardsticks[name].predict(records.features, records.num_electrons, records.volume)
+        columns |= _kernels(name, found)
+    return columns
+
+
+def _kernels(name: str, found: Columns) -> dict[str, Any]:
+    return {_column(name, kind): found[kind] for kind in KINDS}
 
 
 def cells_of(records: Records) -> Cells:

@@ -196,7 +196,7 @@ def descriptor_sizes(config: ConfigDict) -> dict[str, int]:
 
 def describe(records: Records, descriptors: Descriptors) -> Records:
     """Records, not of the training rows, with complete features and with `descriptors`."""
-    features = descriptors.complete(records.features, records.lattice)
+    features = descriptors.complete(records.features, records.lattice, records.num_electrons)
     return dataclasses.replace(
         records, features=features, descriptors=descriptors(features, len(records))
     )
@@ -213,11 +213,10 @@ def fit_inputs(
 
     Raises:
         DatasetError: a target has fewer than two different labels.
-        ConfigError: more components of the features than the records have.
     """
     descriptors, features = fit_descriptors(
-        records.features, records.species, records.lattice, descriptor_sizes(config),
-        identify="density" in names_of(config),
+        records.features, records.species, records.lattice, records.num_electrons,
+        descriptor_sizes(config), identify="density" in names_of(config),
     )
     records = dataclasses.replace(
         records, features=features, descriptors=descriptors(features, len(records))

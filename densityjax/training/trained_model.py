@@ -35,6 +35,22 @@ class RestoreError(UserError):
 
 
 @dataclasses.dataclass(frozen=True)
+class Mixture:
+    """What an ensemble mixes with the mean of its members' networks.
+
+    Attributes:
+        specs: all targets.
+        learners: config.stack.learners.
+    """
+
+    specs: tuple[TargetSpec, ...]
+    learners: tuple[str, ...]
+    stack: Stack
+    yardsticks: Mapping[str, Yardstick]
+    descriptors: Descriptors
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainedModel:
     """The best state of a run, ready to predict, and what was fitted with it.
 
@@ -45,6 +61,7 @@ class TrainedModel:
         more_states: the next best, averaged with it (config.ensemble.epochs).
         yardsticks: those whose learners are mixed with the network.
         stack: the weights; None where the network answers alone.
+        whole: of a member of an ensemble, the mixture of all of them.
     """
 
     config: ConfigDict
@@ -57,6 +74,7 @@ class TrainedModel:
     more_states: tuple[TrainState, ...] = ()
     yardsticks: Mapping[str, Yardstick] = dataclasses.field(default_factory=dict)
     stack: Stack | None = None
+    whole: "Mixture | None" = None
 
     @property
     def needs_features(self) -> bool:
@@ -73,8 +91,11 @@ class TrainedModel:
         return describe(records, self.descriptors)
 
 
-def restore_run(workdir: str | Path) -> TrainedModel:
+def restore_run(workdir: str | Path, whole: Mixture | None = None) -> TrainedModel:
     """Restores the best state of a run and everything that was fitted with it.
+
+    Args:
+        whole: of a member of an ensemble, in the place of the member's own mixture.
 
     Raises:
         UserError: `workdir` is not the directory of a finished run, or a file of it is damaged.
@@ -110,30 +131,31 @@ def restore_run(workdir: str | Path) -> TrainedModel:
         raise RestoreError(f"--workdir={workdir} has no checkpoint: train it further")
     mapped = parallel.mapped_predict_step(task, config.view.evaluation_views)
     best, *others = [found.state for found in restored]
-    if config.stack.learners:
+    if config.stack.learners and whole is None:
         yardsticks = run.load(run.learners, lambda path: load_learners(path, specs))
         stack = run.load(run.stack, read_stack)
     return TrainedModel(
         config, specs, descriptors, statistics, applicability, best, mapped, tuple(others),
-        yardsticks, stack,
+        yardsticks, stack, whole,
     )
 
 
 def restore_members(workdir: str | Path) -> tuple[tuple[TrainedModel, ...], ...]:
     """`restore_run` of every run that a joined one consists of, or of a run alone.
 
-    The mixture of an ensemble, fitted out of fold, takes the place of those of its members.
-
     Returns:
         For each member of an ensemble (else for the run as one) the models of its groups.
     """
-    whole = RunDirectory(Path(workdir))
-    members = tuple(
-        tuple(restore_run(run.path) for run in member.groups()) for member in whole.members()
-    )
-    if not whole.stack.exists():
-        return members
-    stack = whole.load(whole.stack, read_stack)
+    run = RunDirectory(Path(workdir))
+    members, whole = run.members(), None
+    if members != (run,) and run.stack.exists():
+        config = completed(run.read_config("targets", "stack.learners"))
+        specs = run.read_specs(config.targets)
+        whole = Mixture(
+            specs, tuple(config.stack.learners), run.load(run.stack, read_stack),
+            run.load(run.learners, lambda path: load_learners(path, specs)),
+            run.load(run.descriptors, Descriptors.load),
+        )
     return tuple(
-        tuple(dataclasses.replace(model, stack=stack) for model in models) for models in members
+        tuple(restore_run(group.path, whole) for group in member.groups()) for member in members
     )

@@ -82,3 +82,22 @@ def test_wrong_splits_and_targets_are_named(builder):
         load(builder, folds=["fold0", "fold9"])
     with pytest.raises(DatasetError, match=r"target 'is_stable' is not in .*band_gap, "):
         load(builder, specs=get_specs(["is_stable"]))
+
+
+def test_a_share_of_the_systems_is_part_of_a_larger_share(builder):
+    whole = load(builder, cache_in_memory=False)
+    sizes, seen = [], set()
+    for share in (0.25, 0.5, 1.0):
+        records = load(builder, cache_in_memory=False, fraction=(share, 3))
+        systems = set(records.chemical_system)
+        assert seen <= systems
+        # A system is in as a whole, or not at all.
+        assert len(records) == np.isin(whole.chemical_system, list(systems)).sum()
+        seen = systems
+        sizes.append(len(systems))
+    assert sizes == [round(share * sizes[-1]) for share in (0.25, 0.5, 1.0)]
+    assert sizes[-1] == len(set(whole.chemical_system))
+    other = load(builder, cache_in_memory=False, fraction=(0.5, 4))
+    assert set(other.chemical_system) != set(
+        load(builder, cache_in_memory=False, fraction=(0.5, 3)).chemical_system
+    )

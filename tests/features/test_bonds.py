@@ -84,3 +84,5 @@ def test_lonely_and_unknown_atoms():
     for species in ([0], [120], []):
         positions = np.zeros((len(species), 3))
         assert np.isnan(bond_features(np.array(species, int), 4 * np.eye(3), positions)).all()
+    thin = bond_features(np.array([18]), np.diag([1e-4, 1e-4, 5.0]), np.zeros((1, 3)))
+    assert np.isnan(thin).all()  # at once, without looking at 10^10 images

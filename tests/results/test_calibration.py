@@ -62,7 +62,7 @@ def made(known: Evidence, seed: int = 1) -> Calibration:
     labels = (rng.uniform(size=SIZE) < probabilities[:, 1]).astype(int)
     targets["is_metal"] = ClassCalibration("lac", probabilities, labels, systems)
     features = rng.normal(size=(30, 6))
-    reduction = fit_reduction("composition", features, 4)
+    reduction = fit_reduction(features, 4)
     trained = np.arange(30) % 3 != np.arange(2)[:, None]
     reference = Reference(reduction, reduction(features), trained)
     return Calibration("a fold", "hash", reference, targets, {"is_metal": {"rows": SIZE}})

@@ -36,3 +36,12 @@ def test_learners_survive_a_file(tmp_path):
         for kind in KINDS:
             for target, values in before[kind].items():
                 np.testing.assert_array_equal(after[kind][target], values)
+
+
+def test_features_take_two_bytes_each(tmp_path):
+    rng = np.random.default_rng(0)
+    features = {"invariants": rng.normal(size=(300, 400)).astype(np.float32)}
+    labels, cells = {"bulk_modulus": rng.normal(size=300)}, np.ones(300)
+    fitted = fit(features, labels, SPECS[:1], cells, cells, trees=False)
+    save_learners(tmp_path / "learners.npz", {"invariants": fitted})
+    assert (tmp_path / "learners.npz").stat().st_size < 1.15 * 300 * 400 * 2

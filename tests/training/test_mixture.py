@@ -12,9 +12,11 @@ from ml_collections import ConfigDict
 from densityjax import predict
 from densityjax.configs import smoke
 from densityjax.data.dataset import open_from_config
+from densityjax.features.descriptors import Descriptors
 from densityjax.predict import answers, read_material
 from densityjax.report.page import write_report
 from densityjax.results.calibration import read_calibration
+from densityjax.results.learner_file import load_learners
 from densityjax.results.predictions_table import read_table
 from densityjax.results.run_directory import RunDirectory
 from densityjax.results.stack import IDENTITY, read_stack
@@ -23,8 +25,8 @@ from densityjax.targets import from_intensive, get_specs, to_intensive
 from densityjax.training import calibrate
 from densityjax.training.calibrate import gather, open_run
 from densityjax.training.ensemble import train_ensemble
-from densityjax.training.mixture import column_names
-from densityjax.training.setup import load_folds, load_role
+from densityjax.training.mixture import column_names, kernel_columns
+from densityjax.training.setup import describe, load_folds, load_role
 from densityjax.training.trained_model import restore_members
 from tests.small_model import SMALL_MODEL
 from tests.training.test_ensemble import density  # noqa: F401  a fixture
@@ -67,6 +69,12 @@ def test_the_answer_is_the_weighted_mean_of_the_learners(small_dataset: Path, tr
         "network", "density_laplacian", "density_rbf", "all_laplacian", "all_rbf",
     )
     test = load_folds(config, open_from_config(config.data), SPECS, [0], False)
+    whole = load_learners(RunDirectory(trained).learners, SPECS)
+    described = describe(
+        load_folds(config, open_from_config(config.data), SPECS, [0], False),
+        Descriptors.load(RunDirectory(trained).descriptors),
+    )
+    kernels = kernel_columns(whole, config.stack.learners, described)
     for folder, members in ((trained, 3), (trained / "member1", 1)):
         run = RunDirectory(folder)
         weights, found = read_stack(run.stack).weights, run.read_predictions(SPECS)
@@ -75,21 +83,22 @@ def test_the_answer_is_the_weighted_mean_of_the_learners(small_dataset: Path, tr
         for spec in SPECS:
             if spec.name == "volume":
                 continue
-            mean, count = 0.0, 0
-            for own in run.members():
-                tables = {n: own.read_learner(n, SPECS)[spec.name].prediction for n in names}
-                if spec.kind == "regression":
-                    cells = test.num_electrons, test.volume
-                    total = sum(
-                        weight * to_intensive(spec, tables[name], *cells)
-                        for name, weight in weights[spec.name].items()
-                    )
-                    mean = mean + from_intensive(spec, total, *cells)
-                else:
-                    mean = mean + sum(w * tables[name] for name, w in weights[spec.name].items())
-                count += 1
-            assert count == members
-            np.testing.assert_allclose(found[spec.name].prediction, mean / count, rtol=1e-6)
+            runs = run.members()
+            assert len(runs) == members
+            parts = [own.read_learner("network", SPECS)[spec.name].prediction for own in runs]
+            columns = {"network": np.mean(parts, axis=0)}
+            for name in names[1:]:
+                # Of an ensemble fitted once more, to all that its members train on.
+                columns[name] = kernels[name][spec.name] if members > 1 else (
+                    run.read_learner(name, SPECS)[spec.name].prediction
+                )
+            cells = test.num_electrons, test.volume
+            if spec.kind == "regression":
+                columns = {k: to_intensive(spec, v, *cells) for k, v in columns.items()}
+            mixed = sum(weight * columns[name] for name, weight in weights[spec.name].items())
+            if spec.kind == "regression":
+                mixed = from_intensive(spec, mixed, *cells)
+            np.testing.assert_allclose(found[spec.name].prediction, mixed, rtol=1e-5)
 
 
 @pytest.mark.slow
