@@ -1,11 +1,11 @@
 """Intervals of finished ensembles on the folds that these never saw, pooled over the folds.
 
     python -m benchmarks.intervals --workdir=runs/accuracy --prefix=best_fold \\
-        --out=docs/results/intervals
+        --folds=runs/accuracy/intervals --out=docs/results/intervals
 
 WORKDIR/best_fold0 to best_fold4 are runs of configs/elastic_best.py, each with another test fold
 (benchmarks/accuracy.py makes them); those that have finished are taken. What a fold gave is kept in
-OUT/fold0.json and so on, and not made again. Calibrations are made in memory: no run is written to.
+FOLDS/fold0.json and so on, and not made again. Calibrations are made in memory: no run is written to.
 Nothing is chosen here: every choice is made on the out-of-fold rows of each run.
 """
 
@@ -173,14 +173,16 @@ def main() -> None:
     parser.add_argument("--prefix", default="best_fold", help="of the runs' names")
     parser.add_argument("--name", default="", help="of what is written, 'classes'")
     parser.add_argument("--out", required=True)
+    parser.add_argument("--folds", default="", help="folder of what each fold gave, not OUT")
     parser.add_argument("--data_dir", default="", help="where the dataset is now")
     options = parser.parse_args()
     out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
+    for folder in (out, Path(options.folds or out)):
+        folder.mkdir(parents=True, exist_ok=True)
     prefix, folds = f"{options.name}_" if options.name else "", []
     for number in range(5):
         run = RunDirectory(Path(options.workdir) / f"{options.prefix}{number}")
-        path = out / f"{prefix}fold{number}.json"
+        path = Path(options.folds or out) / f"{prefix}fold{number}.json"
         if not path.exists():
             if not run.metrics.exists():
                 print(f"{run.path}: not finished")
