@@ -5,7 +5,8 @@
 
 WORKDIR/best_fold0 to best_fold4 are runs of configs/elastic_best.py, each with another test fold
 (benchmarks/accuracy.py makes them); those that have finished are taken. What a fold gave is kept in
-FOLDS/fold0.json and so on, and not made again. Calibrations are made in memory: no run is written to.
+FOLDS/fold0.json and so on, and not made again. Calibrations are made in memory, no run is written
+to.
 Nothing is chosen here: every choice is made on the out-of-fold rows of each run.
 """
 

@@ -20,8 +20,8 @@ from densityjax.density.record import make_record
 from densityjax.results import interval_cells
 from densityjax.results.applicability import join_warnings
 from densityjax.results.averages import average_parts, average_states
-from densityjax.results.calibration import MAKE, Calibration, Reference, read_calibration
-from densityjax.results.interval_scale import Evidence, spreads_as_trained
+from densityjax.results.calibration import Calibration, read_calibration
+from densityjax.results.interval_scale import spreads_as_trained
 from densityjax.results.predictions import Predictions, predict_records, unlabelled_records
 from densityjax.results.run_directory import RunDirectory
 from densityjax.results.stack import IDENTITY
@@ -187,11 +187,10 @@ def _mixed(
     said = mixture.answer(whole.stack, columns, network, records, whole.specs)
     learners = {name: own for name, own in columns.items() if name != IDENTITY}
     _, between = spreads_as_trained(whole.specs, {}, {}, learners, mixture.cells_of(records))
-    seen = 1.0 if mixture.NETWORK in learners else 0.0
     return [
         dataclasses.replace(
             answer, values=said.values[answer.spec.name], spread=said.spread[answer.spec.name],
-            views=None if answer.views is None else seen * answer.views,
+            views=None if answer.views is None else (mixture.NETWORK in learners) * answer.views,
             learners=between.get(answer.spec.name),
         )
         for answer in networks
@@ -210,15 +209,24 @@ def _average(parts: Sequence[Answer]) -> Answer:
     )
 
 
-def _evidence(
-    reference: Reference, found: Sequence[Answer], materials: Sequence[Material]
-) -> Evidence:
-    return interval_cells.evidence_of(
-        reference, [a.spec for a in found], {a.spec.name: a.values for a in found},
+def _add_intervals(
+    table: Sequence[Sequence[dict]], calibration: Calibration, coverages: Sequence[float],
+    found: Sequence[Answer], materials: Sequence[Material],
+) -> None:
+    records = [material.record for material in materials]
+    evidence = interval_cells.evidence_of(
+        calibration.reference, [a.spec for a in found], {a.spec.name: a.values for a in found},
         {a.spec.name: a.views for a in found if a.views is not None},
-        {a.spec.name: a.learners for a in found if a.learners is not None},
-        [material.record for material in materials],
+        {a.spec.name: a.learners for a in found if a.learners is not None}, records,
     )
+    beyond = interval_cells.beyond_training(calibration, records)
+    ends = interval_cells.interval_cells(calibration, coverages, evidence, beyond)
+    for row, (lines, far) in enumerate(zip(table, beyond, strict=True)):
+        for target, line in enumerate(lines):
+            line |= ends[target][row]
+            if far:
+                texts = [line["warnings"], interval_cells.BEYOND]
+                line["warnings"] = "; ".join(filter(None, texts))
 
 
 def predict_files(
@@ -253,16 +261,10 @@ def predict_files(
         # One by one: densities on their own grids may take gigabytes.
         found = [read_material(path, first.applicability.grid) for path in chosen]
         readable = [material for material in found if isinstance(material, Material)]
-        table = []
-        if readable:
-            said = answers(members, readable, size)
-            table = _rows(said, readable)
-            if calibration is not None:
-                evidence = _evidence(calibration.reference, said, readable)
-                ends = interval_cells.interval_cells(calibration, coverages, evidence)
-                for row, lines in enumerate(table):
-                    for target, line in enumerate(lines):
-                        line |= ends[target][row]
+        said = answers(members, readable, size) if readable else []
+        table = _rows(said, readable)
+        if calibration is not None and readable:
+            _add_intervals(table, calibration, coverages, said, readable)
         rows = iter(table)
         for path, material in zip(chosen, found, strict=True):
             if isinstance(material, str):
@@ -387,10 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _opened(options.out) as file:
         unreadable = predict_files(members, paths, file, calibration, options.coverage)
     if calibration is None:
-        print(
-            f"no intervals: the run is not calibrated; {MAKE}{options.workdir} does that",
-            file=sys.stderr,
-        )
+        print(interval_cells.NONE.format(options.workdir), file=sys.stderr)
     if unreadable:
         print(f"error: {unreadable} of {len(paths)} files could not be read", file=sys.stderr)
     return 1 if unreadable else 0

@@ -24,7 +24,7 @@ from densityjax.runtime.files import replaced
 from densityjax.targets import TargetSpec, from_intensive
 
 VERSION = 1
-_NEAREST = 3  # training materials that a distance is the mean to
+NEAREST = 3  # training materials that a distance is the mean to
 _CHUNK = 2000
 MAKE = "python -m densityjax.calibrate --workdir="
 
@@ -54,7 +54,7 @@ class Reference:
             part = slice(start, start + _CHUNK)
             apart = cdist(components[part], self.components)
             for member, own in enumerate(self.trained):
-                nearest = np.sort(apart[:, own], axis=1)[:, :_NEAREST]
+                nearest = np.sort(apart[:, own], axis=1)[:, :NEAREST]
                 found[member, part] = nearest.mean(axis=1)
         return found
 
@@ -69,6 +69,10 @@ class RegressionCalibration:
         scores: [n] (truth - prediction) / sigma of the calibration rows, as trained.
         residuals: [n] truth - prediction, as trained, of which intervals of one width are made.
         systems: int [n] chemical systems.
+        beyond: [m] scores of materials with an element that was left out; none if that was not
+          done.
+        elements: int [m] these elements, each of which counts as one.
+        exact: the file gives the target, whatever its elements are.
     """
 
     scale: Scale
@@ -76,6 +80,9 @@ class RegressionCalibration:
     scores: np.ndarray
     residuals: np.ndarray
     systems: np.ndarray
+    beyond: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    elements: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
+    exact: bool = False
 
     @property
     def num_systems(self) -> int:
@@ -86,6 +93,15 @@ class RegressionCalibration:
         """In sigma."""
         weights = conformal.system_weights(self.systems)
         return conformal.interval_thresholds(self.scores, weights, coverage, self.asymmetric)
+
+    def thresholds_beyond(self, coverage: float) -> conformal.Thresholds:
+        """Those of materials with new elements, no lower than the others; inf: not supported."""
+        found = self.thresholds(coverage)
+        if self.exact:
+            return found
+        weights = conformal.system_weights(self.elements)
+        limit = conformal.threshold(np.abs(self.beyond), weights, coverage)
+        return conformal.Thresholds(max(found.lower, limit), max(found.upper, limit))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +145,7 @@ class Calibration:
         reference: the training materials.
         targets: {target: its calibration}; without those that have no label to calibrate on.
         facts: what was chosen and measured, JSON-safe.
+        elements: int [Z] atomic numbers that any member was trained on.
     """
 
     source: str
@@ -136,6 +153,7 @@ class Calibration:
     reference: Reference
     targets: Mapping[str, RegressionCalibration | ClassCalibration]
     facts: dict[str, Any]
+    elements: np.ndarray
 
     def check_coverages(self, coverages: Sequence[float]) -> None:
         """Raises UserError for a coverage that the calibration of a target does not support."""
@@ -144,11 +162,17 @@ class Calibration:
                 conformal.check_coverage(coverage, own.num_systems, f"'{name}'")
 
     def interval(
-        self, spec: TargetSpec, evidence: Evidence, coverage: float
+        self, spec: TargetSpec, evidence: Evidence, coverage: float, beyond: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(lower, upper) [n] of a regression target, in its unit and within its bounds."""
+        """(lower, upper) [n] of a regression target, in its unit and within its bounds.
+
+        Args:
+            beyond: the materials hold elements that were not trained on; ends that the elements
+              left out do not support are infinite, or the target's minimum.
+        """
         own = self.targets[spec.name]
-        return _ends(spec, evidence, own.thresholds(coverage), own.scale(spec.name, evidence))
+        limits = own.thresholds_beyond(coverage) if beyond else own.thresholds(coverage)
+        return _ends(spec, evidence, limits, own.scale(spec.name, evidence))
 
     def constant_interval(
         self, spec: TargetSpec, evidence: Evidence, coverage: float
@@ -166,6 +190,7 @@ class Calibration:
             "scaler/kept": scaler.kept, "scaler/mean": scaler.mean, "scaler/std": scaler.std,
             "reduction": self.reference.reduction.components,
             "components": self.reference.components, "trained": self.reference.trained,
+            "elements": self.elements,
         }
         settings: dict[str, Any] = {}
         for name, own in self.targets.items():
@@ -175,9 +200,10 @@ class Calibration:
                 settings[name] = {"classes": own.kind}
                 continue
             arrays |= {f"{name}/scores": own.scores, f"{name}/residuals": own.residuals}
+            arrays |= {f"{name}/beyond": own.beyond, f"{name}/elements": own.elements}
             settings[name] = {
                 "scale": own.scale.kind, "offset": own.scale.offset, "reach": own.scale.reach,
-                "near": own.scale.near, "asymmetric": own.asymmetric,
+                "near": own.scale.near, "asymmetric": own.asymmetric, "exact": own.exact,
             }
             if own.scale.forest is not None:
                 arrays |= {f"{name}/forest/{k}": v for k, v in own.scale.forest.arrays().items()}
@@ -203,7 +229,10 @@ class Calibration:
         targets = {
             name: _target(name, own, arrays) for name, own in content["targets"].items()
         }
-        return cls(content["source"], content["of"], reference, targets, content["facts"])
+        return cls(
+            content["source"], content["of"], reference, targets, content["facts"],
+            arrays["elements"],
+        )
 
 
 def _ends(
@@ -234,7 +263,7 @@ def _target(
     )
     return RegressionCalibration(
         scale, settings["asymmetric"], arrays[f"{name}/scores"], arrays[f"{name}/residuals"],
-        systems,
+        systems, arrays[f"{name}/beyond"], arrays[f"{name}/elements"], settings["exact"],
     )
 
 

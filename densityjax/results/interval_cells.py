@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 
 from densityjax.features.composition import composition_features
-from densityjax.results.calibration import Calibration, ClassCalibration, Reference
+from densityjax.results.calibration import MAKE, Calibration, ClassCalibration, Reference
 from densityjax.results.interval_scale import Evidence
 from densityjax.results.stack import Cells
 from densityjax.runtime.csv_cells import protect
 from densityjax.targets import TargetSpec
+
+NONE = "no intervals: the run is not calibrated; " + MAKE + "{} does that"
+BEYOND = (
+    "holds elements that were not trained on: intervals from leaving elements out of the training, "
+    "none where that was not done"
+)
 
 
 def evidence_of(
@@ -39,6 +45,13 @@ def evidence_of(
     )
 
 
+def beyond_training(
+    calibration: Calibration, records: Sequence[Mapping[str, Any]]
+) -> list[bool]:
+    """Of each record, whether it holds an element that the run was not trained on."""
+    return [bool(np.setdiff1d(r["species"], calibration.elements).size) for r in records]
+
+
 def coverages_of(text: str) -> tuple[float, ...]:
     """Numbers between 0 and 1, each once, of '0.8,0.9'.
 
@@ -63,9 +76,15 @@ def interval_columns(coverages: Sequence[float]) -> list[tuple[str, str, str]]:
 
 
 def interval_cells(
-    calibration: Calibration, coverages: Sequence[float], evidence: Evidence
+    calibration: Calibration, coverages: Sequence[float], evidence: Evidence,
+    beyond: Sequence[bool],
 ) -> list[list[dict[str, str]]]:
-    """Cells of `interval_columns` for each target and material; none for one not calibrated."""
+    """Cells of `interval_columns` for each target and material; none for one not calibrated.
+
+    Args:
+        beyond: of each material, whether it holds an element that was not trained on: its cells
+          come from elements that were left out, and are empty where these do not support them.
+    """
     table: list[list[dict[str, str]]] = []
     for spec in evidence.specs:
         values = evidence.values[spec.name]
@@ -74,11 +93,18 @@ def interval_cells(
         for names, coverage in zip(interval_columns(coverages), coverages, strict=True):
             if isinstance(own, ClassCalibration):
                 for row, chosen in enumerate(own.sets(values, coverage)):
+                    if beyond[row]:
+                        continue  # no classes were calibrated so
                     members = [c for c, kept in zip(spec.classes, chosen, strict=True) if kept]
                     cells[row][names[2]] = protect(";".join(members))
             elif own is not None:
-                ends = zip(*calibration.interval(spec, evidence, coverage), strict=True)
-                for row, (low, high) in enumerate(ends):
-                    cells[row] |= {names[0]: repr(float(low)), names[1]: repr(float(high))}
+                inside, outside = (
+                    np.stack(calibration.interval(spec, evidence, coverage, far))
+                    for far in (False, True)
+                )
+                for row, far in enumerate(beyond):
+                    low, high = (outside if far else inside)[:, row]
+                    if np.isfinite(high):
+                        cells[row] |= {names[0]: repr(float(low)), names[1]: repr(float(high))}
         table.append(cells)
     return table

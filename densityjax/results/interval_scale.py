@@ -146,12 +146,27 @@ class Choice:
         sigma: [n] of the calibration rows, by trees that have not seen their systems.
         asymmetric: whether each side has a threshold of its own.
         widths: {candidate: mean width at the same coverage, over that of a constant one}.
+        held_out: of trees, the sigma that has not seen the system of a calibration row, and
+          int [n] which of them that is.
+        exact: whether the errors are those of rounding: nothing was learned.
     """
 
     scale: Scale
     sigma: np.ndarray
     asymmetric: bool
     widths: dict[str, float]
+    held_out: tuple[tuple[Scale, ...], np.ndarray]
+    exact: bool = False
+
+    def sigma_of(self, target: str, evidence: Evidence, rows: np.ndarray) -> np.ndarray:
+        """Sigma [m] of other evidence about calibration rows, by what has not seen their systems.
+
+        Args:
+            rows: int [m] of the n calibration rows.
+        """
+        scales, fold = self.held_out
+        found = np.stack([scale(target, evidence) for scale in scales])  # [folds, m]
+        return found[fold[rows], np.arange(len(rows))]
 
 
 def choose(
@@ -167,9 +182,15 @@ def choose(
         systems, weights: [n], see `conformal.system_weights`.
     """
     count = weights.sum()
-    constant = Choice(Scale("constant"), np.ones(len(rows)), False, {"constant": 1.0})
+    plain_scale = Scale("constant")
+    constant = Choice(
+        plain_scale, np.ones(len(rows)), False, {"constant": 1.0},
+        ((plain_scale,), np.zeros(len(rows), int)),
+    )
     centre = as_trained(spec, evidence.values[spec.name], evidence.cells)[rows]
-    if count < _FEWEST or residuals.std() <= _EXACT * centre.std():
+    if residuals.std() <= _EXACT * centre.std():
+        return dataclasses.replace(constant, exact=True)
+    if count < _FEWEST:
         return constant
     coverage = min(_COVERAGE, largest_coverage(int(count)))
     lowest = _lowest(spec, evidence.cells)[rows]
@@ -185,7 +206,7 @@ def choose(
     }
     plain = width(fitted["constant"][1], False)
     widths, best = {}, ("constant", False)
-    for kind, (_, sigma) in fitted.items():
+    for kind, (_, sigma, _) in fitted.items():
         for asymmetric in (False, True):
             found = width(sigma, asymmetric) / plain
             name = f"{kind}, asymmetric" if asymmetric else kind
@@ -193,12 +214,15 @@ def choose(
             so_far = widths[f"{best[0]}, asymmetric" if best[1] else best[0]]
             if found < _NARROWER * so_far:
                 best = kind, asymmetric
-    scale, sigma = fitted[best[0]]
+    scale, sigma, (held_out, fold) = fitted[best[0]]
     distance = evidence.distance[rows]
     near = _SHARE * float(np.median(distance)) + 1e-12
     reach = _reach(distance + near, residuals / sigma, weights, coverage, best[1])
-    scale = dataclasses.replace(scale, reach=reach, near=near)
-    return Choice(scale, sigma * (distance + near) ** reach, best[1], widths)
+    scale, *others = (
+        dataclasses.replace(own, reach=reach, near=near) for own in (scale, *held_out)
+    )
+    sigma = sigma * (distance + near) ** reach
+    return Choice(scale, sigma, best[1], widths, (tuple(others), fold))
 
 
 def _reach(
@@ -233,24 +257,27 @@ def _lowest(spec: TargetSpec, cells: Cells) -> np.ndarray:
 def _fit(
     kind: str, target: str, evidence: Evidence, rows: np.ndarray, residuals: np.ndarray,
     systems: np.ndarray, weights: np.ndarray,
-) -> tuple[Scale, np.ndarray]:
-    """(a candidate fitted to all calibration rows, its sigma [n] for them, cross-fitted)."""
+) -> tuple[Scale, np.ndarray, tuple[tuple[Scale, ...], np.ndarray]]:
+    """(candidate fitted to all calibration rows, its sigma [n] for them, `Choice.held_out`)."""
+    once = np.zeros(len(rows), int)
     if kind == "constant":
-        return Scale(kind), np.ones(len(rows))
+        return Scale(kind), np.ones(len(rows)), ((Scale(kind),), once)
     if kind != "trees":
         known = _simple(kind, target, evidence)[rows]
         scale = Scale(kind, _SHARE * float(np.median(known)) + 1e-12)
-        return scale, known + scale.offset
+        return scale, known + scale.offset, ((scale,), once)
     size = np.abs(residuals)
     label = np.log(size + np.quantile(size, _LUCK) + 1e-12)
     columns = evidence.columns()[rows]
     fold = folds_of_systems(systems)
-    sigma = np.empty(len(rows))
+    sigma, scales = np.empty(len(rows)), []
     for number in range(fold.max() + 1):
         left = fold == number
         forest = fit_forest(*_some(columns[~left], label[~left], weights[~left]))
         sigma[left] = np.exp(forest.predict(columns[left]))
-    return Scale(kind, 0.0, fit_forest(*_some(columns, label, weights))), sigma
+        scales.append(Scale(kind, 0.0, forest))
+    whole = Scale(kind, 0.0, fit_forest(*_some(columns, label, weights)))
+    return whole, sigma, (tuple(scales), fold)
 
 
 def _some(*arrays: np.ndarray) -> Sequence[np.ndarray]:

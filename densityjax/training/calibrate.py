@@ -26,12 +26,19 @@ from densityjax.results.calibration import (
     RegressionCalibration,
     hash_of,
 )
-from densityjax.results.interval_scale import Evidence, as_trained, choose, spreads_as_trained
+from densityjax.results.interval_scale import (
+    Choice,
+    Evidence,
+    as_trained,
+    choose,
+    spreads_as_trained,
+)
 from densityjax.results.predictions_table import TargetPredictions
 from densityjax.results.run_directory import RunDirectory
 from densityjax.results.stack import Cells
 from densityjax.runtime.files import replace_json
 from densityjax.targets import TargetSpec, labelled
+from densityjax.training.leave_elements_out import LeftOut, leave_elements_out
 from densityjax.training.mixture import NETWORK, column_names
 from densityjax.training.setup import load_role
 
@@ -39,6 +46,7 @@ log = logging.getLogger("densityjax")
 
 COMPONENTS = 20  # of composition, in which distances are
 REFERENCE_ROWS = 4000  # training materials that are kept, at most
+FEWEST_ELEMENTS = 9  # that must have been left out: with fewer 0.9 has no threshold
 LEAST_SURE = 3  # materials named per target
 COVERAGE = 0.9  # of what is reported, and at which the kind of class scores is chosen
 
@@ -82,17 +90,26 @@ def make_calibration(run: RunDirectory, data_dir: str = "") -> Calibration:
     config, builder, specs = open_run(run, data_dir)
     reference = fit_reference(run, builder, specs)
     gathered = gather(run, builder, specs, "validation", reference)
-    fold = config.data.validation_fold
+    fold, left_out = config.data.validation_fold, None
     source = f"validation fold {fold}, whose labels also chose the state that predicts"
     if config.ensemble.rotate and len(run.members()) > 1:
         folds = sorted([fold, *config.data.train_folds])
         source = f"out-of-fold predictions of folds {', '.join(map(str, folds))}"
+        left_out = leave_elements_out(
+            run, config, builder, specs, gathered.tables, gathered.evidence
+        )
     targets, facts = {}, {}
     for spec in specs:
-        found = _calibrate_target(spec, gathered)
+        found = _calibrate_target(spec, gathered, left_out)
         if found is not None:
             targets[spec.name], facts[spec.name] = found
-    return Calibration(source, hash_of(run), reference, targets, facts)
+    elements = [
+        load_role(own, builder, specs, "train", cache_in_memory=False).species.values
+        for _, own in _configs(run)
+    ]
+    return Calibration(
+        source, hash_of(run), reference, targets, facts, np.unique(np.concatenate(elements))
+    )
 
 
 def measure_intervals(
@@ -256,7 +273,7 @@ def _values(
 
 
 def _calibrate_target(
-    spec: TargetSpec, gathered: Gathered
+    spec: TargetSpec, gathered: Gathered, left_out: LeftOut | None
 ) -> tuple[RegressionCalibration | ClassCalibration, dict[str, Any]] | None:
     """(calibration, what was chosen); None for a target without labels."""
     table = gathered.tables[spec.name]
@@ -285,6 +302,52 @@ def _calibrate_target(
         "scale": chosen.scale.kind, "reach": chosen.scale.reach,
         "asymmetric": chosen.asymmetric, "widths": chosen.widths,
     }
-    return RegressionCalibration(
-        chosen.scale, chosen.asymmetric, residuals / chosen.sigma, residuals, systems
-    ), facts
+    beyond, elements = _beyond(spec, gathered, rows, chosen, left_out)
+    own = RegressionCalibration(
+        chosen.scale, chosen.asymmetric, residuals / chosen.sigma, residuals, systems, beyond,
+        elements, chosen.exact,
+    )
+    if len(beyond):
+        facts["elements_left_out"] = _coverage_beyond(own)
+    return own, facts
+
+
+def _beyond(
+    spec: TargetSpec, gathered: Gathered, rows: np.ndarray, chosen: Choice,
+    left_out: LeftOut | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(scores, elements) of the pairs of a material and an element that was left out."""
+    nothing = np.zeros(0), np.zeros(0, int)
+    if left_out is None or spec.name not in left_out.known:
+        return nothing
+    known, pairs = left_out.known[spec.name], left_out.evidence
+    place = np.searchsorted(rows, left_out.rows[known])  # of the calibration rows
+    if len(np.unique(left_out.elements[known])) < FEWEST_ELEMENTS:
+        return nothing
+    truth = as_trained(spec, gathered.tables[spec.name].truth[left_out.rows], pairs.cells)
+    error = (truth - as_trained(spec, pairs.values[spec.name], pairs.cells))[known]
+    # Where no kernel says anything the row of another material stands in, and is not used.
+    everywhere = np.zeros(len(known), int)
+    everywhere[known] = place
+    sigma = chosen.sigma_of(spec.name, pairs, everywhere)[known]
+    return error / sigma, left_out.elements[known]
+
+
+def _coverage_beyond(own: RegressionCalibration) -> dict[str, float]:
+    """Mean over the elements of the coverage at 0.9 of each: as usual, and by the other elements.
+
+    'worst' is that of the worst element, as usual and by the others.
+    """
+    limits, held = own.thresholds(COVERAGE), []
+    usual = (own.beyond <= limits.upper) & (-own.beyond <= limits.lower)
+    for element in np.unique(own.elements):
+        left = own.elements == element
+        others = dataclasses.replace(own, beyond=own.beyond[~left], elements=own.elements[~left])
+        limit = others.thresholds_beyond(COVERAGE)
+        by_others = (own.beyond[left] <= limit.upper) & (-own.beyond[left] <= limit.lower)
+        held.append((usual[left].mean(), by_others.mean()))
+    mean, worst = np.mean(held, axis=0), np.min(held, axis=0)
+    return {
+        "elements": len(held), "usual": float(mean[0]), "by_others": float(mean[1]),
+        "worst_usual": float(worst[0]), "worst_by_others": float(worst[1]),
+    }

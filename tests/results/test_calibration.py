@@ -56,7 +56,8 @@ def made(known: Evidence, seed: int = 1) -> Calibration:
         chosen = choose(spec, known, rows, residuals, systems, weights)
         assert set(chosen.widths) >= {"constant", "learners, asymmetric", "trees"}
         targets[spec.name] = RegressionCalibration(
-            chosen.scale, chosen.asymmetric, residuals / chosen.sigma, residuals, systems
+            chosen.scale, chosen.asymmetric, residuals / chosen.sigma, residuals, systems,
+            3 * residuals / chosen.sigma, np.arange(SIZE) % 20
         )
     probabilities = known.values["is_metal"]
     labels = (rng.uniform(size=SIZE) < probabilities[:, 1]).astype(int)
@@ -65,7 +66,8 @@ def made(known: Evidence, seed: int = 1) -> Calibration:
     reduction = fit_reduction(features, 4)
     trained = np.arange(30) % 3 != np.arange(2)[:, None]
     reference = Reference(reduction, reduction(features), trained)
-    return Calibration("a fold", "hash", reference, targets, {"is_metal": {"rows": SIZE}})
+    facts = {"is_metal": {"rows": SIZE}}
+    return Calibration("a fold", "hash", reference, targets, facts, np.arange(1, 30))
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +108,16 @@ def test_what_is_read_again_says_the_same(calibration, tmp_path):
     again = Calibration.load(path)
     assert (again.source, again.of, again.facts) == ("a fold", "hash", calibration.facts)
     coverages = (0.8, 0.9)
-    cells = interval_cells(calibration, coverages, other)
-    assert interval_cells(again, coverages, other) == cells
+    beyond = [False] * (SIZE - 1) + [True]
+    cells = interval_cells(calibration, coverages, other, beyond)
+    assert interval_cells(again, coverages, other, beyond) == cells
+    near = interval_cells(calibration, coverages, other, [False] * SIZE)
+    assert cells[1][:-1] == near[1][:-1]
+    wide, narrow = (
+        float(c[1][-1]["upper_0.9"]) - float(c[1][-1]["lower_0.9"]) for c in (cells, near)
+    )
+    assert 2 < wide / narrow < 4
+    assert cells[3].pop() == {}  # no set of classes
     assert set(cells[0][0]) == {"lower_0.8", "upper_0.8", "lower_0.9", "upper_0.9"}
     assert set(cells[3][0]) == {"set_0.8", "set_0.9"}
     assert interval_columns((0.9,)) == [("lower", "upper", "set")]

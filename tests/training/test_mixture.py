@@ -16,6 +16,7 @@ from densityjax.features.descriptors import Descriptors
 from densityjax.predict import answers, read_material
 from densityjax.report.page import write_report
 from densityjax.results.calibration import read_calibration
+from densityjax.results.interval_cells import beyond_training
 from densityjax.results.learner_file import load_learners
 from densityjax.results.predictions_table import read_table
 from densityjax.results.run_directory import RunDirectory
@@ -122,6 +123,9 @@ def test_a_file_gets_the_interval_that_tables_give(
     assert calibration.source == "out-of-fold predictions of folds 1, 2, 3"
     assert calibration.reference.trained.shape == (3, 18)
     assert calibration.reference.trained.sum() == 36
+    found = calibration.targets["total_energy"]
+    assert len(np.unique(found.elements)) >= 9
+    assert calibration.targets["volume"].beyond.size == 0  # the file gives it
     _, builder, specs = open_run(run)
     known = gather(run, builder, specs, "test", calibration.reference)
     row = known.tables["bulk_modulus"].ids.index(density.name.split(".")[0])
@@ -129,14 +133,20 @@ def test_a_file_gets_the_interval_that_tables_give(
     options = ["--workdir", str(trained), "--out", str(out), "--coverage=0.5,0.8", str(density)]
     assert predict.main(options) == 0
     rows = {line["target"]: line for line in csv.DictReader(out.open())}
+    (far,) = beyond_training(calibration, [{"species": known.species[row]}])
+    for line in rows.values():
+        assert far == ("intervals from leaving elements out" in line["warnings"])
     for spec in SPECS:
         if spec.kind == "classification":
             assert rows[spec.name]["lower_0.8"] == ""
+            if far:
+                assert rows[spec.name]["set_0.5"] == ""
+                continue
             likely = rows[spec.name]["prediction"]
             assert likely in rows[spec.name]["set_0.5"].split(";")
             continue
         for coverage in (0.5, 0.8):
-            low, high = calibration.interval(spec, known.evidence, coverage)
+            low, high = calibration.interval(spec, known.evidence, coverage, far)
             found = [float(rows[spec.name][f"{name}_{coverage}"]) for name in ("lower", "upper")]
             np.testing.assert_allclose(found, [low[row], high[row]], rtol=1e-3, atol=1e-6)
     with pytest.raises(UserError, match=r"--coverage=0\.99: .* ask for --coverage=0\."):
