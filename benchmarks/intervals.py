@@ -143,6 +143,7 @@ def tables(pooled: dict[str, Any], folds: Sequence[dict[str, Any]]) -> str:
             f"| {own['size']:.2f} | {100 * own['single']:.0f} % | {each} |"
         )
     regression = {name: own for name, own in pooled.items() if "levels" in own}
+    lines += _new_elements(folds)
     parts = list(dict.fromkeys(part for own in regression.values() for part in own["parts"]))
     lines += ["", "Coverage by part:", "", f"| part | {' | '.join(regression)} |",
               f"|---{'|---' * len(regression)}|"]
@@ -151,6 +152,30 @@ def tables(pooled: dict[str, Any], folds: Sequence[dict[str, Any]]) -> str:
         cells = ["-" if cell is None else f"{cell:.3f}" for cell in cells]
         lines.append(f"| {part} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _new_elements(folds: Sequence[dict[str, Any]]) -> list[str]:
+    """Coverage of elements that were left out of the training folds, mean over the runs."""
+    found = {}
+    for name in folds[0]["facts"]:
+        own = [fold["facts"][name].get("elements_left_out") for fold in folds]
+        if None not in own:
+            found[name] = {key: float(np.mean([part[key] for part in own])) for key in own[0]}
+    if not found:
+        return []
+    return [
+        "",
+        "Elements left out of the kernels, mean over the elements and the runs (of the training "
+        "folds; the network takes no part): coverage by thresholds as usual, and by those of the "
+        "other elements left out; in brackets the worst element of a run, mean over the runs.",
+        "",
+        "| target | elements | as usual | by other elements |", "|---|---|---|---|",
+        *(
+            f"| {name} | {own['elements']:.0f} | {own['usual']:.3f} ({own['worst_usual']:.2f}) | "
+            f"{own['by_others']:.3f} ({own['worst_by_others']:.2f}) |"
+            for name, own in found.items()
+        ),
+    ]
 
 
 def plot(pooled: dict[str, Any], path: Path) -> None:

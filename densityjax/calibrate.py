@@ -21,8 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--workdir", required=True, help="directory of a finished run")
     parser.add_argument("--data_dir", default="", help="where its dataset is now, if it was moved")
+    parser.add_argument(
+        "--leave_elements_out", action="store_true",
+        help="refuse a run that does not support intervals of materials with new elements",
+    )
     options = parser.parse_args(arguments)
-    made = calibrate_run(options.workdir, options.data_dir)
+    made = calibrate_run(options.workdir, options.data_dir, options.leave_elements_out)
     print(f"Calibrated on {made.source}")
     for name, facts in made.facts.items():
         chosen = facts.get("scale") or facts["kind"]

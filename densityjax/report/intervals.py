@@ -11,8 +11,6 @@ from densityjax.report.run_files import FinishedRun
 from densityjax.report.style import GREY, STYLE
 from densityjax.report.text import number
 
-_FIFTHS = tuple(f"distance, fifth {k}" for k in range(1, 6))
-
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
@@ -22,6 +20,13 @@ def _with_bounds(found: Mapping[str, Any]) -> str:
     if "coverage" not in found:
         return "–"
     return f"{_share(found['coverage'])} ({_share(found['low'])} to {_share(found['high'])})"
+
+
+def _elements(found: Mapping[str, Any] | None) -> str:
+    """Mean coverage of elements that were left out, by the others left out (and as usual)."""
+    if found is None:
+        return "–"
+    return f"{_share(found['by_others'])} ({_share(found['usual'])})"
 
 
 def interval_rows(run: FinishedRun) -> dict[str, Any]:
@@ -39,7 +44,7 @@ def interval_rows(run: FinishedRun) -> dict[str, Any]:
                 "spec": spec, "n": own["n"], "coverage": _with_bounds(own),
                 "by_system": _share(own["by_system"]), "constant": _share(own["constant_coverage"]),
                 "width": number(own["width"]), "narrower": _share(own["narrower"]),
-                "rank": f"{own['rank']:.2f}",
+                "rank": f"{own['rank']:.2f}", "elements": _elements(own["elements"]),
             }
             for spec, own in regression
         ],

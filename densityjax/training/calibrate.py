@@ -36,9 +36,14 @@ from densityjax.results.interval_scale import (
 from densityjax.results.predictions_table import TargetPredictions
 from densityjax.results.run_directory import RunDirectory
 from densityjax.results.stack import Cells
+from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replace_json
 from densityjax.targets import TargetSpec, labelled
-from densityjax.training.leave_elements_out import LeftOut, leave_elements_out
+from densityjax.training.leave_elements_out import (
+    FEWEST_MATERIALS,
+    LeftOut,
+    leave_elements_out,
+)
 from densityjax.training.mixture import NETWORK, column_names
 from densityjax.training.setup import load_role
 
@@ -68,21 +73,41 @@ class Gathered:
     species: list[np.ndarray]
 
 
-def calibrate_run(workdir: str | Path, data_dir: str = "") -> Calibration:
+def calibrate_run(
+    workdir: str | Path, data_dir: str = "", new_elements: bool = False
+) -> Calibration:
     """Makes calibration.npz of a finished run, and intervals.json of how it fares on the test fold.
 
     Args:
         data_dir: where its dataset is now; '' is where it was.
+        new_elements: refuse a run that does not support intervals of new elements.
 
     Raises:
         UserError: it is no finished run, a file is damaged, or its dataset is not there.
     """
     run = RunDirectory(Path(workdir))
     made = make_calibration(run, data_dir)
+    if new_elements:
+        check_elements(run, made)
     made.save(run.calibration)
     replace_json(run.intervals, measure_intervals(run, made, data_dir))
     log.info("Calibrated on %s", made.source)
     return made
+
+
+def check_elements(run: RunDirectory, calibration: Calibration) -> None:
+    """Raises UserError where no target has scores of `FEWEST_ELEMENTS` elements left out."""
+    counts = [
+        len(np.unique(own.elements)) for own in calibration.targets.values()
+        if isinstance(own, RegressionCalibration)
+    ]
+    if max(counts, default=0) < FEWEST_ELEMENTS:
+        raise UserError(
+            f"{run.path}: elements are left out of rotated ensembles (config.ensemble.rotate) with "
+            f"kernels on composition, structure or invariants (config.stack.learners) and at least "
+            f"{FEWEST_ELEMENTS} elements in {FEWEST_MATERIALS} materials or more; calibrate it "
+            "without --leave_elements_out"
+        )
 
 
 def make_calibration(run: RunDirectory, data_dir: str = "") -> Calibration:
@@ -137,6 +162,7 @@ def measure_intervals(
             continue
         found = coverage.hold(calibration, spec, known.evidence, table.truth)
         targets[spec.name] = coverage.measure(found, known.systems, parts)
+        targets[spec.name]["elements"] = calibration.facts[spec.name].get("elements_left_out")
         targets[spec.name]["least_sure"] = _least_sure(calibration, known, spec)
     return {"source": calibration.source, "fold": config.data.test_fold, "targets": targets}
 

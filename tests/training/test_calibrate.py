@@ -11,6 +11,7 @@ import pytest
 from densityjax import calibrate, predict
 from densityjax.results.calibration import read_calibration
 from densityjax.results.run_directory import RunDirectory
+from densityjax.runtime.errors import UserError
 from tests.tfds_builders.test_folder_tables import silicon
 
 
@@ -31,6 +32,8 @@ def test_a_single_run_calibrates_on_its_validation_fold(
     assert f"python -m densityjax.calibrate --workdir={run.path}" in capsys.readouterr().err
     assert calibrate.main(["--workdir", str(run.path)]) == 0
     assert "Calibrated on validation fold 1, whose labels also chose" in capsys.readouterr().out
+    with pytest.raises(UserError, match="elements are left out of rotated ensembles"):
+        calibrate.main(["--workdir", str(run.path), "--leave_elements_out"])
     found = read_calibration(run)
     metrics = json.loads(run.metrics.read_text())["validation"]
     specs = run.read_specs(list(metrics))
