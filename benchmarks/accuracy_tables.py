@@ -135,11 +135,11 @@ def predictions(
         alone = {s: load_materials(configs[:1], builder, specs, s) for s in SPLITS}
         whole = kernels(workdir, fold, specs, materials["test"])
         for name, learners in MIXTURES.items():
-            _, tables = mix_members(learners, members, specs, materials, whole)
+            _, tables, _ = mix_members(learners, members, specs, materials, whole)
             parts.setdefault(name, []).append(_values(tables["test"]))
         for name, learners in SINGLE.items():
             own = member_kernels(members[0], learners, specs, materials["test"])
-            _, tables = mix_members(learners, members[:1], specs, alone, own)
+            _, tables, _ = mix_members(learners, members[:1], specs, alone, own)
             parts.setdefault(name, []).append(_values(tables["test"]))
         plain = RunDirectory(workdir / f"paper_fold{fold}")
         if plain.metrics.exists():

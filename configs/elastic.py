@@ -88,6 +88,10 @@ def get_config() -> ConfigDict:
     config.stack = stack = ConfigDict()
     stack.learners = ("network", "invariants", "density")
 
+    config.intervals = intervals = ConfigDict()
+    # Leave what densityjax.predict makes intervals from (densityjax/training/calibrate.py).
+    intervals.calibrate = True
+
     config.view = view = ConfigDict()
     view.kind = "cartesian"  # 'fractional' or 'cartesian'
     view.size = 24  # voxels along an edge (cartesian)

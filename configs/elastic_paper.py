@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     config.input.structure = 0
     config.auxiliary.properties = ()
     config.stack.learners = ()
+    config.intervals.calibrate = False
     config.model.dropout = 0.0
     config.train.epochs = 40
     return config

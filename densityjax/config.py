@@ -142,6 +142,7 @@ RULES: dict[str, Rule] = {
     "input.structure": whole,
     "yardsticks": each(one_of(*YARDSTICK_NAMES)),
     "stack.learners": each(one_of("network", *YARDSTICK_NAMES)),
+    "intervals.calibrate": boolean,
     "auxiliary.properties": each(some_text),
     "auxiliary.weight": positive,
     "view.kind": one_of("fractional", "cartesian"),

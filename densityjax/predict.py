@@ -17,10 +17,14 @@ from tqdm import tqdm
 from densityjax.density.plausibility import warnings_of
 from densityjax.density.reader import Density, DensityFormatError, find_files, read_density
 from densityjax.density.record import make_record
+from densityjax.results import interval_cells
 from densityjax.results.applicability import join_warnings
 from densityjax.results.averages import average_parts, average_states
+from densityjax.results.calibration import Calibration, read_calibration
+from densityjax.results.interval_scale import spreads_as_trained
 from densityjax.results.predictions import Predictions, predict_records, unlabelled_records
 from densityjax.results.run_directory import RunDirectory
+from densityjax.results.stack import IDENTITY
 from densityjax.runtime import command_line, compile_cache
 from densityjax.runtime.csv_cells import protect
 from densityjax.runtime.errors import UserError
@@ -84,6 +88,13 @@ def predict_materials(
     Returns:
         (predictions, warnings of each material).
     """
+    return _asked(model, materials, batch_size)[:2]
+
+
+def _asked(
+    model: TrainedModel, materials: Sequence[Material], batch_size: int
+) -> tuple[Predictions, list[list[str]], tuple[dict, dict]]:
+    """`predict_materials`, and the spreads of `spreads_as_trained`."""
     config, channels = model.config, model.config.input.channels
     records = model.described(unlabelled_records(
         [m.record for m in materials], model.specs, channels, features=model.needs_features
@@ -95,11 +106,18 @@ def predict_materials(
         )
         for state in model.states
     ])
+    network, columns = predictions, {}
     if model.stack is not None:
-        predictions = mixture.answer(
-            model.stack, model.yardsticks, model.config.stack.learners, predictions, records,
-            model.specs,
-        )
+        columns = mixture.ask(
+            model.yardsticks, config.stack.learners, network, records, model.specs
+        ).columns
+        predictions = mixture.answer(model.stack, columns, network, records, model.specs)
+    learners = {name: own for name, own in columns.items() if name != IDENTITY}
+    sees_views = not learners or mixture.NETWORK in learners
+    spreads = spreads_as_trained(
+        model.specs, network.spread if sees_views else {}, network.values, learners,
+        mixture.cells_of(records),
+    )
     distances = model.applicability.distances(predictions.embedding)
     warnings = []
     for material, distance in zip(materials, distances, strict=True):
@@ -107,7 +125,7 @@ def predict_materials(
         if channels > material.record["density"].shape[-1]:
             found.append("no magnetisation in the file, taken as zero")
         warnings.append([*material.notes, *found])
-    return predictions, warnings
+    return predictions, warnings, spreads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,12 +136,15 @@ class Answer:
         values: [n] in the target's unit, or class probabilities [n, K].
         spread: [n] standard deviation over views, and over members of an ensemble.
         warnings: of each material.
+        views, learners: [n] see `interval_scale.Evidence`; None where there is none.
     """
 
     spec: TargetSpec
     values: np.ndarray
     spread: np.ndarray
     warnings: list[list[str]]
+    views: np.ndarray | None = None
+    learners: np.ndarray | None = None
 
 
 def answers(
@@ -137,10 +158,10 @@ def answers(
     """
     by_target: dict[str, list[Answer]] = {}
     for model in (model for models in members for model in models):
-        predictions, warnings = predict_materials(model, materials, batch_size)
+        predictions, warnings, doubts = _asked(model, materials, batch_size)
         for spec in model.specs:
             values, spread = predictions.values[spec.name], predictions.spread[spec.name]
-            found = Answer(spec, values, spread, warnings)
+            found = Answer(spec, values, spread, warnings, *(own.get(spec.name) for own in doubts))
             by_target.setdefault(spec.name, []).append(found)
     found = [_average(parts) for parts in by_target.values()]
     whole = members[0][0].whole
@@ -160,12 +181,17 @@ def _mixed(
         {answer.spec.name: answer.values for answer in networks},
         {answer.spec.name: answer.spread for answer in networks}, {}, np.zeros((len(made), 0)),
     )
-    said = mixture.answer(
-        whole.stack, whole.yardsticks, whole.learners, network, records, whole.specs
-    )
+    columns = mixture.ask(
+        whole.yardsticks, whole.learners, network, records, whole.specs
+    ).columns
+    said = mixture.answer(whole.stack, columns, network, records, whole.specs)
+    learners = {name: own for name, own in columns.items() if name != IDENTITY}
+    _, between = spreads_as_trained(whole.specs, {}, {}, learners, mixture.cells_of(records))
     return [
         dataclasses.replace(
-            answer, values=said.values[answer.spec.name], spread=said.spread[answer.spec.name]
+            answer, values=said.values[answer.spec.name], spread=said.spread[answer.spec.name],
+            views=None if answer.views is None else (mixture.NETWORK in learners) * answer.views,
+            learners=between.get(answer.spec.name),
         )
         for answer in networks
     ]
@@ -176,26 +202,56 @@ def _average(parts: Sequence[Answer]) -> Answer:
         return parts[0]
     values, spread = average_parts([p.values for p in parts], [p.spread for p in parts])
     warnings = [join_warnings(found) for found in zip(*(part.warnings for part in parts))]
-    return Answer(parts[0].spec, values, spread, warnings)
+    return Answer(
+        parts[0].spec, values, spread, warnings,
+        *(None if own[0] is None else np.mean(own, axis=0)
+          for own in ([p.views for p in parts], [p.learners for p in parts])),
+    )
+
+
+def _add_intervals(
+    table: Sequence[Sequence[dict]], calibration: Calibration, coverages: Sequence[float],
+    found: Sequence[Answer], materials: Sequence[Material],
+) -> None:
+    records = [material.record for material in materials]
+    evidence = interval_cells.evidence_of(
+        calibration.reference, [a.spec for a in found], {a.spec.name: a.values for a in found},
+        {a.spec.name: a.views for a in found if a.views is not None},
+        {a.spec.name: a.learners for a in found if a.learners is not None}, records,
+    )
+    beyond = interval_cells.beyond_training(calibration, records)
+    ends = interval_cells.interval_cells(calibration, coverages, evidence, beyond)
+    for row, (lines, far) in enumerate(zip(table, beyond, strict=True)):
+        for target, line in enumerate(lines):
+            line |= ends[target][row]
+            if far:
+                texts = [line["warnings"], interval_cells.BEYOND]
+                line["warnings"] = "; ".join(filter(None, texts))
 
 
 def predict_files(
-    members: Sequence[Sequence[TrainedModel]], paths: Sequence[Path], file: TextIO
+    members: Sequence[Sequence[TrainedModel]], paths: Sequence[Path], file: TextIO,
+    calibration: Calibration | None = None, coverages: Sequence[float] = (0.9,),
 ) -> int:
     """Writes a table of predictions, one row per readable file and target, in order.
 
     Args:
         members: see `answers`; of the same dataset.
+        calibration: of their run; without one the columns of intervals stay empty.
+        coverages: of the intervals.
 
     Columns: file, formula, target; prediction (in full, or the name of the class); unit ('class'
     for classes, empty for pure numbers); warnings joined by '; '; spread, the standard deviation
-    over views and members (of the class's probability); probability of the class. A file that
+    over views and members (of the class's probability); probability of the class; lower and upper
+    end of the interval, in the unit, or the set of classes joined by ';'. A file that
     cannot be read gets one row, with the reason in `warnings`.
 
     Returns:
         How many files could not be read.
     """
-    writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+    added = interval_cells.interval_columns(coverages)
+    columns = [*COLUMNS, *(name for names in added for name in names)]
+    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writeheader()
     first = members[0][0]
     size = min(first.config.train.batch_size, len(paths))
@@ -205,7 +261,11 @@ def predict_files(
         # One by one: densities on their own grids may take gigabytes.
         found = [read_material(path, first.applicability.grid) for path in chosen]
         readable = [material for material in found if isinstance(material, Material)]
-        rows = iter(_rows(answers(members, readable, size), readable) if readable else ())
+        said = answers(members, readable, size) if readable else []
+        table = _rows(said, readable)
+        if calibration is not None and readable:
+            _add_intervals(table, calibration, coverages, said, readable)
+        rows = iter(table)
         for path, material in zip(chosen, found, strict=True):
             if isinstance(material, str):
                 unreadable += 1
@@ -306,6 +366,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workdir", required=True, help="directory of a finished run")
     parser.add_argument("--out", default="-", help="CSV to write, '-' (default) = standard output")
     parser.add_argument(
+        "--coverage", type=interval_cells.coverages_of, default=(0.9,), metavar="C[,C...]",
+        help="how often intervals hold the truth: 0.9 (default), or several, 0.8,0.9",
+    )
+    parser.add_argument(
         "files", nargs="+", metavar="FILE",
         help="VASP densities, Materials Project JSON, cube or XSF, plain or compressed; a folder "
         "stands for its density files",
@@ -319,8 +383,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         of_runs = [file for own in run.tree() for file in own.files]
         check_out(options.out, [*paths, *of_runs])
     members = restore_members(options.workdir)
+    calibration = read_calibration(RunDirectory(Path(options.workdir)))
+    if calibration is not None:
+        calibration.check_coverages(options.coverage)
     with _opened(options.out) as file:
-        unreadable = predict_files(members, paths, file)
+        unreadable = predict_files(members, paths, file, calibration, options.coverage)
+    if calibration is None:
+        print(interval_cells.NONE.format(options.workdir), file=sys.stderr)
     if unreadable:
         print(f"error: {unreadable} of {len(paths)} files could not be read", file=sys.stderr)
     return 1 if unreadable else 0

@@ -25,7 +25,7 @@ ORDER = (
     ("results",),
     ("training",),
     ("report",),
-    ("predict", "target_grouping", "ablation"),
+    ("predict", "calibrate", "target_grouping", "ablation"),
     ("main",),
     ("__main__",),
 )

@@ -54,7 +54,12 @@ def draw_figures(folder: Path, run: FinishedRun) -> dict[str, list[Picture]]:
         }
 
 
-def _picture(folder: Path, name: str, figure: Figure, alt: str) -> Picture:
+def picture(folder: Path, name: str, figure: Figure, alt: str) -> Picture:
+    """Leaves a figure as folder/name.png.
+
+    Args:
+        alt: what it shows, in words.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     with replaced(folder / f"{name}.png") as partial:
@@ -63,7 +68,8 @@ def _picture(folder: Path, name: str, figure: Figure, alt: str) -> Picture:
     return Picture(name, f"data:image/png;base64,{encoded}", alt)
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+def axes_of(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of so many inches, and its axes."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
@@ -103,7 +109,7 @@ def _parity(folder: Path, table: TargetPredictions, metrics: Mapping) -> Picture
     spec, known = table.spec, table.labelled
     truth, prediction = table.truth[known], table.prediction[known]  # [n] in the target's unit
     spread = np.nan_to_num(table.spread[known])
-    figure, axes = _axes(3.7, 3.9)
+    figure, axes = axes_of(3.7, 3.9)
     worst = worst_rows(table)  # rows of the whole table
     if truth.size:
         values = np.concatenate([truth, prediction])
@@ -138,7 +144,7 @@ def _parity(folder: Path, table: TargetPredictions, metrics: Mapping) -> Picture
         f"Parity plot of {spec.label}: predicted against reference values{unit} of {truth.size} "
         f"test materials, {facts}. Largest errors: {', '.join(formulas) or 'none'}."
     )
-    return _picture(folder, f"parity_{file_stem(spec.name)}", figure, " ".join(alt.split()))
+    return picture(folder, f"parity_{file_stem(spec.name)}", figure, " ".join(alt.split()))
 
 
 def _series(history: Iterable[Mapping], split: str, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -168,7 +174,7 @@ def _mark_best(axes: Axes, epoch: float | None, label: str | None = "best checkp
 
 
 def _loss_curves(folder: Path, run: FinishedRun) -> Picture:
-    figure, axes = _axes(7.4, 3.3)
+    figure, axes = axes_of(7.4, 3.3)
     lines = {
         "train": dict(color=GREY, linewidth=1.0, linestyle="-"),
         "validation": dict(color=BLUE, linewidth=1.8, linestyle="-", marker="o", markersize=3.5),
@@ -191,7 +197,7 @@ def _loss_curves(folder: Path, run: FinishedRun) -> Picture:
     axes.set_xlim(left=0)
     axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
     alt = f"Loss against epoch: last training {last['train']}, validation {last['validation']}."
-    return _picture(folder, "loss", figure, alt)
+    return picture(folder, "loss", figure, alt)
 
 
 def _score_curve(folder: Path, run: FinishedRun, spec: TargetSpec) -> Picture | None:
@@ -200,7 +206,7 @@ def _score_curve(folder: Path, run: FinishedRun, spec: TargetSpec) -> Picture | 
     epochs, values = _series(run.history, "validation", f"{spec.name}/{key}")
     if not values.size:
         return None
-    figure, axes = _axes(3.1, 2.1)
+    figure, axes = axes_of(3.1, 2.1)
     axes.plot(epochs, values, color=BLUE, linewidth=1.6, marker="o", markersize=3)
     best = _best_epoch(run)
     _mark_best(axes, best)
@@ -215,7 +221,7 @@ def _score_curve(folder: Path, run: FinishedRun, spec: TargetSpec) -> Picture | 
         f"Validation {label} of {spec.label} against epoch: first {score(float(values[0]))}, "
         f"highest {score(float(values.max()))}, last {score(float(values[-1]))}."
     )
-    return _picture(folder, f"validation_{file_stem(spec.name)}", figure, alt)
+    return picture(folder, f"validation_{file_stem(spec.name)}", figure, alt)
 
 
 def _roc(folder: Path, table: TargetPredictions, metrics: Mapping) -> Picture:
@@ -223,7 +229,7 @@ def _roc(folder: Path, table: TargetPredictions, metrics: Mapping) -> Picture:
     positive = spec.classes[-1]
     truth = table.truth[known] == len(spec.classes) - 1  # [n] bool
     scores = table.prediction[known, -1]  # [n] probability of the last class
-    figure, axes = _axes(3.7, 3.9)
+    figure, axes = axes_of(3.7, 3.9)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
     axes.text(0.62, 0.55, "chance", color=GREY, fontsize=8)
     if 0 < truth.sum() < truth.size:
@@ -240,7 +246,7 @@ def _roc(folder: Path, table: TargetPredictions, metrics: Mapping) -> Picture:
     facts = f"ROC AUC {score(metrics['roc_auc'])} for “{positive}”   n = {metrics['n']}"
     axes.text(0, 1.03, facts, transform=axes.transAxes, fontsize=9)
     alt = f"ROC curve of {spec.label}: {facts}."
-    return _picture(folder, f"roc_{file_stem(spec.name)}", figure, alt)
+    return picture(folder, f"roc_{file_stem(spec.name)}", figure, alt)
 
 
 def _confusion(folder: Path, table: TargetPredictions, metrics: Mapping) -> Picture:
@@ -250,7 +256,7 @@ def _confusion(folder: Path, table: TargetPredictions, metrics: Mapping) -> Pict
     lines = ([name, *line] for name, line in zip(spec.classes, counts.tolist(), strict=True))
     write_csv(folder / f"confusion_{file_stem(spec.name)}.csv", ("true", *spec.classes), lines)
     shade = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # fraction of the true class
-    figure, axes = _axes(3.7, 3.9)
+    figure, axes = axes_of(3.7, 3.9)
     axes.grid(False)
     axes.imshow(shade, cmap="Blues", vmin=0, vmax=1.1)
     for (row, column), count in np.ndenumerate(counts):
@@ -264,4 +270,4 @@ def _confusion(folder: Path, table: TargetPredictions, metrics: Mapping) -> Pict
     axes.text(0, 1.03, facts, transform=axes.transAxes, fontsize=9)
     wrong = int(counts.sum() - np.trace(counts))
     alt = f"Confusion matrix of {spec.label}: {wrong} of {counts.sum()} wrong, {facts}."
-    return _picture(folder, f"confusion_{file_stem(spec.name)}", figure, " ".join(alt.split()))
+    return picture(folder, f"confusion_{file_stem(spec.name)}", figure, " ".join(alt.split()))

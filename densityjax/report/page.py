@@ -6,6 +6,7 @@ from typing import Any
 import jinja2
 
 from densityjax.report.figures import draw_figures
+from densityjax.report.intervals import draw_intervals, interval_rows
 from densityjax.report.run_files import FinishedRun, read_run
 from densityjax.report.tables import (
     CLASSIFICATION,
@@ -47,6 +48,7 @@ def write_report(workdir: str | Path) -> Path:
     values = page_values(run)
     write_tables(place.report_folder, run, values["errors"])
     pictures = draw_figures(place.report_folder, run)
+    pictures["intervals"] = draw_intervals(place.report_folder, run)
     title = place.path.resolve().name
     replace_text(place.report, render(values | {"title": title, "pictures": pictures}))
     return place.report
@@ -79,6 +81,7 @@ def page_values(run: FinishedRun) -> dict[str, Any]:
         "class_metrics": CLASSIFICATION.values(),
         "methods": {name: METHODS[name] for name in METHODS if name in run.methods("test")},
         "stack": stack_rows(run),
+        "intervals": interval_rows(run),
         "metric_names": REGRESSION,
         "identity_targets": identities,
         "spread": spread_table(run),

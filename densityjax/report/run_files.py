@@ -27,6 +27,7 @@ class FinishedRun:
         history: lines of metrics.jsonl, one per (split, step), ordered by step.
         predictions: target name -> what the run says of the test fold.
         specs: targets of the run, in the order of metrics.json.
+        intervals: of intervals.json; {} for a run that is not calibrated.
     """
 
     config: dict
@@ -35,6 +36,7 @@ class FinishedRun:
     history: list[dict]
     predictions: dict[str, TargetPredictions]
     specs: tuple[TargetSpec, ...]
+    intervals: dict
 
     @property
     def splits(self) -> list[str]:
@@ -66,5 +68,5 @@ def read_run(workdir: Path) -> FinishedRun:
     specs = run.read_specs(list(metrics["test"]))
     return FinishedRun(
         config, facts, metrics, sorted(history.values(), key=lambda record: record["step"]),
-        run.read_predictions(specs), specs,
+        run.read_predictions(specs), specs, run.read_intervals(),
     )

@@ -19,4 +19,11 @@ Files, each importing only from those above it:
   averages: Averages of the predictions of several models, and how far these are from each
       other.
   run_directory: The directory of a run
+  conformal: Conformal prediction when chemical systems are exchangeable and their rows are
+      not.
+  forest: Extra-trees as arrays
+  interval_scale: Sigma of a prediction
+  calibration: What a run needs to say how sure it is
+  coverage: Whether intervals keep their promise on materials with labels
+  interval_cells: Intervals of materials that are in no dataset, as the cells of a table.
 """

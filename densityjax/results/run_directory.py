@@ -94,6 +94,16 @@ class RunDirectory:
         return self.path / "learners.npz"
 
     @property
+    def calibration(self) -> Path:
+        """NumPy archive of what intervals are made from, see `results.calibration`."""
+        return self.path / "calibration.npz"
+
+    @property
+    def intervals(self) -> Path:
+        """JSON of how intervals fared on the test fold, see `results.coverage`."""
+        return self.path / "intervals.json"
+
+    @property
     def applicability(self) -> Path:
         """NumPy archive, see `results.applicability`."""
         return self.path / "applicability.npz"
@@ -124,7 +134,8 @@ class RunDirectory:
         return (
             self.config, self.targets, self.statistics, self.descriptors, self.metrics,
             self.history, self.facts, *(self.predictions(split) for split in SPLITS),
-            self.stack, self.learners, self.applicability, self.report,
+            self.stack, self.learners, self.applicability, self.calibration,
+            self.intervals, self.report,
         )
 
     def groups(self) -> tuple["RunDirectory", ...]:
@@ -167,6 +178,10 @@ class RunDirectory:
     def read_metrics(self, *keys: str) -> dict[str, Any]:
         """metrics.json; each of the dotted `keys` is in it."""
         return self._mapping(self.metrics, keys)
+
+    def read_intervals(self) -> dict[str, Any]:
+        """intervals.json; {} for a run that is not calibrated."""
+        return self._mapping(self.intervals, ("targets",)) if self.intervals.exists() else {}
 
     def read_history(self) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl as they are, each with its step and split."""

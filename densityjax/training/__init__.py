@@ -18,6 +18,9 @@ Files, each importing only from those above it:
   step_log: What the loop writes to the metric log
   loop: The training loop
   run: A run from its config to its results
+  leave_elements_out: Scores of materials with an element that what predicts them was not fitted
+      on.
+  calibrate: The calibration of a finished run
   joined_run: What joins finished runs, of groups or of members
   grouped_training: Groups of targets
   ensemble_mixture: The mixture of an ensemble

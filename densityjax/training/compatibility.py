@@ -19,7 +19,7 @@ from densityjax.training.errors import RunError
 _FREE_KEYS = (
     "data.data_dir", "data.build", "data.source", "data.strict", "data.cache_in_memory",
     "train.log_every_steps", "train.num_threads", "train.heartbeat_seconds",
-    "train.watchdog_seconds", "grouping.", "yardsticks",
+    "train.watchdog_seconds", "grouping.", "yardsticks", "intervals.",
 )
 # Settings under which a state stays usable, though the result is no longer that of one config:
 # the checkpoint has the same arrays, batches come in the same order, losses stay comparable.
@@ -35,7 +35,7 @@ _LATER_KEYS = (
     "data.train_fraction",
     "input.invariants", "input.identified", "input.composition", "input.structure",
     "auxiliary.", "ensemble.",
-    "stack.",
+    "stack.", "intervals.",
 )
 
 

@@ -20,13 +20,14 @@ from densityjax.results.averages import average_tables
 from densityjax.results.learner_file import save_learners
 from densityjax.results.metrics import Metrics, target_metrics
 from densityjax.results.predictions import metrics_with_spread
-from densityjax.results.predictions_table import TargetPredictions
+from densityjax.results.predictions_table import TargetPredictions, write_table
 from densityjax.results.run_directory import SPLITS, RunDirectory
 from densityjax.results.stack import Stack
 from densityjax.runtime import distributed
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replace_json
 from densityjax.targets import TargetSpec
+from densityjax.training.calibrate import calibrate_run
 from densityjax.training.compatibility import check_workdir
 from densityjax.training.ensemble_mixture import (
     Whole,
@@ -128,7 +129,8 @@ def train_ensemble(
     config = resolve_targets(config)
     members = plan_members(config)
     if len(members) == 1:
-        return train_groups(config, workdir, shard, allow_config_change, for_prediction)
+        result = train_groups(config, workdir, shard, allow_config_change, for_prediction)
+        return _calibrated(config, workdir, result)
     check_workdir(config, workdir, allow_config_change)
     groups = [resolve(member.config) for member in members]
     for member, own in zip(members, groups):  # before the first is trained
@@ -151,7 +153,16 @@ def train_ensemble(
     if missing:
         log.info("%s: %s to be trained by other shards", workdir, ", ".join(missing))
         return None
-    return join_members(config, members, workdir)
+    return _calibrated(config, workdir, join_members(config, members, workdir))
+
+
+def _calibrated(
+    config: ConfigDict, workdir: Path, result: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """The result of a finished run, which is calibrated if its config says so."""
+    if config.intervals.calibrate and result is not None and distributed.is_writer():
+        calibrate_run(workdir)
+    return result
 
 
 def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> dict[str, Any]:
@@ -190,7 +201,13 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
             split: load_materials(configs, builder, specs, split) for split in SPLITS
         }
         columns = kernel_columns(whole.yardsticks, config.stack.learners, test)
-        stack, tables = mix_members(column_names(config), runs, specs, materials, columns)
+        stack, tables, learners = mix_members(
+            column_names(config), runs, specs, materials, columns
+        )
+        for name, own in learners.items():
+            path = RunDirectory(out).learner_predictions(name, "test")
+            path.parent.mkdir(exist_ok=True)
+            write_table(path, own)
     joined: dict[str, Any] = {"average": {}, "baselines": {}}
     for split in SPLITS:
         joined[split] = {

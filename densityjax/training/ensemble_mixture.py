@@ -119,8 +119,8 @@ def load_test(
 def mix_members(
     names: Sequence[str], runs: Sequence[RunDirectory], specs: Sequence[TargetSpec],
     materials: Mapping[str, Materials], test_columns: Columns,
-) -> tuple[Stack, dict[str, list[TargetPredictions]]]:
-    """Weights, and what the mixture says.
+) -> tuple[Stack, dict[str, list[TargetPredictions]], dict[str, list[TargetPredictions]]]:
+    """Weights, what the mixture says, and what its learners say of the test fold.
 
     On the test fold the network's predictions are means over the members, those of the other
     learners come from fits to all rows that any member trains on.
@@ -133,8 +133,9 @@ def mix_members(
           `materials["test"]`.
 
     Returns:
-        (the mixture, {split: table of each target}); validation materials are predicted by weights
-        that their chemical system took no part in.
+        (the mixture, {split: table of each target}, {learner: table of each target} of the test
+        fold); validation materials are predicted by weights that their chemical system took no part
+        in.
     """
     means = {name: _average(runs, name, specs, "validation") for name in names}
     first, known = means[names[0]], materials["validation"]
@@ -147,10 +148,9 @@ def mix_members(
     labels = {spec.name: first[spec.name].truth for spec in specs}
     stack = fit_stack(columns, labels, specs, cells)
     held_out = cross_fitted(columns, labels, specs, cells, known.systems[rows])
-    return stack, {
-        "validation": _tables(stack, first, held_out, NETWORK in names),
-        "test": _mixed_test(stack, names, runs, specs, materials["test"], test_columns),
-    }
+    test, learners = _mixed_test(stack, names, runs, specs, materials["test"], test_columns)
+    tables = {"validation": _tables(stack, first, held_out, NETWORK in names), "test": test}
+    return stack, tables, learners
 
 
 def _average(
@@ -164,7 +164,7 @@ def _average(
 def _mixed_test(
     stack: Stack, names: Sequence[str], runs: Sequence[RunDirectory],
     specs: Sequence[TargetSpec], test: Materials, columns: Columns,
-) -> list[TargetPredictions]:
+) -> tuple[list[TargetPredictions], dict[str, list[TargetPredictions]]]:
     first = _average(runs, names[0], specs, "test")
     rows = test.rows(first[specs[0].name].ids)
     found = {
@@ -174,7 +174,17 @@ def _mixed_test(
     if NETWORK in names:
         found[NETWORK] = {target: table.prediction for target, table in first.items()}
     values = stack(found, specs, test.cells.rows(rows))
-    return _tables(stack, first, values, NETWORK in names)
+    learners = {
+        name: [
+            dataclasses.replace(
+                table, prediction=found[name][target],
+                spread=table.spread if name == NETWORK else 0 * table.spread,
+            )
+            for target, table in first.items()
+        ]
+        for name in names
+    }
+    return _tables(stack, first, values, NETWORK in names), learners
 
 
 def _tables(

@@ -134,11 +134,14 @@ def mix(
 
 
 def answer(
-    stack: Stack, yardsticks: Mapping[str, Yardstick], learners: Sequence[str],
-    network: Predictions, records: Records, specs: Sequence[TargetSpec],
+    stack: Stack, columns: Columns, network: Predictions, records: Records,
+    specs: Sequence[TargetSpec],
 ) -> Predictions:
-    """What a mixture predicts of records, in place of the network alone."""
-    columns = ask(yardsticks, learners, network, records, specs).columns
+    """What a mixture predicts of records, in place of the network alone.
+
+    Args:
+        columns: what its learners say, see `ask`.
+    """
     return dataclasses.replace(
         network, values=stack(columns, specs, cells_of(records)),
         spread=mixed_spread(stack, network.spread),

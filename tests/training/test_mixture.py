@@ -1,25 +1,33 @@
 """A mixture answers as its weights and its learners say, in a run, an ensemble, for a file."""
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from densityjax import predict
 from densityjax.configs import smoke
 from densityjax.data.dataset import open_from_config
 from densityjax.features.descriptors import Descriptors
 from densityjax.predict import answers, read_material
 from densityjax.report.page import write_report
+from densityjax.results.calibration import read_calibration
+from densityjax.results.interval_cells import beyond_training
 from densityjax.results.learner_file import load_learners
 from densityjax.results.predictions_table import read_table
 from densityjax.results.run_directory import RunDirectory
 from densityjax.results.stack import IDENTITY, read_stack
+from densityjax.runtime.errors import UserError
 from densityjax.targets import from_intensive, get_specs, to_intensive
+from densityjax.training import calibrate
+from densityjax.training.calibrate import gather, open_run
 from densityjax.training.ensemble import train_ensemble
 from densityjax.training.mixture import column_names, kernel_columns
-from densityjax.training.setup import describe, load_folds
+from densityjax.training.setup import describe, load_folds, load_role
 from densityjax.training.trained_model import restore_members
 from tests.small_model import SMALL_MODEL
 from tests.training.test_ensemble import density  # noqa: F401  a fixture
@@ -42,6 +50,7 @@ def mixed_config(data_dir: Path) -> ConfigDict:
     config.yardsticks = ("composition",)
     config.stack.learners = ("network", "density", "all")
     config.ensemble.rotate = True
+    config.intervals.calibrate = True
     return config
 
 
@@ -103,6 +112,70 @@ def test_a_file_gets_the_answer_of_the_table(trained: Path, density: Path):  # n
         table = said[answer.spec.name]
         np.testing.assert_allclose(answer.values[0], table.prediction[row], rtol=1e-4)
         np.testing.assert_allclose(answer.spread[0], table.spread[row], rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_file_gets_the_interval_that_tables_give(
+    trained: Path, density: Path, tmp_path: Path,  # noqa: F811
+):
+    run = RunDirectory(trained)
+    calibration = read_calibration(run)
+    assert calibration.source == "out-of-fold predictions of folds 1, 2, 3"
+    assert calibration.reference.trained.shape == (3, 18)
+    assert calibration.reference.trained.sum() == 36
+    found = calibration.targets["total_energy"]
+    assert len(np.unique(found.elements)) >= 9
+    assert calibration.targets["volume"].beyond.size == 0  # the file gives it
+    _, builder, specs = open_run(run)
+    known = gather(run, builder, specs, "test", calibration.reference)
+    row = known.tables["bulk_modulus"].ids.index(density.name.split(".")[0])
+    out = tmp_path / "out.csv"
+    options = ["--workdir", str(trained), "--out", str(out), "--coverage=0.5,0.8", str(density)]
+    assert predict.main(options) == 0
+    rows = {line["target"]: line for line in csv.DictReader(out.open())}
+    (far,) = beyond_training(calibration, [{"species": known.species[row]}])
+    for line in rows.values():
+        assert far == ("intervals from leaving elements out" in line["warnings"])
+    for spec in SPECS:
+        if spec.kind == "classification":
+            assert rows[spec.name]["lower_0.8"] == ""
+            if far:
+                assert rows[spec.name]["set_0.5"] == ""
+                continue
+            likely = rows[spec.name]["prediction"]
+            assert likely in rows[spec.name]["set_0.5"].split(";")
+            continue
+        for coverage in (0.5, 0.8):
+            low, high = calibration.interval(spec, known.evidence, coverage, far)
+            found = [float(rows[spec.name][f"{name}_{coverage}"]) for name in ("lower", "upper")]
+            np.testing.assert_allclose(found, [low[row], high[row]], rtol=1e-3, atol=1e-6)
+    with pytest.raises(UserError, match=r"--coverage=0\.99: .* ask for --coverage=0\."):
+        predict.main(["--workdir", str(trained), "--coverage=0.99", str(density)])
+
+
+@pytest.mark.slow
+def test_calibration_sees_no_test_row(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Without the tables of the test fold, and without its records, it is the same."""
+    copy = RunDirectory(tmp_path / "run")
+    shutil.copytree(trained, copy.path)
+    for own in copy.tree():
+        for path in (own.predictions("test"), *own.path.glob("learners/*_test.csv")):
+            path.unlink()
+    monkeypatch.setattr(
+        calibrate, "load_role",
+        lambda config, builder, specs, role, **rest:
+            {"train": load_role, "validation": load_role}[role](
+                config, builder, specs, role, **rest
+            ),
+    )
+    copy.calibration.unlink()
+    calibrate.make_calibration(copy).save(copy.calibration)
+    with np.load(copy.calibration) as new, np.load(trained / "calibration.npz") as old:
+        assert set(new.files) == set(old.files)
+        for name in old.files:
+            np.testing.assert_array_equal(new[name], old[name], err_msg=name)
 
 
 @pytest.mark.slow
