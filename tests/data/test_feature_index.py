@@ -10,7 +10,7 @@ from densityjax.data import feature_index, record_index
 from densityjax.data.dataset import DatasetError, fingerprint, open_dataset
 from densityjax.features.composition import composition_features
 from densityjax.features.invariants import record_invariants
-from densityjax.features.record_features import PER_ATOM, record_features
+from densityjax.features.record_features import PER_ATOM, WIDTHS, record_features
 from densityjax.results.predictions import unlabelled_records
 from tests.data.loading import FOLDS, SPECS, load
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_determined_stays_so(builder):
     record = dict(next(iter(builder.as_data_source(split=SPLIT))))
     record |= {"species": np.zeros(0, np.int32), "positions": np.zeros((0, 3), np.float32)}
     features = record_features(record)
-    assert features["surroundings"].shape == (0, 9)
+    assert features["surroundings"].shape == (0, WIDTHS["surroundings"])
     assert np.isnan(features["composition"]).all()
     assert np.isnan(features["invariants"]).any()
     assert np.isfinite(features["invariants"]).any()
