@@ -168,13 +168,14 @@ def test_a_config_of_before_has_what_it_had():
     before = elastic_paper.get_config().to_dict()
     for section, key in (("input", "invariants"), ("data", "train_fraction")):
         del before[section][key]
-    del before["stack"], before["auxiliary"], before["ensemble"]
+    del before["stack"], before["auxiliary"], before["ensemble"], before["yardsticks"]
     before["train"]["epochs"] = 7
     found = completed(before)
     assert found.train.epochs == 7
     assert (found.input.invariants, tuple(found.stack.learners)) == (0, ())
+    assert found.yardsticks == ()
     assert found.to_dict() == elastic_paper.get_config().to_dict() | {
-        "train": found.train.to_dict()
+        "train": found.train.to_dict(), "yardsticks": (),
     }
 
 

@@ -22,7 +22,7 @@ from densityjax.step.scalers import Statistics
 from densityjax.step.train_state import TrainState, create_train_state
 from densityjax.targets import TargetSpec
 from densityjax.training.checkpoint import Checkpoints
-from densityjax.training.setup import describe, reads_features
+from densityjax.training.setup import describe, descriptor_sizes
 
 _SETTINGS = (  # of config.json
     "targets", "seed", "input.channels", "view.kind", "view.evaluation_views", "model", "loss",
@@ -107,7 +107,7 @@ def restore_run(workdir: str | Path, whole: Mixture | None = None) -> TrainedMod
     specs = run.read_specs(config.targets)
     statistics = run.load(run.statistics, Statistics.load)
     descriptors, yardsticks, stack = Descriptors(None, {}), {}, None
-    if reads_features(config):
+    if any(descriptor_sizes(config).values()) or config.stack.learners:
         descriptors = run.load(run.descriptors, Descriptors.load)
     applicability = run.load(run.applicability, Applicability.load)
     task = create_task(config, specs, num_steps=1)  # the length of the schedule is of no use here
