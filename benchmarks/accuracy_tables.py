@@ -326,7 +326,10 @@ def draw(curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> Non
             xscale="log", yscale="log", xlabel="share of the training systems",
             ylabel="1 - R2, average of six targets",
         )
+        axes.minorticks_off()
         axes.set_xticks([0.125, 0.25, 0.5, 1], ["1/8", "1/4", "1/2", "1"])
+        left = [0.05, 0.1, 0.2, 0.4]
+        axes.set_yticks(left, [f"{value:g}" for value in left])
         axes.legend()
         figure.savefig(path)
         plt.close(figure)
