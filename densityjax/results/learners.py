@@ -67,8 +67,11 @@ def fit_trees(spec: TargetSpec, features: np.ndarray, trained: np.ndarray, seed:
         "n_estimators": TREES, "max_features": TREE_FEATURES, "random_state": seed, "n_jobs": -1,
     }
     if spec.kind == "classification":
-        return ExtraTreesClassifier(**arguments).fit(features, trained.argmax(axis=1))
-    return ExtraTreesRegressor(**arguments).fit(features, trained[:, 0])
+        forest = ExtraTreesClassifier(**arguments).fit(features, trained.argmax(axis=1))
+    else:
+        forest = ExtraTreesRegressor(**arguments).fit(features, trained[:, 0])
+    # Threads would add the trees' predictions in the order in which they end.
+    return forest.set_params(n_jobs=1)
 
 
 def _probabilities(indicators: np.ndarray) -> np.ndarray:
