@@ -315,14 +315,31 @@ def _hangs(*_: object) -> None:
     raise BrokenPromise(f"no answer within {HANG} s")
 
 
-def main() -> None:
-    """Prints counts; exits with the first cases that broke the promise."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def begin(description: str) -> argparse.Namespace:
+    """Which cases the command line asks for; from now on an alarm is a broken promise."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    signal.signal(signal.SIGALRM, _hangs)
+    return options
+
+
+def finish(result: dict, broken: int, path: Path | None) -> None:
+    """Prints a result and writes it to a file, if there is one; exits if cases were broken."""
+    text = json.dumps(result, indent=1)
+    print(text)
+    if path:
+        path.write_text(text + "\n")
+    if result["failures"]:
+        raise SystemExit(f"{broken} cases broke the promise")
+
+
+def main() -> None:
+    """Prints counts; exits with the first cases that broke the promise."""
+    options = begin(__doc__.splitlines()[0])
     files = real_files()
     for name, data in files.items():
         if check(data, name) is None:
@@ -331,7 +348,6 @@ def main() -> None:
     outcome, mutations, failures = Counter(), Counter(), []
     slowest = memory = 0.0
     started = time.perf_counter()
-    signal.signal(signal.SIGALRM, _hangs)
     tracemalloc.start()
     for number in range(options.first, options.first + options.count):
         name, data = case(files, options.seed, number)
@@ -375,11 +391,7 @@ def main() -> None:
         "seconds": round(time.perf_counter() - started, 1),
         "mutations": dict(mutations.most_common()),
     }
-    print(json.dumps(result, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    if failures:
-        raise SystemExit(f"{len(failures)} cases broke the promise")
+    finish(result, len(failures), options.json)
 
 
 if __name__ == "__main__":

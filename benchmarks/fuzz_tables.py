@@ -8,9 +8,7 @@ does not read. Case n of a seed is always the same (--first n --count 1); the wa
 those of benchmarks/fuzz_density.py. tests/benchmarks/test_fuzz_tables.py runs 300 of them.
 """
 
-import argparse
 import csv
-import json
 import math
 import signal
 import tarfile
@@ -22,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.fuzz_density import ARCHIVE, HANG, BrokenPromise, case
+from benchmarks.fuzz_density import ARCHIVE, HANG, BrokenPromise, begin, case, finish
 from densityjax.runtime.errors import UserError
 from tfds_builders.density_folder.inventory import Inventory, take_inventory
 from tfds_builders.density_folder.matching import MAX_FOLD
@@ -96,10 +94,6 @@ def check(folder: Path, data: bytes) -> Inventory | None:
     return inventory
 
 
-def _hangs(*_: object) -> None:
-    raise BrokenPromise(f"no answer within {HANG} s")
-
-
 def run(first: int, count: int, seed: int) -> dict:
     """Counts of what came of cases, and those that broke the promise."""
     seeds, outcome, failures = tables(), Counter(), []
@@ -132,19 +126,9 @@ def run(first: int, count: int, seed: int) -> dict:
 
 def main() -> None:
     """Prints counts; exits with the first cases that broke the promise."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    signal.signal(signal.SIGALRM, _hangs)
+    options = begin(__doc__.splitlines()[0])
     result = run(options.first, options.count, options.seed)
-    print(json.dumps(result, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    if result["failures"]:
-        raise SystemExit(f"{result['broken']} cases broke the promise")
+    finish(result, result["broken"], options.json)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
+from densityjax.report.intervals import plot_coverage
+from densityjax.report.style import STYLE
 from densityjax.results import coverage
 from densityjax.results.calibration import ClassCalibration
 from densityjax.results.run_directory import RunDirectory
@@ -180,16 +182,11 @@ def _new_elements(folds: Sequence[dict[str, Any]]) -> list[str]:
 
 def plot(pooled: dict[str, Any], path: Path) -> None:
     """Promised against observed coverage."""
-    figure, axes = plt.subplots(figsize=(4.2, 4.2), layout="constrained")
-    axes.plot([0.45, 1], [0.45, 1], color="grey", linewidth=1)
-    for name, own in pooled.items():
-        if "levels" in own:
-            axes.plot([float(c) for c in own["levels"]], list(own["levels"].values()), "o-",
-                      label=name, markersize=3, linewidth=1)
-    axes.set(xlabel="Promised coverage", ylabel="Observed coverage")
-    axes.legend(fontsize=7)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(4.2, 4.2))
+        plot_coverage(axes, {k: own["levels"] for k, own in pooled.items() if "levels" in own})
+        figure.savefig(path)
+        plt.close(figure)
 
 
 def main() -> None:

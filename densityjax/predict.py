@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import numpy as np
 from tqdm import tqdm
 
+from densityjax.data.records import Records
 from densityjax.density.plausibility import warnings_of
 from densityjax.density.reader import Density, DensityFormatError, find_files, read_density
 from densityjax.density.record import make_record
@@ -22,7 +23,12 @@ from densityjax.results.applicability import join_warnings
 from densityjax.results.averages import average_parts, average_states
 from densityjax.results.calibration import Calibration, read_calibration
 from densityjax.results.interval_scale import spreads_as_trained
-from densityjax.results.predictions import Predictions, predict_records, unlabelled_records
+from densityjax.results.predictions import (
+    Predictions,
+    features_of,
+    predict_records,
+    unlabelled_records,
+)
 from densityjax.results.run_directory import RunDirectory
 from densityjax.results.stack import IDENTITY
 from densityjax.runtime import command_line, compile_cache
@@ -88,16 +94,22 @@ def predict_materials(
     Returns:
         (predictions, warnings of each material).
     """
-    return _asked(model, materials, batch_size)[:2]
+    return _asked(model, materials, batch_size, _features(materials, model.needs_features))[:2]
+
+
+def _features(materials: Sequence[Material], needed: bool) -> Mapping[str, Any] | None:
+    """Features of the materials, which all models share."""
+    return features_of([material.record for material in materials]) if needed else None
 
 
 def _asked(
-    model: TrainedModel, materials: Sequence[Material], batch_size: int
+    model: TrainedModel, materials: Sequence[Material], batch_size: int,
+    features: Mapping[str, Any] | None,
 ) -> tuple[Predictions, list[list[str]], tuple[dict, dict]]:
     """`predict_materials`, and the spreads of `spreads_as_trained`."""
     config, channels = model.config, model.config.input.channels
     records = model.described(unlabelled_records(
-        [m.record for m in materials], model.specs, channels, features=model.needs_features
+        [m.record for m in materials], model.specs, channels, features
     ))
     predictions = average_states([
         predict_records(
@@ -156,30 +168,29 @@ def answers(
         members: of each the models, which have their own targets; those of all members are equal.
         materials, batch_size: see `predict_materials`.
     """
+    whole, models = members[0][0].whole, [model for own in members for model in own]
+    needed = whole is not None or any(model.needs_features for model in models)
+    features = _features(materials, needed)
     by_target: dict[str, list[Answer]] = {}
-    for model in (model for models in members for model in models):
-        predictions, warnings, doubts = _asked(model, materials, batch_size)
+    for model in models:
+        predictions, warnings, doubts = _asked(model, materials, batch_size, features)
         for spec in model.specs:
             values, spread = predictions.values[spec.name], predictions.spread[spec.name]
             found = Answer(spec, values, spread, warnings, *(own.get(spec.name) for own in doubts))
             by_target.setdefault(spec.name, []).append(found)
     found = [_average(parts) for parts in by_target.values()]
-    whole = members[0][0].whole
     if whole is None:
         return found
-    channels = members[0][0].config.input.channels
-    return _mixed(whole, found, [material.record for material in materials], channels)
+    made, channels = [material.record for material in materials], models[0].config.input.channels
+    records = unlabelled_records(made, whole.specs, channels, features)
+    return _mixed(whole, found, describe(records, whole.descriptors))
 
 
-def _mixed(
-    whole: Mixture, networks: Sequence[Answer], made: Sequence[Mapping[str, Any]], channels: int
-) -> list[Answer]:
+def _mixed(whole: Mixture, networks: Sequence[Answer], records: Records) -> list[Answer]:
     """What the mixture of an ensemble says, given the mean of its networks."""
-    records = unlabelled_records(made, whole.specs, channels, features=True)
-    records = describe(records, whole.descriptors)
     network = Predictions(
         {answer.spec.name: answer.values for answer in networks},
-        {answer.spec.name: answer.spread for answer in networks}, {}, np.zeros((len(made), 0)),
+        {answer.spec.name: answer.spread for answer in networks}, {}, np.zeros((len(records), 0)),
     )
     columns = mixture.ask(
         whole.yardsticks, whole.learners, network, records, whole.specs

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 
 from densityjax.report.figures import Picture, axes_of, picture
 from densityjax.report.run_files import FinishedRun
-from densityjax.report.style import GREY, STYLE
+from densityjax.report.style import INK, STYLE
 from densityjax.report.text import number
 
 
@@ -70,6 +71,20 @@ def interval_rows(run: FinishedRun) -> dict[str, Any]:
     }
 
 
+def plot_coverage(axes: Axes, levels: Mapping[str, Mapping[str, float]]) -> None:
+    """Promised against observed coverage.
+
+    Args:
+        levels: {target: {promised: observed}}.
+    """
+    # Dashed: a curve of a target may have any colour.
+    axes.plot([0.45, 1], [0.45, 1], color=INK, linewidth=1, linestyle="--")
+    for label, own in levels.items():
+        axes.plot(list(map(float, own)), list(own.values()), "o-", markersize=3, label=label)
+    axes.set(xlabel="Promised coverage", ylabel="Observed coverage")
+    axes.legend(fontsize=7)
+
+
 def draw_intervals(folder: Path, run: FinishedRun) -> list[Picture]:
     """Promised against observed coverage, and mean error against mean width."""
     known = run.intervals.get("targets", {})
@@ -78,12 +93,7 @@ def draw_intervals(folder: Path, run: FinishedRun) -> list[Picture]:
         return []
     with matplotlib.rc_context(STYLE):
         promised, axes = axes_of(4.5, 4.2)
-        axes.plot([0.45, 1], [0.45, 1], color=GREY, linewidth=1)
-        for label, own in targets:
-            levels = [float(level) for level in own["levels"]]
-            axes.plot(levels, list(own["levels"].values()), "o-", markersize=3, label=label)
-        axes.set(xlabel="Promised coverage", ylabel="Observed coverage")
-        axes.legend(fontsize=7)
+        plot_coverage(axes, {label: own["levels"] for label, own in targets})
         ranked, axes = axes_of(4.5, 4.2)
         for label, own in targets:
             widths, errors = zip(*own["by_width"], strict=True)

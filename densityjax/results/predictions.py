@@ -84,7 +84,7 @@ def to_physical(
 
 def unlabelled_records(
     made: Sequence[Mapping[str, Any]], specs: Sequence[TargetSpec], channels: int,
-    features: bool = False,
+    features: Mapping[str, Any] | None = None,
 ) -> Records:
     """Materials that are in no dataset, as `predict_records` takes them: no label is known.
 
@@ -92,7 +92,7 @@ def unlabelled_records(
         made: n results of `density.record.make_record` on one grid; at least one.
         specs: targets to predict.
         channels: that the model takes, 1 or 2; a missing magnetisation is zero.
-        features: compute the features of the records, too.
+        features: of the records, see `features_of`; None where no model needs them.
     """
     size, species = len(made), [record["species"] for record in made]
     num_atoms = np.array([len(numbers) for numbers in species])
@@ -121,13 +121,13 @@ def unlabelled_records(
             for spec in specs
         },
         densities=None,
-        features=_features(made) if features else {},
+        features=features or {},
         descriptors=np.zeros((size, 0), np.float32),
     )
 
 
-def _features(made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Features of records as `data.records` has those of a dataset."""
+def features_of(made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Features of records, see `unlabelled_records`, as `data.records` has those of a dataset."""
     found = [record_features(record) for record in made]
     size = np.array([len(record["species"]) for record in made])
     columns: dict[str, Any] = {}

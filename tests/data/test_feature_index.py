@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from densityjax.data import feature_index, record_index
-from densityjax.data.dataset import DatasetError, fingerprint, open_dataset
+from densityjax.data.dataset import DatasetError, fingerprint
 from densityjax.features.composition import composition_features
 from densityjax.features.invariants import record_invariants
 from densityjax.features.record_features import PER_ATOM, WIDTHS, record_features
-from densityjax.results.predictions import unlabelled_records
-from tests.data.loading import FOLDS, SPECS, load
+from densityjax.results.predictions import features_of, unlabelled_records
+from tests.data.loading import FOLDS, SPECS, load, open_copy
 
 SPLIT = "fold2"
 
@@ -20,10 +20,7 @@ SPLIT = "fold2"
 @pytest.fixture
 def builder(small_dataset, tmp_path):
     """A dataset of its own for each test, without features."""
-    ignore = shutil.ignore_patterns("features-*", ".features-*")
-    shutil.copytree(small_dataset / "elastic_densities", tmp_path / "elastic_densities",
-                    ignore=ignore)
-    return open_dataset("elastic_densities/grid24", str(tmp_path), build=False)
+    return open_copy(small_dataset, tmp_path)
 
 
 @pytest.fixture
@@ -72,7 +69,7 @@ def test_a_predicted_file_has_the_features_of_the_record(builder):
     made = [
         record | {"formula": "", "chemical_system": ""} for record in stored
     ]
-    records = unlabelled_records(made, SPECS, channels=1, features=True)
+    records = unlabelled_records(made, SPECS, channels=1, features=features_of(made))
     expected = _read(builder)
     assert records.features.keys() == expected.keys() - {"num_atoms"}
     for name, values in records.features.items():

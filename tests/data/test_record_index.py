@@ -10,9 +10,10 @@ import pytest
 
 from densityjax.data import record_index
 from densityjax.data.batches import evaluation_batches
-from densityjax.data.dataset import DatasetError, fingerprint, open_dataset
+from densityjax.data.dataset import DatasetError, fingerprint
 from densityjax.data.records import load_records
 from densityjax.targets import get_specs
+from tests.data.loading import open_copy
 
 SPLIT = "fold2"
 SPECS = get_specs(["volume", "is_metal"])
@@ -21,10 +22,7 @@ SPECS = get_specs(["volume", "is_metal"])
 @pytest.fixture
 def builder(small_dataset, tmp_path):
     """A dataset of its own for each test, without an index."""
-    ignore = shutil.ignore_patterns("index-*", ".index-*")
-    shutil.copytree(small_dataset / "elastic_densities", tmp_path / "elastic_densities",
-                    ignore=ignore)
-    return open_dataset("elastic_densities/grid24", str(tmp_path), build=False)
+    return open_copy(small_dataset, tmp_path)
 
 
 @pytest.fixture
