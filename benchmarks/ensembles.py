@@ -30,6 +30,7 @@ from ml_collections import ConfigDict, config_flags
 
 from densityjax.config import check
 from densityjax.results.averages import average_states
+from densityjax.results.metrics import average_of
 from densityjax.results.predictions import Predictions, predict_records, split_metrics
 from densityjax.results.run_directory import SPLITS
 from densityjax.runtime import compile_cache, environment
@@ -39,7 +40,6 @@ from densityjax.step import parallel
 from densityjax.step.train_state import TrainState
 from densityjax.training.checkpoint import Checkpoints
 from densityjax.training.ensemble import plan_members, train_ensemble
-from densityjax.training.joined_run import average_of
 from densityjax.training.setup import PreparedRun, prepare_run
 
 config_flags.DEFINE_config_file("config", None, "Base: a single run, its epochs the budget.")

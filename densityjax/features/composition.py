@@ -14,6 +14,7 @@ property that the table lacks for an element has the mean of the table (matminer
 
 import csv
 import functools
+from collections.abc import Sequence
 from importlib import resources
 
 import numpy as np
@@ -97,7 +98,30 @@ def composition_features(species: np.ndarray, lattice: np.ndarray) -> np.ndarray
     if np.isnan(features[0]):
         return np.full(len(NAMES), np.nan, np.float32)
     volume = abs(np.linalg.det(np.asarray(lattice, np.float64)))  # Å^3
-    mass = element_table()[species, PROPERTIES.index("AtomicWeight")].sum()  # u
     per_atom = volume / species.size
-    rest = [per_atom, np.log(per_atom), GRAMS_PER_CM3 * mass / volume]
+    rest = [per_atom, np.log(per_atom), mass_density([species], volume)[0]]
     return np.concatenate([features, np.asarray(rest, np.float32)])
+
+
+def compositions(species: Sequence[np.ndarray], lattice: np.ndarray) -> np.ndarray:
+    """`composition_features` of n cells, float32 [n, 135].
+
+    Args:
+        species: n arrays of atomic numbers.
+        lattice: [n, 3, 3] Å.
+    """
+    cells = zip(species, lattice, strict=True)
+    return np.stack([composition_features(*cell) for cell in cells])
+
+
+def mass_density(species: Sequence[np.ndarray], volume: np.ndarray) -> np.ndarray:
+    """g/cm^3 of n cells, [n]; NaN for one with an atom of no known element.
+
+    Args:
+        species: n arrays of atomic numbers.
+        volume: [n] Å^3.
+    """
+    weights = element_table()[:, PROPERTIES.index("AtomicWeight")]  # [Z] u
+    known = np.append(weights, np.full(256 - len(weights), np.nan))
+    mass = np.array([known[np.asarray(numbers, int)].sum() for numbers in species])  # [n] u
+    return GRAMS_PER_CM3 * mass / volume

@@ -5,6 +5,7 @@ from typing import Any
 
 import jinja2
 
+from densityjax.config import YARDSTICK_NAMES
 from densityjax.report.figures import draw_figures
 from densityjax.report.intervals import draw_intervals, interval_rows
 from densityjax.report.run_files import FinishedRun, read_run
@@ -80,6 +81,7 @@ def page_values(run: FinishedRun) -> dict[str, Any]:
         "classes": {split: class_table(run, split) for split in run.splits},
         "class_metrics": CLASSIFICATION.values(),
         "methods": {name: METHODS[name] for name in METHODS if name in run.methods("test")},
+        "yardsticks": not set(YARDSTICK_NAMES).isdisjoint(run.methods("test")),
         "stack": stack_rows(run),
         "intervals": interval_rows(run),
         "metric_names": REGRESSION,

@@ -12,6 +12,8 @@ Files, each importing only from those above it:
   yardsticks: What is reached with features and no network
   learner_file: The learners that a model mixes, in one NumPy archive
   identities: What a density file itself gives
+  conformal: Conformal prediction when chemical systems are exchangeable and their rows are
+      not.
   stack: The best mixture of learners that held-out predictions allow (stacking).
   predictions_table: predictions.csv
   baselines: What is reached without a network
@@ -19,8 +21,6 @@ Files, each importing only from those above it:
   averages: Averages of the predictions of several models, and how far these are from each
       other.
   run_directory: The directory of a run
-  conformal: Conformal prediction when chemical systems are exchangeable and their rows are
-      not.
   forest: Extra-trees as arrays
   interval_scale: Sigma of a prediction
   calibration: What a run needs to say how sure it is

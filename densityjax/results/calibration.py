@@ -18,8 +18,9 @@ from densityjax.features.reduction import Reduction
 from densityjax.features.standardiser import Standardiser
 from densityjax.results import conformal
 from densityjax.results.forest import Forest
-from densityjax.results.interval_scale import Evidence, Scale, as_trained
+from densityjax.results.interval_scale import Evidence, Scale
 from densityjax.results.run_directory import RunDirectory, RunDirectoryError
+from densityjax.results.stack import as_trained
 from densityjax.runtime.files import replaced
 from densityjax.targets import TargetSpec, from_intensive
 

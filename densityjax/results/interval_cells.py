@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from densityjax.features.composition import composition_features
+from densityjax.features.composition import compositions
 from densityjax.results.calibration import MAKE, Calibration, ClassCalibration, Reference
 from densityjax.results.interval_scale import Evidence
 from densityjax.results.stack import Cells
@@ -33,10 +33,9 @@ def evidence_of(
         records: see `density.record.make_record`.
     """
     lattice = np.stack([record["lattice"] for record in records]).astype(np.float64)  # [n, 3, 3] Å
-    components = reference.reduction(np.stack([
-        composition_features(record["species"], cell)
-        for record, cell in zip(records, lattice, strict=True)
-    ]))
+    components = reference.reduction(
+        compositions([record["species"] for record in records], lattice)
+    )
     electrons = np.array([record["num_electrons"] for record in records], np.float64)
     return Evidence(
         tuple(specs), values, views, learners, reference.distances(components).mean(axis=0),

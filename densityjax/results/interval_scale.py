@@ -11,8 +11,8 @@ import numpy as np
 
 from densityjax.results.conformal import folds_of_systems, interval_thresholds, largest_coverage
 from densityjax.results.forest import Forest, fit_forest
-from densityjax.results.stack import Cells
-from densityjax.targets import TargetSpec, to_intensive
+from densityjax.results.stack import Cells, as_trained
+from densityjax.targets import TargetSpec
 
 CANDIDATES = ("constant", "views", "learners", "distance", "trees")
 _COVERAGE = 0.9  # at which candidates are compared
@@ -63,11 +63,6 @@ class Evidence:
                 if spec.name in spread:
                     found.append(np.log(spread[spec.name] + 1e-6))
         return np.column_stack([*found, self.components]).astype(np.float32)
-
-
-def as_trained(spec: TargetSpec, values: np.ndarray, cells: Cells) -> np.ndarray:
-    """[n] values of a regression target in its unit, intensive and transformed."""
-    return to_intensive(spec, values, cells.num_electrons, cells.volume)
 
 
 def _spread_as_trained(

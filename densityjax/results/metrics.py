@@ -147,6 +147,14 @@ def target_metrics(spec: TargetSpec, truth: np.ndarray, prediction: np.ndarray) 
         raise type(error)(f"target '{spec.name}': {error}") from error
 
 
+def metrics_of(
+    specs: Sequence[TargetSpec], truth: Mapping[str, np.ndarray],
+    predictions: Mapping[str, np.ndarray],
+) -> dict[str, Metrics]:
+    """`target_metrics` of every target, {target: its metrics}."""
+    return {s.name: target_metrics(s, truth[s.name], predictions[s.name]) for s in specs}
+
+
 def average_r2(
     metrics: Mapping[str, Metrics], specs: Sequence[TargetSpec], identities: bool = True
 ) -> float | None:
@@ -166,3 +174,13 @@ def average_r2(
         and metrics[spec.name]["r2"] is not None
     ]
     return float(np.mean(values)) if values else None
+
+
+def average_of(
+    metrics: Mapping[str, Metrics], specs: Sequence[TargetSpec]
+) -> dict[str, float | None]:
+    """Average R2 of a split, with and without targets that an identity gives."""
+    return {
+        "r2": average_r2(metrics, specs),
+        "r2_without_identities": average_r2(metrics, specs, identities=False),
+    }

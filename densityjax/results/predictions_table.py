@@ -52,7 +52,11 @@ class TargetPredictions:
 
 
 def write_table(path: Path, tables: Iterable[TargetPredictions]) -> None:
-    """Replaces a table of predictions in one step; targets come in the order given."""
+    """Replaces a table of predictions in one step; targets come in the order given.
+
+    The folder of the table is made where it is missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
+from densityjax.results.conformal import folds_of_systems
 from densityjax.runtime.errors import UserError
 from densityjax.targets import TargetSpec, from_intensive, labelled, to_intensive
 
 IDENTITY = "identity"
 Columns = Mapping[str, Mapping[str, np.ndarray]]  # {learner: {target: [n] or [n, K]}}
 _ONE = 1e3  # weight of the row that makes the weights add up to 1
-_FOLDS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,14 +96,15 @@ def _mixed(
         others = [name for name in columns if name != IDENTITY]
         rest = _mixed(spec, columns, {name: 1 / len(others) for name in others}, cells)
         return np.where(np.isfinite(exact), exact, rest)
-    parts = [w * _as_trained(spec, columns[name][spec.name], cells) for name, w in weights.items()]
+    parts = [w * as_trained(spec, columns[name][spec.name], cells) for name, w in weights.items()]
     total = np.sum(parts, axis=0)
     if spec.kind == "classification":
         return total / total.sum(axis=1, keepdims=True)
     return from_intensive(spec, total, cells.num_electrons, cells.volume)
 
 
-def _as_trained(spec: TargetSpec, values: np.ndarray, cells: Cells) -> np.ndarray:
+def as_trained(spec: TargetSpec, values: np.ndarray, cells: Cells) -> np.ndarray:
+    """Values [n] in their unit, intensive and transformed; class probabilities as they are."""
     if spec.kind == "classification":
         return values
     return to_intensive(spec, values, cells.num_electrons, cells.volume)
@@ -148,8 +149,8 @@ def _weights(
         truth = np.eye(len(spec.classes))[labels[rows].astype(int)].ravel()
         design = np.stack([values[rows].ravel() for values in columns], axis=1)
     else:
-        truth = _as_trained(spec, labels[rows].astype(np.float64), part)
-        design = np.stack([_as_trained(spec, values[rows], part) for values in columns], axis=1)
+        truth = as_trained(spec, labels[rows].astype(np.float64), part)
+        design = np.stack([as_trained(spec, values[rows], part) for values in columns], axis=1)
     scale = truth.std()
     if not scale > 0:
         return equal
@@ -174,10 +175,8 @@ def cross_fitted(
     Returns:
         As `Stack.__call__`.
     """
-    names, of_row = np.unique(systems, return_inverse=True)
-    # The order of the names says nothing of the materials, but neighbours share elements.
-    fold = np.random.default_rng(0).permutation(len(names))[of_row] % min(_FOLDS, len(names))
-    if len(names) < 2:
+    fold = folds_of_systems(systems)
+    if fold.max() == 0:  # a single system
         return fit_stack(columns, labels, specs, cells)(columns, specs, cells)
     found: dict[str, np.ndarray] = {}
     for number in range(fold.max() + 1):

@@ -37,9 +37,9 @@ from threadpoolctl import threadpool_limits
 from densityjax.features.standardiser import Standardiser
 from densityjax.results import gaussian_process as gp
 from densityjax.results.learners import LEARNERS, Learners, fit_trees
-from densityjax.results.metrics import Metrics, target_metrics
+from densityjax.results.metrics import Metrics, metrics_of
 from densityjax.runtime.errors import UserError
-from densityjax.targets import TargetSpec, from_intensive, to_intensive
+from densityjax.targets import TargetSpec, from_intensive, labelled, to_intensive
 
 YARDSTICKS: dict[str, tuple[str, ...]] = {
     "composition": ("composition",),
@@ -130,7 +130,7 @@ class Yardstick:
     ) -> dict[str, Metrics]:
         """`target_metrics` of the predictions of materials with labels {target: [m]}."""
         found = self.predict(features, num_electrons, volume)["mean"]
-        return {s.name: target_metrics(s, labels[s.name], found[s.name]) for s in self.specs}
+        return metrics_of(self.specs, labels, found)
 
 
 def fit(
@@ -192,8 +192,7 @@ def _fit_combinations(
     rows, trained = {}, {}
     for spec in specs:
         values = np.asarray(labels[spec.name])
-        labelled = values >= 0 if spec.kind == "classification" else np.isfinite(values)
-        rows[spec.name] = np.flatnonzero(labelled)
+        rows[spec.name] = np.flatnonzero(labelled(spec, values))
         if not len(rows[spec.name]):
             raise UserError(
                 f"target '{spec.name}' has no label in the training rows; leave it out of "

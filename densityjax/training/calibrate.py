@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from densityjax.config import completed
 from densityjax.data.dataset import open_from_config
 from densityjax.data.records import Records
-from densityjax.features.composition import composition_features
+from densityjax.features.composition import compositions
 from densityjax.features.reduction import fit_reduction
 from densityjax.results import conformal, coverage
 from densityjax.results.calibration import (
@@ -29,13 +29,12 @@ from densityjax.results.calibration import (
 from densityjax.results.interval_scale import (
     Choice,
     Evidence,
-    as_trained,
     choose,
     spreads_as_trained,
 )
 from densityjax.results.predictions_table import TargetPredictions
 from densityjax.results.run_directory import RunDirectory
-from densityjax.results.stack import Cells
+from densityjax.results.stack import Cells, as_trained
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replace_json
 from densityjax.targets import TargetSpec, labelled
@@ -44,7 +43,7 @@ from densityjax.training.leave_elements_out import (
     LeftOut,
     leave_elements_out,
 )
-from densityjax.training.mixture import NETWORK, column_names
+from densityjax.training.mixture import NETWORK, cells_of, column_names
 from densityjax.training.setup import load_role
 
 log = logging.getLogger("densityjax")
@@ -113,7 +112,7 @@ def check_elements(run: RunDirectory, calibration: Calibration) -> None:
 def make_calibration(run: RunDirectory, data_dir: str = "") -> Calibration:
     """The calibration that `calibrate_run` leaves."""
     config, builder, specs = open_run(run, data_dir)
-    reference = fit_reference(run, builder, specs)
+    reference, elements = fit_reference(run, builder, specs)
     gathered = gather(run, builder, specs, "validation", reference)
     fold, left_out = config.data.validation_fold, None
     source = f"validation fold {fold}, whose labels also chose the state that predicts"
@@ -128,13 +127,7 @@ def make_calibration(run: RunDirectory, data_dir: str = "") -> Calibration:
         found = _calibrate_target(spec, gathered, left_out)
         if found is not None:
             targets[spec.name], facts[spec.name] = found
-    elements = [
-        load_role(own, builder, specs, "train", cache_in_memory=False).species.values
-        for _, own in _configs(run)
-    ]
-    return Calibration(
-        source, hash_of(run), reference, targets, facts, np.unique(np.concatenate(elements))
-    )
+    return Calibration(source, hash_of(run), reference, targets, facts, elements)
 
 
 def measure_intervals(
@@ -194,25 +187,24 @@ def open_run(
     return config, open_from_config(config.data), run.read_specs(config.targets)
 
 
-def composition_of(records: Records) -> np.ndarray:
-    """[n, F] features of the composition."""
-    cells = zip(records.species, records.lattice, strict=True)
-    return np.stack([composition_features(species, lattice) for species, lattice in cells])
-
-
 def _configs(run: RunDirectory) -> list[tuple[RunDirectory, ConfigDict]]:
     return [(own, completed(own.read_config("targets", "data"))) for own in run.members()]
 
 
-def fit_reference(run: RunDirectory, builder: Any, specs: Sequence[TargetSpec]) -> Reference:
-    """What distances of a run are measured from."""
-    parts, of_member = {}, []
+def fit_reference(
+    run: RunDirectory, builder: Any, specs: Sequence[TargetSpec]
+) -> tuple[Reference, np.ndarray]:
+    """What distances of a run are measured from, and the elements that any member trains on."""
+    parts, of_member, elements = {}, [], []
     for _, config in _configs(run):
-        records = load_role(config, builder, specs, "train", cache_in_memory=False)
+        records = load_role(
+            config, builder, specs, "train", cache_in_memory=False, features=False
+        )
+        elements.append(records.species.values)
         ids = [str(name) for name in records.material_id]
         new = [row for row, name in enumerate(ids) if name not in parts]
         if new:
-            features = composition_of(records)
+            features = compositions(records.species, records.lattice)
             parts |= {ids[row]: features[row] for row in new}
         of_member.append(set(ids))
     ids, features = list(parts), np.stack(list(parts.values()))
@@ -221,7 +213,8 @@ def fit_reference(run: RunDirectory, builder: Any, specs: Sequence[TargetSpec]) 
         ids, features = [ids[row] for row in chosen], features[chosen]
     reduction = fit_reduction(features, COMPONENTS)
     trained = np.array([[name in own for name in ids] for own in of_member])
-    return Reference(reduction, reduction(features), trained)
+    reference = Reference(reduction, reduction(features), trained)
+    return reference, np.unique(np.concatenate(elements))
 
 
 def gather(
@@ -231,17 +224,16 @@ def gather(
     tables = run.read_predictions(specs, split)
     ids = tables[specs[0].name].ids
     place = {name: row for row, name in enumerate(ids)}
-    members, known = [], {}
-    for member, config in _configs(run):
-        records = load_role(config, builder, specs, split, cache_in_memory=False)
+    members, known, configs = [], {}, _configs(run)
+    for member, config in configs:
+        records = load_role(config, builder, specs, split, cache_in_memory=False, features=False)
         rows = np.array([place[str(name)] for name in records.material_id])
         known |= {row: (records, own) for own, row in enumerate(rows.tolist())}
         members.append((rows, *_spreads(member, config, specs, split, records)))
     first = [known[row] for row in range(len(ids))]
     species = [records.species[row] for records, row in first]
     lattice = np.stack([records.lattice[row] for records, row in first])
-    features = [composition_features(s, cell) for s, cell in zip(species, lattice, strict=True)]
-    components = reference.reduction(np.stack(features))
+    components = reference.reduction(compositions(species, lattice))
     apart = reference.distances(components)  # [M, n]
     distance = _mean_rows([(rows, apart[m, rows]) for m, (rows, *_) in enumerate(members)])
     spreads = [
@@ -251,7 +243,7 @@ def gather(
     ]
     electrons = np.array([records.num_electrons[row] for records, row in first])
     cells = Cells(electrons, np.abs(np.linalg.det(lattice)))
-    names = column_names(_configs(run)[0][1])
+    names = column_names(configs[0][1])
     if len(members) > 1 and names and run.learner_predictions(names[0], split).exists():
         # An ensemble whose kernels are fitted once more to all rows answers with those.
         whole = {name: run.read_learner(name, specs, split) for name in names}
@@ -283,9 +275,7 @@ def _spreads(
     columns = _values(learners)
     views = {} if network is None else {name: own.spread for name, own in network.items()}
     values = {} if network is None else {name: own.prediction for name, own in network.items()}
-    return spreads_as_trained(specs, views, values, columns, Cells(
-        records.num_electrons, records.volume
-    ))
+    return spreads_as_trained(specs, views, values, columns, cells_of(records))
 
 
 def _values(

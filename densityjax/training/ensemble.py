@@ -7,7 +7,7 @@ the run, grouped or not, that its config alone would start.
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from densityjax.config import check
 from densityjax.data.dataset import open_from_config, resolve_targets
 from densityjax.results.averages import average_tables
 from densityjax.results.learner_file import save_learners
-from densityjax.results.metrics import Metrics, target_metrics
+from densityjax.results.metrics import Metrics, average_of, target_metrics
 from densityjax.results.predictions import metrics_with_spread
 from densityjax.results.predictions_table import TargetPredictions, write_table
 from densityjax.results.run_directory import SPLITS, RunDirectory
@@ -30,7 +30,9 @@ from densityjax.targets import TargetSpec
 from densityjax.training.calibrate import calibrate_run
 from densityjax.training.compatibility import check_workdir
 from densityjax.training.ensemble_mixture import (
+    Materials,
     Whole,
+    average_learner,
     fit_whole,
     load_materials,
     load_test,
@@ -48,14 +50,13 @@ from densityjax.training.joined_run import (
     FACTS,
     METRICS,
     JoinedRun,
-    average_of,
     described,
     joined_facts,
 )
 from densityjax.training.mixture import (
     NETWORK,
+    ask_yardsticks,
     column_names,
-    kernel_columns,
     mean_name,
     names_of,
 )
@@ -191,23 +192,22 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
     configs = [member.config for member in members]
     builder = open_from_config(config.data)
     tables, stack = {split: average_predictions(runs, specs, split) for split in SPLITS}, None
-    whole = test = None
+    whole = test = said = None
     if names_of(config):
         log.info("Fitting yardsticks to all that members train on")
         whole = fit_whole(config, builder, specs)
         test = load_test(config, builder, specs, whole)
+        said = ask_yardsticks(whole.yardsticks, config.stack.learners, test)
     if config.stack.learners:
         materials = {
-            split: load_materials(configs, builder, specs, split) for split in SPLITS
+            "validation": load_materials(configs, builder, specs, "validation"),
+            "test": Materials.of([test], specs),
         }
-        columns = kernel_columns(whole.yardsticks, config.stack.learners, test)
         stack, tables, learners = mix_members(
-            column_names(config), runs, specs, materials, columns
+            column_names(config), runs, specs, materials, said.columns
         )
         for name, own in learners.items():
-            path = RunDirectory(out).learner_predictions(name, "test")
-            path.parent.mkdir(exist_ok=True)
-            write_table(path, own)
+            write_table(RunDirectory(out).learner_predictions(name, "test"), own)
     joined: dict[str, Any] = {"average": {}, "baselines": {}}
     for split in SPLITS:
         joined[split] = {
@@ -220,7 +220,7 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
         joined["baselines"][split] = _mean_mapping([part["baselines"][split] for part in metrics])
         joined["baselines"][split] |= _of_averages(config, runs, specs, split)
     if whole is not None:
-        joined["baselines"]["test"] |= whole_baselines(config, specs, whole, test)
+        joined["baselines"]["test"] |= whole_baselines(specs, whole, test, said)
     of_members = []
     for member, part in zip(members, metrics):
         data = member.config.data
@@ -259,32 +259,26 @@ def _write_mixture(run: RunDirectory, config: ConfigDict, stack: Stack, whole: W
 def _of_averages(
     config: ConfigDict, runs: Sequence[RunDirectory], specs: Sequence[TargetSpec], split: str
 ) -> dict[str, dict[str, Metrics]]:
-    """Metrics of the yardsticks', and of a mixture of the network's, average predictions."""
-    tables = {name: mean_name(name) for name in config.yardsticks}
+    """Metrics of the yardsticks', and of a mixture of the network's, average predictions.
+
+    The yardsticks of the test fold are those of `whole_baselines`.
+    """
+    names = config.yardsticks if split == "validation" else ()
+    tables = {name: mean_name(name) for name in names}
     if NETWORK in config.stack.learners:
         tables[NETWORK] = NETWORK
     found = {}
     for name, table in tables.items():
-
-        def read(run: RunDirectory, specs: Sequence[TargetSpec], split: str, table: str = table):
-            return run.read_learner(table, specs, split)
-
-        averages = average_predictions(runs, specs, split, read)
+        averages = average_learner(runs, table, specs, split).values()
         found[name] = {t.spec.name: target_metrics(t.spec, t.truth, t.prediction) for t in averages}
     return found
 
 
 def average_predictions(
-    runs: Iterable[RunDirectory], specs: Sequence[TargetSpec], split: str,
-    read: Callable[..., dict[str, TargetPredictions]] = RunDirectory.read_predictions,
+    runs: Sequence[RunDirectory], specs: Sequence[TargetSpec], split: str
 ) -> list[TargetPredictions]:
-    """The predictions of a split, averaged over the members that have the material there.
-
-    Args:
-        read: (member, specs, split) -> predictions of each target: the model's, or of another
-          learner.
-    """
-    parts = [read(run, specs, split) for run in runs]
+    """The predictions of a split, averaged over the members that have the material there."""
+    parts = [run.read_predictions(specs, split) for run in runs]
     return [average_tables([part[spec.name] for part in parts]) for spec in specs]
 
 

@@ -17,14 +17,14 @@ from densityjax.features.descriptors import Descriptors, fit_descriptors
 from densityjax.results.averages import average_tables
 from densityjax.results.baselines import baseline_metrics
 from densityjax.results.identities import identities
-from densityjax.results.metrics import Metrics
+from densityjax.results.metrics import Metrics, metrics_of
 from densityjax.results.predictions_table import TargetPredictions
 from densityjax.results.run_directory import RunDirectory
 from densityjax.results.stack import IDENTITY, Cells, Columns, Stack, cross_fitted, fit_stack
 from densityjax.results.yardsticks import Yardstick
 from densityjax.targets import TargetSpec
 from densityjax.training.evaluate import baseline_rows
-from densityjax.training.mixture import NETWORK, fit_yardsticks, mixed_spread, names_of
+from densityjax.training.mixture import NETWORK, Said, fit_yardsticks, mixed_spread, names_of
 from densityjax.training.setup import describe, load_folds, load_role
 
 Tables = dict[str, TargetPredictions]
@@ -51,6 +51,22 @@ class Materials:
         return np.array([self.place[name] for name in ids], int)
 
 
+    @classmethod
+    def of(cls, records: Sequence[Records], specs: Sequence[TargetSpec]) -> "Materials":
+        """Of records of different folds."""
+        exact = [identities(part, specs) for part in records]
+        ids = [str(name) for part in records for name in part.material_id]
+        return cls(
+            {name: row for row, name in enumerate(ids)},
+            Cells(
+                np.concatenate([part.num_electrons for part in records]),
+                np.concatenate([part.volume for part in records]),
+            ),
+            np.concatenate([part.chemical_system for part in records]),
+            {name: np.concatenate([part[name] for part in exact]) for name in exact[0]},
+        )
+
+
 def load_materials(
     configs: Sequence[ConfigDict], builder: Any, specs: Sequence[TargetSpec], split: str
 ) -> Materials:
@@ -61,18 +77,11 @@ def load_materials(
     """
     folds = {config.data.validation_fold: config for config in configs}
     chosen = list(folds.values()) if split == "validation" else [configs[0]]
-    records = [load_role(own, builder, specs, split, cache_in_memory=False) for own in chosen]
-    exact = [identities(part, specs) for part in records]
-    ids = [str(name) for part in records for name in part.material_id]
-    return Materials(
-        {name: row for row, name in enumerate(ids)},
-        Cells(
-            np.concatenate([part.num_electrons for part in records]),
-            np.concatenate([part.volume for part in records]),
-        ),
-        np.concatenate([part.chemical_system for part in records]),
-        {name: np.concatenate([part[name] for part in exact]) for name in exact[0]},
-    )
+    records = [
+        load_role(own, builder, specs, split, cache_in_memory=False, features=False)
+        for own in chosen
+    ]
+    return Materials.of(records, specs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +146,7 @@ def mix_members(
         fold); validation materials are predicted by weights that their chemical system took no part
         in.
     """
-    means = {name: _average(runs, name, specs, "validation") for name in names}
+    means = {name: average_learner(runs, name, specs, "validation") for name in names}
     first, known = means[names[0]], materials["validation"]
     rows = known.rows(first[specs[0].name].ids)
     cells = known.cells.rows(rows)
@@ -153,7 +162,7 @@ def mix_members(
     return stack, tables, learners
 
 
-def _average(
+def average_learner(
     runs: Sequence[RunDirectory], name: str, specs: Sequence[TargetSpec], split: str
 ) -> Tables:
     """{target: mean of a learner over the members that have the material}."""
@@ -165,7 +174,7 @@ def _mixed_test(
     stack: Stack, names: Sequence[str], runs: Sequence[RunDirectory],
     specs: Sequence[TargetSpec], test: Materials, columns: Columns,
 ) -> tuple[list[TargetPredictions], dict[str, list[TargetPredictions]]]:
-    first = _average(runs, names[0], specs, "test")
+    first = average_learner(runs, names[0], specs, "test")
     rows = test.rows(first[specs[0].name].ids)
     found = {
         name: {target: values[rows] for target, values in columns[name].items()}
@@ -201,17 +210,17 @@ def _tables(
 
 
 def whole_baselines(
-    config: ConfigDict, specs: Sequence[TargetSpec], whole: Whole, test: Records
+    specs: Sequence[TargetSpec], whole: Whole, test: Records, said: Said
 ) -> dict[str, dict[str, Metrics]]:
     """Accuracy on the test fold of baselines and yardsticks fitted to all rows of any member.
 
     That is more than any member is trained on, so that an ensemble is compared with the strongest
     yardstick that the same labels give.
+
+    Args:
+        said: by the yardsticks of the test fold.
     """
     known = baseline_rows(whole.known, specs)
-    found = baseline_metrics(known, baseline_rows(test, specs), specs)
-    for name in config.yardsticks:
-        found[name] = whole.yardsticks[name].metrics(
-            test.features, test.labels, test.num_electrons, test.volume
-        )
-    return found
+    return baseline_metrics(known, baseline_rows(test, specs), specs) | {
+        name: metrics_of(specs, test.labels, values) for name, values in said.means.items()
+    }

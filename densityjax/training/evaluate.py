@@ -13,7 +13,7 @@ from densityjax.results.averages import average_states
 from densityjax.results.baselines import Rows, baseline_metrics
 from densityjax.results.identities import identities
 from densityjax.results.learner_file import save_learners
-from densityjax.results.metrics import average_r2, target_metrics
+from densityjax.results.metrics import average_of, metrics_of
 from densityjax.results.predictions import (
     Predictions,
     predict_records,
@@ -39,7 +39,6 @@ from densityjax.training.mixture import (
     fit_yardsticks,
     mean_name,
     mix,
-    mixed_spread,
     names_of,
 )
 from densityjax.training.setup import PreparedRun
@@ -88,13 +87,8 @@ def evaluate_best(
     }
     answers, stack = network, None
     if learners:
-        stack, mixed = mix({role: said[role].columns for role in SPLITS}, run.splits, run.specs)
-        answers = {
-            role: dataclasses.replace(
-                network[role], values=mixed[role], spread=mixed_spread(stack, network[role].spread)
-            )
-            for role in SPLITS
-        }
+        columns = {role: said[role].columns for role in SPLITS}
+        stack, answers = mix(columns, network, run.splits, run.specs)
     result = _measure(run, network, said, answers)
     directory = RunDirectory(run.workdir)
     if distributed.is_writer():
@@ -146,21 +140,14 @@ def _measure(
         if role not in SPLITS:
             continue
         result[role] = split_metrics(answers[role], records, run.specs)
-        result["average"][role] = {
-            "r2": average_r2(result[role], run.specs),
-            "r2_without_identities": average_r2(result[role], run.specs, identities=False),
-        }
+        result["average"][role] = average_of(result[role], run.specs)
         others = {name: said[role].means[name] for name in run.config.yardsticks}
         if answers is not network:
             others[NETWORK] = network[role].values
         result["baselines"][role] = baseline_metrics(
             known, baseline_rows(records, run.specs), run.specs
         ) | {
-            name: {
-                spec.name: target_metrics(spec, records.labels[spec.name], values[spec.name])
-                for spec in run.specs
-            }
-            for name, values in others.items()
+            name: metrics_of(run.specs, records.labels, values) for name, values in others.items()
         }
     return result
 
@@ -181,9 +168,7 @@ def _write_tables(
             if name != NETWORK:
                 spread = {target: np.zeros(len(records)) for target in spread}
             own = dataclasses.replace(answer, values=values, spread=spread)
-            path = directory.learner_predictions(name, role)
-            path.parent.mkdir(exist_ok=True)
-            write_predictions(path, own, records, run.specs)
+            write_predictions(directory.learner_predictions(name, role), own, records, run.specs)
 
 
 def _predictor(

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from densityjax.config import check
 from densityjax.data.dataset import open_from_config, resolve_targets
+from densityjax.results.metrics import average_of
 from densityjax.results.predictions_table import join_tables, write_table
 from densityjax.results.run_directory import RunDirectory
 from densityjax.results.stack import read_stack
@@ -29,7 +30,6 @@ from densityjax.training.joined_run import (
     FACTS,
     METRICS,
     JoinedRun,
-    average_of,
     described,
     joined_facts,
     train_unless_finished,
@@ -136,7 +136,9 @@ def check_groups_have_labels(config: ConfigDict, groups: TargetGroups) -> None:
     """
     builder = open_from_config(config.data)
     specs = get_specs(config.targets, dataset_targets(builder))
-    records = load_role(config, builder, specs, "validation", cache_in_memory=False)
+    records = load_role(
+        config, builder, specs, "validation", cache_in_memory=False, features=False
+    )
     for group in groups:
         own = [spec for spec in specs if spec.name in group]
         check_validation_labels(records, own, config.data.validation_fold)
@@ -213,9 +215,8 @@ def _join_learners(
     """Writes the tables of every learner, which an ensemble of grouped runs reads."""
     for learner in (*column_names(config), *map(mean_name, config.yardsticks)):
         parts = [run.read_learner(learner, own, role) for run, own in zip(groups, specs_of)]
-        path = RunDirectory(out).learner_predictions(learner, role)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_table(path, join_tables(parts, names))
+        table = join_tables(parts, names)
+        write_table(RunDirectory(out).learner_predictions(learner, role), table)
 
 
 def _joined_history(

@@ -10,7 +10,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from densityjax.results.applicability import Applicability
-from densityjax.results.metrics import Metrics, average_r2
 from densityjax.results.predictions_table import TargetPredictions, write_table
 from densityjax.results.run_directory import SPLITS, RunDirectory
 from densityjax.runtime import distributed
@@ -62,14 +61,6 @@ class JoinedRun:
         distributed.write_json(run.config, json.loads(self.config.to_json_best_effort()))
         distributed.write_json(run.facts, self.facts)
         distributed.write_json(run.metrics, self.metrics)
-
-
-def average_of(metrics: dict[str, Metrics], specs: Sequence[TargetSpec]) -> dict[str, Any]:
-    """Average R2 of a split, with and without targets that an identity gives."""
-    return {
-        "r2": average_r2(metrics, specs),
-        "r2_without_identities": average_r2(metrics, specs, identities=False),
-    }
 
 
 def joined_facts(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:

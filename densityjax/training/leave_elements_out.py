@@ -18,11 +18,11 @@ from scipy.spatial.distance import cdist
 from densityjax.data.records import Records
 from densityjax.results import gaussian_process as gp
 from densityjax.results.calibration import NEAREST
-from densityjax.results.interval_scale import Evidence, as_trained
+from densityjax.results.interval_scale import Evidence
 from densityjax.results.learner_file import load_learners
 from densityjax.results.predictions_table import TargetPredictions
 from densityjax.results.run_directory import RunDirectory
-from densityjax.results.stack import read_stack
+from densityjax.results.stack import as_trained, read_stack
 from densityjax.results.yardsticks import Yardstick
 from densityjax.targets import TargetSpec, from_intensive
 from densityjax.training.setup import load_folds, load_role
@@ -91,11 +91,12 @@ def _fitted_records(
     if own == run:
         folds = (data.validation_fold, *data.train_folds)
         return load_folds(
-            config, builder, specs, folds, False, without_elements=tuple(data.held_out_elements)
+            config, builder, specs, folds, False, features=False,
+            without_elements=tuple(data.held_out_elements),
         )
     member = config.copy_and_resolve_references()
     member.update(own.read_config("data"))
-    return load_role(member, builder, specs, "train", cache_in_memory=False)
+    return load_role(member, builder, specs, "train", cache_in_memory=False, features=False)
 
 
 def _groups(records: Records) -> dict[int, np.ndarray]:

@@ -74,34 +74,27 @@ def ask(
         learners: config.stack.learners.
         network: its predictions of the records.
     """
+    said = ask_yardsticks(yardsticks, learners, records)
+    own = {NETWORK: network.values} if NETWORK in learners else {}
+    columns = own | said.columns
+    if columns:
+        columns[IDENTITY] = identities(records, specs)
+    return Said(said.means, columns)
+
+
+def ask_yardsticks(
+    yardsticks: Mapping[str, Yardstick], learners: Sequence[str], records: Records
+) -> Said:
+    """Predictions of complete records without the network and the identities, see `ask`."""
     means: dict[str, dict[str, np.ndarray]] = {}
     columns: dict[str, dict[str, np.ndarray]] = {}
-    if NETWORK in learners:
-        columns[NETWORK] = network.values
     for name, yardstick in yardsticks.items():
         found = yardstick.predict(records.features, records.num_electrons, records.volume)
         if "mean" in found:
             means[name] = found["mean"]
         if name in learners:
-            columns |= _kernels(name, found)
-    if columns:
-        columns[IDENTITY] = identities(records, specs)
+            columns |= {_column(name, kind): found[kind] for kind in KINDS}
     return Said(means, columns)
-
-
-def kernel_columns(
-    yardsticks: Mapping[str, Yardstick], learners: Sequence[str], records: Records
-) -> dict[str, dict[str, np.ndarray]]:
-    """{learner: {target: values}} of the processes that are mixed, for complete records."""
-    columns: dict[str, dict[str, np.ndarray]] = {}
-    for name in (name for name in yardsticks if name in learners):
-        found = yardsticks[name].predict(records.features, records.num_electrons, records.volume)
-        columns |= _kernels(name, found)
-    return columns
-
-
-def _kernels(name: str, found: Columns) -> dict[str, Any]:
-    return {_column(name, kind): found[kind] for kind in KINDS}
 
 
 def cells_of(records: Records) -> Cells:
@@ -110,26 +103,29 @@ def cells_of(records: Records) -> Cells:
 
 
 def mix(
-    columns: Mapping[str, Columns], records: Mapping[str, Records], specs: Sequence[TargetSpec]
-) -> tuple[Stack, dict[str, dict[str, np.ndarray]]]:
+    columns: Mapping[str, Columns], network: Mapping[str, Predictions],
+    records: Mapping[str, Records], specs: Sequence[TargetSpec],
+) -> tuple[Stack, dict[str, Predictions]]:
     """Fits the weights on the validation fold, which no learner was fitted on.
 
     Args:
         columns: {'validation', 'test': what the learners say}.
-        records: likewise.
+        network, records: likewise.
 
     Returns:
         (the mixture, {'validation', 'test': its predictions}); a validation material is predicted
         by weights that its chemical system took no part in.
     """
-    validation = records["validation"]
-    stack = fit_stack(columns["validation"], validation.labels, specs, cells_of(validation))
-    return stack, {
-        "validation": cross_fitted(
-            columns["validation"], validation.labels, specs, cells_of(validation),
-            validation.chemical_system,
-        ),
-        "test": stack(columns["test"], specs, cells_of(records["test"])),
+    known = records["validation"]
+    held_out = columns["validation"], known.labels, specs, cells_of(known)
+    stack = fit_stack(*held_out)
+    answers = {
+        split: answer(stack, columns[split], network[split], own, specs)
+        for split, own in records.items() if split in columns
+    }
+    values = cross_fitted(*held_out, known.chemical_system)
+    return stack, answers | {
+        "validation": dataclasses.replace(answers["validation"], values=values)
     }
 
 

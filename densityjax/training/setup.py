@@ -117,13 +117,15 @@ def prepare_run(
         data_fingerprint = fingerprint(builder)
         check_same_data(workdir, data_fingerprint)
         # Without densities, at once: their number and size are all that the compiler needs.
-        records = load_role(config, builder, specs, "train", cache_in_memory=False)
+        cache = config.data.cache_in_memory
+        records = load_role(
+            config, builder, specs, "train", cache_in_memory=False, features=not cache
+        )
         check_grid(config, records.grid)
         num_steps = count_steps(config, len(records), config.train.epochs)
         compiling = None
         if compile_ahead and "finished" not in read_facts(workdir):
             compiling = _compile_ahead(config, create_task(config, specs, num_steps), records.grid)
-        cache = config.data.cache_in_memory
         splits = {
             role: records if role == "train" and not cache
             else load_role(config, builder, specs, role, cache)
@@ -146,20 +148,25 @@ def prepare_run(
 
 def load_folds(
     config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], folds: Sequence[int],
-    cache_in_memory: bool, **filters: Any,
+    cache_in_memory: bool, features: bool = True, **filters: Any,
 ) -> Records:
-    """Records of some folds as the config wants them; see `load_records` for the rest."""
+    """Records of some folds as the config wants them; see `load_records` for the rest.
+
+    Args:
+        features: take those that the config needs, too.
+    """
     return load_records(
         builder, [f"fold{fold}" for fold in folds], specs, channels=config.input.channels,
         spin_polarized_only=config.data.spin_polarized_only, cache_in_memory=cache_in_memory,
-        features=reads_features(config), **filters,
+        features=features and reads_features(config), **filters,
     )
 
 
 def load_role(
-    config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], role: str, cache_in_memory: bool
+    config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], role: str,
+    cache_in_memory: bool, features: bool = True,
 ) -> Records:
-    """Records of 'train', 'validation' or 'test'."""
+    """Records of 'train', 'validation' or 'test'; see `load_folds`."""
     data, held_out = config.data, tuple(config.data.held_out_elements)
     folds = {
         "train": tuple(data.train_folds),
@@ -170,12 +177,12 @@ def load_role(
     if role == "test" and held_out:
         chosen = sorted(fold for group in folds.values() for fold in group)
         return load_folds(
-            config, builder, specs, chosen, cache_in_memory, with_any_of=held_out
+            config, builder, specs, chosen, cache_in_memory, features, with_any_of=held_out
         )
     fraction = (data.train_fraction, config.seed) if role == "train" else (1.0, 0)
     return load_folds(
-        config, builder, specs, folds[role], cache_in_memory, without_elements=held_out,
-        fraction=fraction,
+        config, builder, specs, folds[role], cache_in_memory, features,
+        without_elements=held_out, fraction=fraction,
     )
 
 

@@ -74,7 +74,7 @@ class TrainedModel:
     more_states: tuple[TrainState, ...] = ()
     yardsticks: Mapping[str, Yardstick] = dataclasses.field(default_factory=dict)
     stack: Stack | None = None
-    whole: "Mixture | None" = None
+    whole: Mixture | None = None
 
     @property
     def needs_features(self) -> bool:

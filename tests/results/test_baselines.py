@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from densityjax.features.composition import mass_density
 from densityjax.results.baselines import BASELINES, Rows, baseline_metrics, baseline_predictions
-from densityjax.results.identities import mass_density
 from densityjax.runtime.errors import UserError
 from densityjax.targets import TARGETS, get_specs
 

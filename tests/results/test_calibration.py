@@ -17,9 +17,9 @@ from densityjax.results.calibration import (
     read_calibration,
 )
 from densityjax.results.interval_cells import interval_cells, interval_columns
-from densityjax.results.interval_scale import Evidence, as_trained, choose, spreads_as_trained
+from densityjax.results.interval_scale import Evidence, choose, spreads_as_trained
 from densityjax.results.run_directory import RunDirectory, RunDirectoryError
-from densityjax.results.stack import Cells
+from densityjax.results.stack import Cells, as_trained
 from densityjax.runtime.errors import UserError
 from densityjax.targets import get_specs, to_intensive
 

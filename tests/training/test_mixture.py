@@ -26,7 +26,7 @@ from densityjax.targets import from_intensive, get_specs, to_intensive
 from densityjax.training import calibrate
 from densityjax.training.calibrate import gather, open_run
 from densityjax.training.ensemble import train_ensemble
-from densityjax.training.mixture import column_names, kernel_columns
+from densityjax.training.mixture import ask_yardsticks, column_names
 from densityjax.training.setup import describe, load_folds, load_role
 from densityjax.training.trained_model import restore_members
 from tests.small_model import SMALL_MODEL
@@ -75,7 +75,7 @@ def test_the_answer_is_the_weighted_mean_of_the_learners(small_dataset: Path, tr
         load_folds(config, open_from_config(config.data), SPECS, [0], False),
         Descriptors.load(RunDirectory(trained).descriptors),
     )
-    kernels = kernel_columns(whole, config.stack.learners, described)
+    kernels = ask_yardsticks(whole, config.stack.learners, described).columns
     for folder, members in ((trained, 3), (trained / "member1", 1)):
         run = RunDirectory(folder)
         weights, found = read_stack(run.stack).weights, run.read_predictions(SPECS)
