@@ -24,7 +24,7 @@ ORDER = (
     ("step",),
     ("results",),
     ("training",),
-    ("report",),
+    ("prediction", "report"),
     ("predict", "calibrate", "target_grouping", "ablation"),
     ("main",),
     ("__main__",),

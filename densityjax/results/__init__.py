@@ -25,5 +25,5 @@ Files, each importing only from those above it:
   interval_scale: Sigma of a prediction
   calibration: What a run needs to say how sure it is
   coverage: Whether intervals keep their promise on materials with labels
-  interval_cells: Intervals of materials that are in no dataset, as the cells of a table.
+  interval_cells: Intervals of materials that are in no dataset, as columns of a table.
 """

@@ -13,7 +13,8 @@ from densityjax import predict
 from densityjax.configs import smoke
 from densityjax.data.dataset import open_from_config
 from densityjax.features.descriptors import Descriptors
-from densityjax.predict import answers, read_material
+from densityjax.prediction.answers import answers
+from densityjax.prediction.materials import read_material
 from densityjax.report.page import write_report
 from densityjax.results.calibration import read_calibration
 from densityjax.results.interval_cells import beyond_training

@@ -1,0 +1,10 @@
+"""A trained model and densities -> rows of predictions with intervals, and their tables.
+
+Files, each importing only from those above it:
+
+  materials: Files and densities as materials on the grid of a model.
+  answers: What trained models say of materials
+  rows: Predictions as rows
+  model: A trained model as its users have it
+  tables: Rows of predictions as people and programs read them
+"""
