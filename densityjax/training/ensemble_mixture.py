@@ -137,7 +137,7 @@ def mix_members(
     Args:
         names: of the learners, see `mixture.column_names`.
         runs: the members, finished.
-        materials: of each split.
+        materials: of each split; without 'test' where no fold is kept back.
         test_columns: {learner: {target: [n]}} of all but the network, in the order of
           `materials["test"]`.
 
@@ -157,9 +157,11 @@ def mix_members(
     labels = {spec.name: first[spec.name].truth for spec in specs}
     stack = fit_stack(columns, labels, specs, cells)
     held_out = cross_fitted(columns, labels, specs, cells, known.systems[rows])
+    tables = {"validation": _tables(stack, first, held_out, NETWORK in names)}
+    if "test" not in materials:
+        return stack, tables | {"test": tables["validation"]}, {}
     test, learners = _mixed_test(stack, names, runs, specs, materials["test"], test_columns)
-    tables = {"validation": _tables(stack, first, held_out, NETWORK in names), "test": test}
-    return stack, tables, learners
+    return stack, tables | {"test": test}, learners
 
 
 def average_learner(

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from densityjax.config import check_grid
+from densityjax.config import NO_FOLD, check_grid
 from densityjax.data.batches import BatchSource, training_labels
 from densityjax.data.dataset import DatasetError, fingerprint, open_from_config
 from densityjax.data.records import Records, load_records
@@ -171,7 +171,7 @@ def load_role(
     folds = {
         "train": tuple(data.train_folds),
         "validation": (data.validation_fold,),
-        "test": (data.test_fold,),
+        "test": (data.validation_fold if data.test_fold == NO_FOLD else data.test_fold,),
     }
     # Held-out elements are tested wherever they are, and are nowhere else.
     if role == "test" and held_out:
