@@ -77,7 +77,7 @@ def test_cells_smaller_than_a_sphere_are_seen_like_their_supercells():
     lattice, position = np.diag([1.9, 2.1, 3.0]), np.array([[0.3, 0.9, 0.05]])
     density = rng.gamma(1.0, 0.4, (10, 12, 16, 1)).astype(np.float32)
     doubled = np.array([2, 1, 1])
-    positions = np.concatenate([position, position + [1, 0, 0]]) / doubled
+    positions = np.concatenate([position, position + np.array([1, 0, 0])]) / doubled
     np.testing.assert_allclose(
         charges_alone(np.tile(density, (2, 1, 1, 1)), lattice * doubled[:, None], positions),
         np.tile(charges_alone(density, lattice, position), (2, 1, 1, 1)), rtol=1e-4, atol=1e-5,
