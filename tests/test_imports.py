@@ -25,7 +25,7 @@ ORDER = (
     ("results",),
     ("training",),
     ("prediction", "report"),
-    ("predict", "calibrate", "target_grouping", "ablation"),
+    ("predict", "export", "calibrate", "target_grouping", "ablation"),
     ("main",),
     ("__main__",),
 )

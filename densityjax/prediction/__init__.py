@@ -6,5 +6,8 @@ Files, each importing only from those above it:
   answers: What trained models say of materials
   rows: Predictions as rows
   model: A trained model as its users have it
+  pretrained: Models by name
+  card: The README.md of an exported model
+  export: A finished run -> a folder that predicts elsewhere
   tables: Rows of predictions as people and programs read them
 """
