@@ -36,10 +36,10 @@ and the versions that made it; nothing in the folder is code.
 
 ## What it must not be used for
 
-- Densities of other pseudopotentials or PAW data sets, with other numbers of valence electrons: {code}
-  `predict` says in its first line when a file is from elsewhere.
-- Materials with elements that it was not trained on ({elements} are known to it): intervals are then
-  those of elements left out of the training, where there are any.
+- Densities of other pseudopotentials or PAW data sets, with other numbers of valence electrons:
+  {code} `predict` says in its first line when a file is from elsewhere.
+- Materials with elements that it was not trained on ({elements} are known to it): intervals are
+  then those of elements left out of the training, where there are any.
 - Molecules, surfaces, defects, charged cells: all training cells are bulk crystals.
 - Decisions that nobody checks: the intervals hold on average over chemical systems, not for yours.
 """
@@ -62,8 +62,8 @@ def write_card(
     kept_back = dataset.get("test_fold", 0) is not None and dataset.get("test_fold", 0) >= 0
     split = "test" if kept_back else "validation"
     rows = (
-        f"On {dataset.get('test_examples')} materials of fold {dataset.get('test_fold')}, which had "
-        "no part in training" if kept_back else
+        f"On {dataset.get('test_examples')} materials of fold {dataset.get('test_fold')}, which "
+        "had no part in training" if kept_back else
         "Out of fold: each material as predicted by the one member that did not train on its "
         "chemical system; what is given away has seen all of them"
     )
