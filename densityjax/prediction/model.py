@@ -12,6 +12,7 @@ from densityjax.prediction.materials import Material, expand_folders
 from densityjax.prediction.objects import is_pair, material_of, name_of
 from densityjax.prediction.rows import Row, make_rows, unreadable
 from densityjax.results.calibration import Calibration, read_calibration
+from densityjax.results.manifest import read_manifest
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import compile_cache
 from densityjax.runtime.errors import UserError
@@ -202,11 +203,16 @@ def _folder(name: str | os.PathLike) -> Path:
     return Path(name)
 
 
-def open_model(path: str | Path) -> Model:
+def open_model(path: str | Path, quick: bool = False) -> Model:
     """The model that a finished run left, or that was exported from one.
+
+    Args:
+        quick: to predict few materials, see `parallel.mapped_predict_step`.
 
     Raises:
         UserError: it is neither, or a file of it is damaged.
     """
     folder = Path(path)
-    return Model(folder, restore_members(folder), read_calibration(RunDirectory(folder)))
+    if RunDirectory(folder).manifest.exists():
+        read_manifest(folder)
+    return Model(folder, restore_members(folder, quick), read_calibration(RunDirectory(folder)))
