@@ -20,8 +20,9 @@ from densityjax.density.reader import Density, DensityFormatError, find_files, r
 from densityjax.density.record import make_record
 from densityjax.results import interval_cells
 from densityjax.results.applicability import join_warnings
-from densityjax.results.averages import average_parts, average_states
+from densityjax.results.averages import average_parts, network_answer
 from densityjax.results.calibration import Calibration, read_calibration
+from densityjax.results.constraints import project
 from densityjax.results.interval_scale import spreads_as_trained
 from densityjax.results.predictions import (
     Predictions,
@@ -111,13 +112,13 @@ def _asked(
     records = model.described(unlabelled_records(
         [m.record for m in materials], model.specs, channels, features
     ))
-    predictions = average_states([
+    predictions = network_answer([
         predict_records(
             model.mapped, state, records, model.specs, model.statistics,
             batch_size or len(materials), config.train.num_threads,
         )
         for state in model.states
-    ])
+    ], model.specs, config.model.constraints)
     network, columns = predictions, {}
     if model.stack is not None:
         columns = mixture.ask(
@@ -180,7 +181,9 @@ def answers(
             by_target.setdefault(spec.name, []).append(found)
     found = [_average(parts) for parts in by_target.values()]
     if whole is None:
-        return found
+        specs, values = [a.spec for a in found], {a.spec.name: a.values for a in found}
+        values = project(values, specs, models[0].config.model.constraints)
+        return [dataclasses.replace(a, values=values[a.spec.name]) for a in found]
     made, channels = [material.record for material in materials], models[0].config.input.channels
     records = unlabelled_records(made, whole.specs, channels, features)
     return _mixed(whole, found, describe(records, whole.descriptors))

@@ -127,7 +127,7 @@ def load_test(
 
 def mix_members(
     names: Sequence[str], runs: Sequence[RunDirectory], specs: Sequence[TargetSpec],
-    materials: Mapping[str, Materials], test_columns: Columns,
+    materials: Mapping[str, Materials], test_columns: Columns, constraints: Sequence[str] = (),
 ) -> tuple[Stack, dict[str, list[TargetPredictions]], dict[str, list[TargetPredictions]]]:
     """Weights, what the mixture says, and what its learners say of the test fold.
 
@@ -140,6 +140,7 @@ def mix_members(
         materials: of each split.
         test_columns: {learner: {target: [n]}} of all but the network, in the order of
           `materials["test"]`.
+        constraints: config.model.constraints.
 
     Returns:
         (the mixture, {split: table of each target}, {learner: table of each target} of the test
@@ -155,8 +156,8 @@ def mix_members(
         for name, own in means.items()
     } | {IDENTITY: {name: exact[rows] for name, exact in known.exact.items()}}
     labels = {spec.name: first[spec.name].truth for spec in specs}
-    stack = fit_stack(columns, labels, specs, cells)
-    held_out = cross_fitted(columns, labels, specs, cells, known.systems[rows])
+    stack = fit_stack(columns, labels, specs, cells, constraints)
+    held_out = cross_fitted(columns, labels, specs, cells, known.systems[rows], constraints)
     test, learners = _mixed_test(stack, names, runs, specs, materials["test"], test_columns)
     tables = {"validation": _tables(stack, first, held_out, NETWORK in names), "test": test}
     return stack, tables, learners

@@ -117,7 +117,7 @@ def restore_run(workdir: str | Path, whole: Mixture | None = None) -> TrainedMod
             f"{len(task.specs)}: they come from different runs; run the training command again"
         )
     template = create_train_state(
-        task.model, task.tx, statistics.arrays(), config.seed,
+        task.model, task.tx, statistics.arrays(bool(task.constraints)), config.seed,
         field_size(config, applicability.grid),
     )
     if not (run.checkpoints / "best").is_dir():
@@ -133,7 +133,7 @@ def restore_run(workdir: str | Path, whole: Mixture | None = None) -> TrainedMod
     best, *others = [found.state for found in restored]
     if config.stack.learners and whole is None:
         yardsticks = run.load(run.learners, lambda path: load_learners(path, specs))
-        stack = run.load(run.stack, read_stack)
+        stack = run.load(run.stack, lambda path: read_stack(path, task.constraints))
     return TrainedModel(
         config, specs, descriptors, statistics, applicability, best, mapped, tuple(others),
         yardsticks, stack, whole,
@@ -149,10 +149,11 @@ def restore_members(workdir: str | Path) -> tuple[tuple[TrainedModel, ...], ...]
     run = RunDirectory(Path(workdir))
     members, whole = run.members(), None
     if members != (run,) and run.stack.exists():
-        config = completed(run.read_config("targets", "stack.learners"))
-        specs = run.read_specs(config.targets)
+        config = completed(run.read_config("targets", "model", "stack.learners"))
+        specs, constraints = run.read_specs(config.targets), tuple(config.model.constraints)
         whole = Mixture(
-            specs, tuple(config.stack.learners), run.load(run.stack, read_stack),
+            specs, tuple(config.stack.learners),
+            run.load(run.stack, lambda path: read_stack(path, constraints)),
             run.load(run.learners, lambda path: load_learners(path, specs)),
             run.load(run.descriptors, Descriptors.load),
         )
