@@ -16,6 +16,7 @@ from densityjax.features.descriptors import Descriptors
 from densityjax.predict import answers, read_material
 from densityjax.report.page import write_report
 from densityjax.results.calibration import read_calibration
+from densityjax.results.constraints import project
 from densityjax.results.interval_cells import beyond_training
 from densityjax.results.learner_file import load_learners
 from densityjax.results.predictions_table import read_table
@@ -32,7 +33,11 @@ from densityjax.training.trained_model import restore_members
 from tests.small_model import SMALL_MODEL
 from tests.training.test_ensemble import density  # noqa: F401  a fixture
 
-SPECS = get_specs(["bulk_modulus", "volume", "total_energy", "is_metal"])
+SPECS = get_specs([
+    "bulk_modulus", "volume", "total_energy", "is_metal", "shear_modulus", "youngs_modulus",
+    "poisson_ratio", "band_gap",
+])
+CONSTRAINTS = ("elastic", "gap", "positive")
 
 
 def mixed_config(data_dir: Path) -> ConfigDict:
@@ -47,6 +52,7 @@ def mixed_config(data_dir: Path) -> ConfigDict:
     config.input.invariants, config.input.identified = 4, 3
     config.auxiliary.properties = ("Electronegativity", "Row")
     config.model.dropout = 0.2
+    config.model.constraints = CONSTRAINTS
     config.yardsticks = ("composition",)
     config.stack.learners = ("network", "density", "all")
     config.ensemble.rotate = True
@@ -82,7 +88,7 @@ def test_the_answer_is_the_weighted_mean_of_the_learners(small_dataset: Path, tr
         assert weights["volume"] == {IDENTITY: 1.0}
         np.testing.assert_allclose(found["volume"].prediction, test.volume, rtol=1e-6)
         for spec in SPECS:
-            if spec.name == "volume":
+            if spec.name in ("volume", "youngs_modulus", "poisson_ratio"):
                 continue
             runs = run.members()
             assert len(runs) == members
@@ -99,7 +105,47 @@ def test_the_answer_is_the_weighted_mean_of_the_learners(small_dataset: Path, tr
             mixed = sum(weight * columns[name] for name, weight in weights[spec.name].items())
             if spec.kind == "regression":
                 mixed = from_intensive(spec, mixed, *cells)
+            if spec.name in ("bulk_modulus", "shear_modulus", "band_gap"):
+                answer = {name: table.prediction for name, table in found.items()}
+                mixed = project(answer | {spec.name: mixed}, SPECS, CONSTRAINTS)[spec.name]
             np.testing.assert_allclose(found[spec.name].prediction, mixed, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_every_answer_obeys(trained: Path, density: Path):  # noqa: F811
+    """Of the ensemble's mixture, of a member's, of its network, of both splits, of a file."""
+    runs = [RunDirectory(trained), *RunDirectory(trained).members()]
+    said = [
+        {name: table.prediction for name, table in run.read_predictions(SPECS, split).items()}
+        for run in runs for split in ("validation", "test")
+    ]
+    said += [
+        {name: table.prediction for name, table in run.read_learner("network", SPECS).items()}
+        for run in runs[1:]
+    ]
+    found = answers(restore_members(trained), [read_material(density, 24)])
+    said.append({answer.spec.name: answer.values for answer in found})
+    alone = answers([[model] for model in _members_alone(trained)], [read_material(density, 24)])
+    said.append({answer.spec.name: answer.values for answer in alone})
+    metals = insulators = 0
+    for values in said:
+        bulk, shear = values["bulk_modulus"], values["shear_modulus"]
+        assert min(bulk.min(), shear.min(), values["volume"].min()) > 0
+        young, ratio = values["youngs_modulus"], values["poisson_ratio"]
+        np.testing.assert_allclose(young, 9 * bulk * shear / (3 * bulk + shear), rtol=1e-13)
+        np.testing.assert_allclose(
+            ratio, (3 * bulk - 2 * shear) / (2 * (3 * bulk + shear)), atol=1e-14
+        )
+        metal = values["is_metal"].argmax(axis=1) == 1
+        np.testing.assert_array_equal(values["band_gap"] == 0, metal)
+        metals, insulators = metals + metal.sum(), insulators + (~metal).sum()
+    assert min(metals, insulators) > 0
+
+
+def _members_alone(trained: Path) -> list:
+    """Each as it would answer without the mixture of all, so that their mean is of mixtures."""
+    members = RunDirectory(trained).members()
+    return [model for run in members for own in restore_members(run.path) for model in own]
 
 
 @pytest.mark.slow
