@@ -154,8 +154,8 @@ def test_a_doubled_cell_has_twice_the_energy(trained: Path, density: Path):  # n
     """Of kernels and their mixture, where the doubled cell has the same points.
 
     Features are rounded to float16, which kernels of 18 materials show by 1 % at most, and by
-    0.05 % as a rule. On the grid of the model it has half as many points along the doubled axis; then the
-    energy of this one material was off by 7 to 16 %.
+    0.05 % as a rule. On the grid of the model it has half as many points along the doubled axis;
+    then the energy of this one material was off by 7 to 16 %.
     """
     once = make_material(read_density(density), 24).record
     twice = once | {
