@@ -16,15 +16,21 @@ import numpy as np
 import pytest
 
 from densityjax import predict
+from densityjax.density.core import seen_record
 from densityjax.density.reader import Density, read_density
-from densityjax.predict import make_material, predict_files, predict_materials
+from densityjax.predict import predict_files
+from densityjax.prediction import materials
+from densityjax.prediction.answers import answers, predict_materials
+from densityjax.prediction.materials import make_material
+from densityjax.prediction.model import Model, open_model
+from densityjax.prediction.tables import CsvTable
 from densityjax.results.predictions import Predictions
 from densityjax.runtime import command_line
 from densityjax.runtime.errors import UserError
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
 from densityjax.step.train_state import create_train_state
-from densityjax.training.trained_model import TrainedModel, restore_members, restore_run
+from densityjax.training.trained_model import TrainedModel, restore_run
 from tests.tfds_builders.test_folder_tables import silicon
 
 SHIPPED = Path(__file__).parents[1] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
@@ -83,6 +89,14 @@ def untrained_spin_model(restored: TrainedModel) -> TrainedModel:
     )
 
 
+def csv_of(model: TrainedModel | Model, paths: list[Path]) -> tuple[int, list[dict[str, str]]]:
+    """How many files could not be read, and the rows of their table."""
+    whole = model if isinstance(model, Model) else Model(Path("run"), ((model,),))
+    with io.StringIO() as file:
+        failed = predict_files(whole, paths, CsvTable(file, (0.9,)))
+        return failed, list(csv.DictReader(io.StringIO(file.getvalue())))
+
+
 def read_table(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
@@ -110,6 +124,20 @@ def test_source_files_give_the_predictions_of_the_run(smoke_run, folder, tmp_pat
         assert number(row) == pytest.approx(float(expected["prediction"]), rel=1e-4)
         assert float(row["spread"]) == pytest.approx(float(expected["spread"]), rel=1e-2)
         assert all(w.startswith("unlike") for w in row["warnings"].split("; ") if w)
+
+
+def test_files_are_seen_as_the_records_of_the_run_were(restored, folder):
+    material = make_material(read_density(next((folder / "2").iterdir())), 24)
+    seen = dataclasses.replace(material, record=seen_record(material.record, "charge"))
+    config = restored.config.copy_and_resolve_references()
+    config.input.core = "charge"
+    charge = dataclasses.replace(restored, config=config)
+    expected, plain = (predict_materials(restored, [own])[0].values for own in (seen, material))
+    found = predict_materials(charge, [material])[0].values
+    (whole,) = (a for a in answers([[charge]], [material]) if a.spec.name == "bulk_modulus")
+    assert whole.values == expected["bulk_modulus"] != plain["bulk_modulus"]
+    for target, values in expected.items():
+        np.testing.assert_array_equal(found[target], values)
 
 
 def test_training_materials_give_no_warning(restored, folder):
@@ -142,9 +170,8 @@ def test_unreadable_file_is_reported_and_the_rest_predicted(smoke_run, folder, t
 
 
 def test_only_unreadable_files(restored, tmp_path):
-    table = io.StringIO()
-    assert predict.predict_files([[restored]], [tmp_path / "no"], table) == 1
-    assert len(table.getvalue().splitlines()) == 2
+    failed, rows = csv_of(restored, [tmp_path / "no"])
+    assert failed == len(rows) == 1
 
 
 def test_batches_do_not_change_predictions(restored, folder):
@@ -161,11 +188,8 @@ def test_batches_do_not_change_predictions(restored, folder):
         compiled.append({k: v.shape for k, v in batch.items()})
         return mapped(state, batch)
 
-    tables = [io.StringIO(), io.StringIO()]
     spied = dataclasses.replace(restored, config=config, mapped=spy)
-    predict.predict_files([[spied]], paths, tables[0])
-    predict.predict_files([[restored]], paths, tables[1])
-    small, large = (list(csv.DictReader(t.getvalue().splitlines())) for t in tables)
+    small, large = (csv_of(model, paths)[1] for model in (spied, restored))
     assert len(compiled) == 3
     assert all(shapes == compiled[0] for shapes in compiled)
     for a, b in zip(small, large, strict=True):
@@ -282,10 +306,10 @@ def test_what_one_file_costs_is_that_file_s_row(restored, folder, monkeypatch):
             raise errors[path.name]
         return read_density(path)
 
-    monkeypatch.setattr(predict, "read_density", read)
-    paths, table = [Path("big"), Path("disk"), Path("a\0b"), Path("n" * 300), good], io.StringIO()
-    assert predict.predict_files([[restored]], paths, table) == 4
-    rows = list(csv.DictReader(io.StringIO(table.getvalue())))
+    monkeypatch.setattr(materials, "read_density", read)
+    paths = [Path("big"), Path("disk"), Path("a\0b"), Path("n" * 300), good]
+    failed, rows = csv_of(restored, paths)
+    assert failed == 4
     reasons = [row["warnings"] for row in rows if row["warnings"].startswith("error: ")]
     parts = ("too little memory", "Input/output", "NUL", "name")
     assert all(part in reason for part, reason in zip(parts, reasons, strict=True))
@@ -319,9 +343,8 @@ def test_density_without_spin_for_a_model_with(restored, folder):
 
 
 def test_classes_are_written_by_name(restored, folder):
-    table = io.StringIO()
-    assert predict.predict_files([[restored]], sorted((folder / "2").iterdir()), table) == 0
-    rows = list(csv.DictReader(table.getvalue().splitlines()))
+    failed, rows = csv_of(restored, sorted((folder / "2").iterdir()))
+    assert failed == 0
     classes = [row for row in rows if row["target"] == "is_metal"]
     assert {row["unit"] for row in classes} == {"class"}
     assert {row["prediction"] for row in classes} <= {"metal", "insulator"}
@@ -383,8 +406,6 @@ def test_a_part_of_the_density_is_named_by_its_cause(smoke_run, tmp_path):
     """One spin: the table says so, as `inspect` does."""
     path = tmp_path / "SPIN_UP.vasp"
     path.write_text(silicon(4.0))
-    with io.StringIO() as table:
-        predict_files(restore_members(smoke_run), [path], table)
-        rows = list(csv.DictReader(io.StringIO(table.getvalue())))
+    _, rows = csv_of(open_model(smoke_run), [path])
     assert len(rows) == 5
     assert all("one spin" in row["warnings"] for row in rows)

@@ -1,4 +1,4 @@
-"""Intervals of materials that are in no dataset, as the cells of a table."""
+"""Intervals of materials that are in no dataset, as columns of a table."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,6 @@ from densityjax.features.composition import compositions
 from densityjax.results.calibration import MAKE, Calibration, ClassCalibration, Reference
 from densityjax.results.interval_scale import Evidence
 from densityjax.results.stack import Cells
-from densityjax.runtime.csv_cells import protect
 from densityjax.targets import TargetSpec
 
 NONE = "no intervals: the run is not calibrated; " + MAKE + "{} does that"
@@ -77,17 +76,19 @@ def interval_columns(coverages: Sequence[float]) -> list[tuple[str, str, str]]:
 def interval_cells(
     calibration: Calibration, coverages: Sequence[float], evidence: Evidence,
     beyond: Sequence[bool],
-) -> list[list[dict[str, str]]]:
-    """Cells of `interval_columns` for each target and material; none for one not calibrated.
+) -> list[list[dict[str, Any]]]:
+    """Values of `interval_columns` for each target and material; none for one not calibrated.
+
+    Ends are numbers in the target's unit, sets lists of classes.
 
     Args:
         beyond: of each material, whether it holds an element that was not trained on: its cells
           come from elements that were left out, and are empty where these do not support them.
     """
-    table: list[list[dict[str, str]]] = []
+    table: list[list[dict[str, Any]]] = []
     for spec in evidence.specs:
         values = evidence.values[spec.name]
-        cells: list[dict[str, str]] = [{} for _ in values]
+        cells: list[dict[str, Any]] = [{} for _ in values]
         own = calibration.targets.get(spec.name)
         for names, coverage in zip(interval_columns(coverages), coverages, strict=True):
             if isinstance(own, ClassCalibration):
@@ -95,7 +96,7 @@ def interval_cells(
                     if beyond[row]:
                         continue  # no classes were calibrated so
                     members = [c for c, kept in zip(spec.classes, chosen, strict=True) if kept]
-                    cells[row][names[2]] = protect(";".join(members))
+                    cells[row][names[2]] = members
             elif own is not None:
                 inside, outside = (
                     np.stack(calibration.interval(spec, evidence, coverage, far))
@@ -104,6 +105,6 @@ def interval_cells(
                 for row, far in enumerate(beyond):
                     low, high = (outside if far else inside)[:, row]
                     if np.isfinite(high):
-                        cells[row] |= {names[0]: repr(float(low)), names[1]: repr(float(high))}
+                        cells[row] |= {names[0]: float(low), names[1]: float(high)}
         table.append(cells)
     return table

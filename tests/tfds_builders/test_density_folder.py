@@ -27,7 +27,6 @@ from densityjax.runtime.errors import UserError
 from densityjax.targets import TARGETS, dataset_targets, specs_from_json
 from densityjax.training import grouped_training
 from densityjax.training.grouped_training import train_groups
-from densityjax.training.trained_model import restore_members
 from tests.tfds_builders.test_elastic_densities import SHIPPED
 from tfds_builders import __main__ as command
 from tfds_builders.density_folder import density_folder_dataset_builder as module
@@ -564,9 +563,9 @@ def test_trains_and_predicts_with_nothing_else_written(built, real_folder, tmp_p
     )
     assert read_run(tmp_path).specs == tuple(dataset_targets(built).values())
     file = next((real_folder / "densities").iterdir())
-    with (tmp_path / "table.csv").open("w") as out:
-        assert predict.predict_files(restore_members(tmp_path), [file], out) == 0
-    with (tmp_path / "table.csv").open() as table:
+    out = tmp_path / "table.csv"
+    assert predict.main([f"--workdir={tmp_path}", f"--out={out}", str(file)]) == 0
+    with out.open() as table:
         rows = {row["target"]: row for row in csv.DictReader(table)}
     assert [*rows] == targets
     assert rows["Fermi_level"]["unit"] == "meV"

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from densityjax import predict
 from densityjax.configs import elastic, smoke
-from densityjax.predict import answers, predict_materials, read_material
+from densityjax.prediction.answers import answers, predict_materials
+from densityjax.prediction.materials import read_material
 from densityjax.report.page import write_report
 from densityjax.results.predictions_table import read_table
 from densityjax.results.run_directory import RunDirectory

@@ -15,7 +15,8 @@ from densityjax.configs import smoke
 from densityjax.data.dataset import open_from_config
 from densityjax.density.reader import read_density
 from densityjax.features.descriptors import Descriptors
-from densityjax.predict import answers, make_material, read_material
+from densityjax.prediction.answers import answers
+from densityjax.prediction.materials import make_material, read_material
 from densityjax.report.page import write_report
 from densityjax.results.calibration import read_calibration
 from densityjax.results.constraints import project
@@ -32,7 +33,7 @@ from densityjax.training import calibrate
 from densityjax.training.calibrate import gather, open_run
 from densityjax.training.ensemble import train_ensemble
 from densityjax.training.mixture import ask_yardsticks, cells_of, column_names
-from densityjax.training.setup import describe, load_folds, load_role
+from densityjax.training.setup import load_folds, load_role
 from densityjax.training.trained_model import restore_members
 from tests.small_model import SMALL_MODEL
 from tests.training.test_ensemble import density  # noqa: F401  a fixture
@@ -81,10 +82,7 @@ def test_the_answer_is_the_weighted_mean_of_the_learners(small_dataset: Path, tr
     )
     test = load_folds(config, open_from_config(config.data), SPECS, [0], False)
     whole = load_learners(RunDirectory(trained).learners, SPECS)
-    described = describe(
-        load_folds(config, open_from_config(config.data), SPECS, [0], False),
-        Descriptors.load(RunDirectory(trained).descriptors),
-    )
+    described = test.described(Descriptors.load(RunDirectory(trained).descriptors))
     kernels = ask_yardsticks(whole, config.stack.learners, described).columns
     for folder, members in ((trained, 3), (trained / "member1", 1)):
         run = RunDirectory(folder)
@@ -168,9 +166,8 @@ def test_a_doubled_cell_has_twice_the_energy(trained: Path, density: Path):  # n
     members = restore_members(trained)
     whole, said = members[0][0].whole, []
     for record in (once, twice):
-        records = describe(
-            unlabelled_records([record], SPECS, 1, features_of([record])), whole.descriptors
-        )
+        records = unlabelled_records([record], SPECS, 1, features_of([record]))
+        records = records.described(whole.descriptors)
         columns = ask_yardsticks(whole.yardsticks, whole.learners, records).columns
         columns["network"] = columns["all_rbf"]  # its views are in tests/test_predict.py
         mixed = whole.stack(columns | {IDENTITY: identities(records, SPECS)}, SPECS,

@@ -1,0 +1,173 @@
+"""What trained models say of materials: predictions of every target, spreads, warnings."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from densityjax.data.records import Records
+from densityjax.density.core import seen_record
+from densityjax.prediction.materials import Material
+from densityjax.results.applicability import join_warnings
+from densityjax.results.averages import average_parts, network_answer
+from densityjax.results.constraints import project
+from densityjax.results.interval_scale import spreads_as_trained
+from densityjax.results.predictions import (
+    Predictions,
+    features_of,
+    predict_records,
+    unlabelled_records,
+)
+from densityjax.results.stack import IDENTITY
+from densityjax.targets import TargetSpec
+from densityjax.training import mixture
+from densityjax.training.trained_model import Mixture, TrainedModel
+
+
+def predict_materials(
+    model: TrainedModel, materials: Sequence[Material], batch_size: int = 0
+) -> tuple[Predictions, list[list[str]]]:
+    """Predicts materials as evaluation predicts the records of a dataset.
+
+    Args:
+        materials: on the grid of the model.
+        batch_size: so many at a time; 0 for all. Calls with the same share one compilation.
+
+    Returns:
+        (predictions, warnings of each material).
+    """
+    seen = _seen(materials, model)
+    return _asked(model, seen, batch_size, _features(seen, model.needs_features))[:2]
+
+
+def _seen(materials: Sequence[Material], model: TrainedModel) -> list[Material]:
+    """Materials as the model, and those of the same run, see their densities."""
+    core = model.config.input.core
+    return [dataclasses.replace(m, record=seen_record(m.record, core)) for m in materials]
+
+
+def _features(materials: Sequence[Material], needed: bool) -> Mapping[str, Any] | None:
+    """Features of the materials, which all models share."""
+    return features_of([material.record for material in materials]) if needed else None
+
+
+def _asked(
+    model: TrainedModel, materials: Sequence[Material], batch_size: int,
+    features: Mapping[str, Any] | None,
+) -> tuple[Predictions, list[list[str]], tuple[dict, dict]]:
+    """`predict_materials`, and the spreads of `spreads_as_trained`."""
+    config, channels = model.config, model.config.input.channels
+    records = model.described(unlabelled_records(
+        [m.record for m in materials], model.specs, channels, features
+    ))
+    predictions = network_answer([
+        predict_records(
+            model.mapped, state, records, model.specs, model.statistics,
+            batch_size or len(materials), config.train.num_threads,
+        )
+        for state in model.states
+    ], model.specs, config.model.constraints)
+    network, columns = predictions, {}
+    if model.stack is not None:
+        columns = mixture.ask(
+            model.yardsticks, config.stack.learners, network, records, model.specs
+        ).columns
+        predictions = mixture.answer(model.stack, columns, network, records, model.specs)
+    learners = {name: own for name, own in columns.items() if name != IDENTITY}
+    sees_views = not learners or mixture.NETWORK in learners
+    spreads = spreads_as_trained(
+        model.specs, network.spread if sees_views else {}, network.values, learners,
+        mixture.cells_of(records),
+    )
+    distances = model.applicability.distances(predictions.embedding)
+    warnings = []
+    for material, distance in zip(materials, distances, strict=True):
+        found = model.applicability.warnings_for(material.record, material.code, distance)
+        if channels > material.record["density"].shape[-1]:
+            found.append("no magnetisation in the file, taken as zero")
+        warnings.append([*material.notes, *found])
+    return predictions, warnings, spreads
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What is said of one target for n materials; the fields are those of `Predictions`.
+
+    Attributes:
+        values: [n] in the target's unit, or class probabilities [n, K].
+        spread: [n] standard deviation over views, and over members of an ensemble.
+        warnings: of each material.
+        views, learners: [n] see `interval_scale.Evidence`; None where there is none.
+    """
+
+    spec: TargetSpec
+    values: np.ndarray
+    spread: np.ndarray
+    warnings: list[list[str]]
+    views: np.ndarray | None = None
+    learners: np.ndarray | None = None
+
+
+def answers(
+    members: Sequence[Sequence[TrainedModel]], materials: Sequence[Material], batch_size: int = 0
+) -> list[Answer]:
+    """Predictions of every target, averaged over the members of an ensemble.
+
+    Args:
+        members: of each the models, which have their own targets; those of all members are equal.
+        materials, batch_size: see `predict_materials`.
+    """
+    whole, models = members[0][0].whole, [model for own in members for model in own]
+    materials = _seen(materials, models[0])
+    needed = whole is not None or any(model.needs_features for model in models)
+    features = _features(materials, needed)
+    by_target: dict[str, list[Answer]] = {}
+    for model in models:
+        predictions, warnings, doubts = _asked(model, materials, batch_size, features)
+        for spec in model.specs:
+            values, spread = predictions.values[spec.name], predictions.spread[spec.name]
+            found = Answer(spec, values, spread, warnings, *(own.get(spec.name) for own in doubts))
+            by_target.setdefault(spec.name, []).append(found)
+    found = [_average(parts) for parts in by_target.values()]
+    if whole is None:
+        values = {answer.spec.name: answer.values for answer in found}
+        values = project(values, [a.spec for a in found], models[0].config.model.constraints)
+        return [dataclasses.replace(a, values=values[a.spec.name]) for a in found]
+    made, channels = [material.record for material in materials], models[0].config.input.channels
+    records = unlabelled_records(made, whole.specs, channels, features)
+    return _mixed(whole, found, records.described(whole.descriptors))
+
+
+def _mixed(whole: Mixture, networks: Sequence[Answer], records: Records) -> list[Answer]:
+    """What the mixture of an ensemble says, given the mean of its networks."""
+    network = Predictions(
+        {answer.spec.name: answer.values for answer in networks},
+        {answer.spec.name: answer.spread for answer in networks}, {}, np.zeros((len(records), 0)),
+    )
+    columns = mixture.ask(
+        whole.yardsticks, whole.learners, network, records, whole.specs
+    ).columns
+    said = mixture.answer(whole.stack, columns, network, records, whole.specs)
+    learners = {name: own for name, own in columns.items() if name != IDENTITY}
+    _, between = spreads_as_trained(whole.specs, {}, {}, learners, mixture.cells_of(records))
+    return [
+        dataclasses.replace(
+            answer, values=said.values[answer.spec.name], spread=said.spread[answer.spec.name],
+            views=None if answer.views is None else (mixture.NETWORK in learners) * answer.views,
+            learners=between.get(answer.spec.name),
+        )
+        for answer in networks
+    ]
+
+
+def _average(parts: Sequence[Answer]) -> Answer:
+    if len(parts) == 1:
+        return parts[0]
+    values, spread = average_parts([p.values for p in parts], [p.spread for p in parts])
+    warnings = [join_warnings(found) for found in zip(*(part.warnings for part in parts))]
+    return Answer(
+        parts[0].spec, values, spread, warnings,
+        *(None if own[0] is None else np.mean(own, axis=0)
+          for own in ([p.views for p in parts], [p.learners for p in parts])),
+    )
