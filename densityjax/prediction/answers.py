@@ -11,7 +11,8 @@ from densityjax.density.core import seen_record
 from densityjax.features.record_features import record_features
 from densityjax.prediction.materials import Material
 from densityjax.results.applicability import join_warnings
-from densityjax.results.averages import average_parts, average_states
+from densityjax.results.averages import average_parts, network_answer
+from densityjax.results.constraints import project
 from densityjax.results.interval_scale import spreads_as_trained
 from densityjax.results.predictions import (
     Predictions,
@@ -61,13 +62,13 @@ def _asked(
     records = model.described(unlabelled_records(
         [m.record for m in materials], model.specs, channels, features
     ))
-    predictions = average_states([
+    predictions = network_answer([
         predict_records(
             model.mapped, state, records, model.specs, model.statistics,
             batch_size or len(materials), config.train.num_threads,
         )
         for state in model.states
-    ])
+    ], model.specs, config.model.constraints)
     network, columns = predictions, {}
     if model.stack is not None:
         columns = mixture.ask(
@@ -130,7 +131,9 @@ def answers(
             by_target.setdefault(spec.name, []).append(found)
     found = [_average(parts) for parts in by_target.values()]
     if whole is None:
-        return found
+        values = {answer.spec.name: answer.values for answer in found}
+        values = project(values, [a.spec for a in found], models[0].config.model.constraints)
+        return [dataclasses.replace(a, values=values[a.spec.name]) for a in found]
     made, channels = [material.record for material in materials], models[0].config.input.channels
     records = unlabelled_records(made, whole.specs, channels, features)
     return _mixed(whole, found, records.described(whole.descriptors))
