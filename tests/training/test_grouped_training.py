@@ -84,7 +84,7 @@ def test_a_constraint_does_not_reach_over_groups():
     config.groups = "bulk_modulus+shear_modulus+youngs_modulus,total_energy"
     assert len(resolve(config)) == 2
     config.groups = "bulk_modulus+shear_modulus,youngs_modulus+total_energy"
-    with pytest.raises(ConfigError, match="config[.]groups, to the same group"):
+    with pytest.raises(ConfigError, match=r"config\.groups, to the same group"):
         resolve(config)
 
 
