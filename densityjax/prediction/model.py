@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from densityjax.prediction.answers import answers
 from densityjax.prediction.materials import Material, expand_folders
 from densityjax.prediction.objects import is_pair, material_of, name_of
+from densityjax.prediction.pretrained import find_model
 from densityjax.prediction.rows import Row, make_rows, unreadable
 from densityjax.results.calibration import Calibration, read_calibration
 from densityjax.results.manifest import read_manifest
@@ -190,17 +191,13 @@ def _of_many(items: Any) -> Iterator[tuple[str, Any, str | None]]:
 
 
 def load_model(name: str | os.PathLike) -> Model:
-    """The model that `densityjax.load` gives: from a folder.
+    """The model that `densityjax.load` gives: of a name, see `pretrained.find_model`.
 
     Raises:
         UserError: there is none of this name, or a file of it is damaged.
     """
     compile_cache.enable()
-    return open_model(_folder(name))
-
-
-def _folder(name: str | os.PathLike) -> Path:
-    return Path(name)
+    return open_model(find_model(name))
 
 
 def open_model(path: str | Path, quick: bool = False) -> Model:
