@@ -23,34 +23,43 @@ from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replaced
 
 QUICK = 30  # files, for which compilation takes longer than what it saves
+_TOLD = 3  # files from elsewhere that are named on standard error
 
 
 def predict_files(
-    model: Model, paths: Sequence[Path], table: Table, coverages: Sequence[float] = (0.9,)
+    model: Model, paths: Sequence[Path], table: Table, coverages: Sequence[float] = (0.9,),
+    anyway: bool = False,
 ) -> int:
     """Adds the predictions of files to a table, in order.
 
-    A file that cannot be read gets one row, with the reason in its warnings.
+    A file that cannot be read gets one row, with the reason in its warnings. Files from elsewhere
+    are named on standard error, before their rows, unless the table does that itself.
 
     Args:
         coverages: of the intervals.
+        anyway: see `Model.rows`.
 
     Returns:
         How many files could not be read.
     """
-    size, failed = min(model.batch_size, len(paths)), 0
+    size, failed, others = min(model.batch_size, len(paths)), 0, 0
     for start in tqdm(range(0, len(paths), size), unit="batch", disable=None):
         chosen = paths[start : start + size]
         # One by one: densities on their own grids may take gigabytes.
         found = [read_material(path, model.grid) for path in chosen]
         readable = [material for material in found if isinstance(material, Material)]
-        rows = iter(model.rows(readable, coverages, size))
+        rows = iter(model.rows(readable, coverages, size, anyway))
         for path, material in zip(chosen, found, strict=True):
             failed += isinstance(material, str)
-            table.add(
-                [unreadable(str(path), material)] if isinstance(material, str) else next(rows)
-            )
+            own = [unreadable(str(path), material)] if isinstance(material, str) else next(rows)
+            if own[0].get("elsewhere") and not isinstance(table, PlainTable):
+                others += 1
+                if others <= _TOLD:
+                    print(f"from elsewhere: {path}: {own[0]['elsewhere']}", file=sys.stderr)
+            table.add(own)
     table.end()
+    if others > _TOLD:
+        print(f"from elsewhere: {others - _TOLD} files more, see their rows", file=sys.stderr)
     return failed
 
 
@@ -118,6 +127,10 @@ def _parser() -> argparse.ArgumentParser:
         help="how often intervals hold the truth: 0.9 (default), or several, 0.8,0.9",
     )
     parser.add_argument(
+        "--anyway", action="store_true",
+        help="predict, too, from densities with other valence electrons than those trained on",
+    )
+    parser.add_argument(
         "files", nargs="+", metavar="FILE",
         help="VASP densities, Materials Project JSON, cube or XSF, plain or compressed; a folder "
         "stands for its density files",
@@ -142,7 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = open_model(folder, quick=len(paths) <= QUICK)
     model.check_coverages(options.coverage)
     with _opened(options.out) as file:
-        failed = predict_files(model, paths, _table(options, file), options.coverage)
+        table = _table(options, file)
+        failed = predict_files(model, paths, table, options.coverage, options.anyway)
     if model.calibration is None:
         print(interval_cells.NONE.format(folder), file=sys.stderr)
     if failed:
