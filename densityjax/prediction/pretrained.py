@@ -3,6 +3,7 @@
 import difflib
 from pathlib import Path
 
+from densityjax.prediction import hub
 from densityjax.runtime.errors import UserError
 
 FOLDER = Path(__file__).parents[1] / "pretrained"
@@ -18,12 +19,15 @@ def find_model(given: str | Path) -> Path:
     """The folder of a model.
 
     Args:
-        given: the name of a model that ships, or a folder: of a finished run, or exported.
+        given: the name of a model that ships, a folder (of a finished run, or exported), or
+          'hf:owner/name@commit', see `hub.fetch`.
 
     Raises:
         UserError: it is neither; names what ships.
     """
     text = str(given)
+    if text.startswith(hub.PREFIX):
+        return hub.fetch(text)
     if text in names():
         return FOLDER / text
     if Path(text).is_dir():
@@ -31,6 +35,6 @@ def find_model(given: str | Path) -> Path:
     close = difflib.get_close_matches(text, names(), n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UserError(
-        f"--model={text}: no such folder, and no model of that name ships; {hint}"
+        f"model {text}: no such folder, and no model of that name ships; {hint}"
         f"Models: {', '.join(names()) or 'none'}"
     )
