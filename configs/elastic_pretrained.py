@@ -14,8 +14,8 @@ def get_config() -> ConfigDict:
     """configs/elastic_ensemble.py over five folds, with what a file says of its elements."""
     config = elastic_ensemble.get_config()
     config.targets = (
-        "bulk_modulus", "shear_modulus", "formation_energy_per_atom", "total_energy", "fermi_energy",
-        "band_gap", "bandwidth", "volume", "density",
+        "bulk_modulus", "shear_modulus", "formation_energy_per_atom", "total_energy",
+        "fermi_energy", "band_gap", "bandwidth", "volume", "density",
     )
     config.data.train_folds = (1, 2, 3, 4)
     config.data.validation_fold = 0

@@ -21,6 +21,8 @@ from densityjax.runtime import command_line, compile_cache
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replaced
 
+QUICK = 30  # files, for which compilation takes longer than what it saves
+
 
 def predict_files(
     model: Model, paths: Sequence[Path], table: Table, coverages: Sequence[float] = (0.9,)
@@ -129,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out != "-":
         of_runs = [file for own in RunDirectory(folder).tree() for file in own.files]
         check_out(options.out, [*paths, *of_runs])
-    model = open_model(folder)
+    model = open_model(folder, quick=len(paths) <= QUICK)
     model.check_coverages(options.coverage)
     with _opened(options.out) as file:
         failed = predict_files(model, paths, _table(options, file), options.coverage)

@@ -10,6 +10,7 @@ from ase.data import chemical_symbols
 from densityjax.data.dataset import DatasetError, fingerprint
 from densityjax.data.feature_index import read_features
 from densityjax.data.record_index import Columns, PartialSource, concatenate, read_index
+from densityjax.features.descriptors import Descriptors
 from densityjax.features.record_features import PER_ATOM, WIDTHS
 from densityjax.targets import TargetSpec
 
@@ -78,6 +79,13 @@ class Records:
     densities: tuple[np.ndarray, ...] | None
     features: Mapping[str, Any]
     descriptors: np.ndarray
+
+    def described(self, descriptors: Descriptors) -> "Records":
+        """With complete features and what enters a network; they are not the training rows."""
+        features = descriptors.complete(self.features, self.lattice, self.num_electrons)
+        return dataclasses.replace(
+            self, features=features, descriptors=descriptors(features, len(self))
+        )
 
     def __len__(self) -> int:
         return len(self.rows)

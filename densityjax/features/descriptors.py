@@ -92,6 +92,11 @@ class Descriptors:
             return cls(finder, reductions)
 
 
+def descriptor_sizes(settings: Mapping[str, Any]) -> dict[str, int]:
+    """{block of features: components of it that enter the network} of config.input."""
+    return {block: settings[block] for block in BLOCKS}
+
+
 def fit_descriptors(
     features: Features, species: Sequence[np.ndarray], lattice: np.ndarray,
     num_electrons: np.ndarray, sizes: Mapping[str, int], identify: bool,

@@ -20,7 +20,6 @@ from densityjax.results.predictions import (
 from densityjax.results.stack import IDENTITY
 from densityjax.targets import TargetSpec
 from densityjax.training import mixture
-from densityjax.training.setup import describe
 from densityjax.training.trained_model import Mixture, TrainedModel
 
 
@@ -125,7 +124,7 @@ def answers(
         return found
     made, channels = [material.record for material in materials], models[0].config.input.channels
     records = unlabelled_records(made, whole.specs, channels, features)
-    return _mixed(whole, found, describe(records, whole.descriptors))
+    return _mixed(whole, found, records.described(whole.descriptors))
 
 
 def _mixed(whole: Mixture, networks: Sequence[Answer], records: Records) -> list[Answer]:

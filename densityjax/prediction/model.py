@@ -8,6 +8,7 @@ from densityjax.prediction.answers import answers
 from densityjax.prediction.materials import Material
 from densityjax.prediction.rows import Row, make_rows
 from densityjax.results.calibration import Calibration, read_calibration
+from densityjax.results.manifest import read_manifest
 from densityjax.results.run_directory import RunDirectory
 from densityjax.targets import TargetSpec
 from densityjax.training.trained_model import TrainedModel, restore_members
@@ -64,11 +65,16 @@ class Model:
         return make_rows(said, materials, self.calibration, coverages)
 
 
-def open_model(path: str | Path) -> Model:
+def open_model(path: str | Path, quick: bool = False) -> Model:
     """The model that a finished run left, or that was exported from one.
+
+    Args:
+        quick: to predict few materials, see `parallel.mapped_predict_step`.
 
     Raises:
         UserError: it is neither, or a file of it is damaged.
     """
     folder = Path(path)
-    return Model(folder, restore_members(folder), read_calibration(RunDirectory(folder)))
+    if RunDirectory(folder).manifest.exists():
+        read_manifest(folder)
+    return Model(folder, restore_members(folder, quick), read_calibration(RunDirectory(folder)))

@@ -25,7 +25,7 @@ from densityjax.results.yardsticks import Yardstick
 from densityjax.targets import TargetSpec
 from densityjax.training.evaluate import baseline_rows
 from densityjax.training.mixture import NETWORK, Said, fit_yardsticks, mixed_spread, names_of
-from densityjax.training.setup import describe, load_folds, load_role
+from densityjax.training.setup import load_folds, load_role
 
 Tables = dict[str, TargetPredictions]
 
@@ -120,9 +120,8 @@ def load_test(
     config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], whole: Whole
 ) -> Records:
     """The test fold with complete features."""
-    return describe(
-        load_role(config, builder, specs, "test", cache_in_memory=False), whole.descriptors
-    )
+    records = load_role(config, builder, specs, "test", cache_in_memory=False)
+    return records.described(whole.descriptors)
 
 
 def mix_members(

@@ -12,14 +12,14 @@ from ml_collections import ConfigDict
 
 from densityjax.config import completed
 from densityjax.features.auxiliary import auxiliary_specs
-from densityjax.features.descriptors import BLOCKS, Descriptors
+from densityjax.features.descriptors import BLOCKS, Descriptors, descriptor_sizes
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError
 from densityjax.runtime.files import flatten
 from densityjax.step.scalers import Statistics
 from densityjax.training.checkpoint import digests
 from densityjax.training.facts import read_facts
-from densityjax.training.setup import PreparedRun, descriptor_sizes, reads_features
+from densityjax.training.setup import PreparedRun, reads_features
 from densityjax.training.start import Start
 from densityjax.training.trained_model import TrainedModel, restore_run
 
@@ -139,7 +139,6 @@ def start_from(model: TrainedModel, config: ConfigDict, source: RunDirectory) ->
         facts={
             "path": str(source.path),
             "sha256": sha256,
-            "step": int(model.state.step),
             "commit": facts.get("commit"),
             "dataset": {
                 key: data.get(key)
@@ -152,7 +151,7 @@ def start_from(model: TrainedModel, config: ConfigDict, source: RunDirectory) ->
 def _same_descriptors(config: ConfigDict, source: ConfigDict) -> bool:
     """Whether the same numbers stand beside the trunk."""
     return (
-        descriptor_sizes(config) == descriptor_sizes(source)
+        descriptor_sizes(config.input) == descriptor_sizes(source.input)
         and config.input.lattice_features == source.input.lattice_features
     )
 

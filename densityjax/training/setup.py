@@ -18,7 +18,12 @@ from densityjax.data.batches import BatchSource, training_labels
 from densityjax.data.dataset import fingerprint, open_from_config
 from densityjax.data.records import Records, load_records
 from densityjax.features.auxiliary import auxiliary_labels
-from densityjax.features.descriptors import BLOCKS, Descriptors, Features, fit_descriptors
+from densityjax.features.descriptors import (
+    Descriptors,
+    Features,
+    descriptor_sizes,
+    fit_descriptors,
+)
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.results.run_directory import RunDirectory
@@ -58,8 +63,8 @@ class FittedInputs:
     start: Start | None
 
     def described(self, records: Records) -> Records:
-        """Records with what enters the network beside the density, see `fit_descriptors`."""
-        return describe(records, self.descriptors)
+        """Records with what enters the network beside the density, see `Records.described`."""
+        return records.described(self.descriptors)
 
     def initial_state(self) -> TrainState:
         """The state before the first step, on one device.
@@ -195,20 +200,7 @@ def count_steps(config: ConfigDict, num_records: int, epochs: int) -> int:
 
 def reads_features(config: ConfigDict) -> bool:
     """Whether a run needs the features of its records."""
-    return bool(any(descriptor_sizes(config).values()) or names_of(config))
-
-
-def descriptor_sizes(config: ConfigDict) -> dict[str, int]:
-    """{block of features: components of it that enter the network}."""
-    return {block: config.input[block] for block in BLOCKS}
-
-
-def describe(records: Records, descriptors: Descriptors) -> Records:
-    """Records, not of the training rows, with complete features and with `descriptors`."""
-    features = descriptors.complete(records.features, records.lattice, records.num_electrons)
-    return dataclasses.replace(
-        records, features=features, descriptors=descriptors(features, len(records))
-    )
+    return bool(any(descriptor_sizes(config.input).values()) or names_of(config))
 
 
 def fit_inputs(
@@ -260,7 +252,7 @@ def _descriptors(
     if start is not None and start.descriptors is not None:
         return start.described(records.features, records.species, *cells, identify)
     return fit_descriptors(
-        records.features, records.species, *cells, descriptor_sizes(config), identify
+        records.features, records.species, *cells, descriptor_sizes(config.input), identify
     )
 
 
@@ -335,7 +327,7 @@ def step_shapes(config: ConfigDict, task: Task, grid: int) -> tuple[TrainState, 
 
     size, channels = config.train.batch_size // jax.process_count(), config.input.channels
     fields = num_fields(channels, task.field_transform)
-    descriptors = sum(descriptor_sizes(config).values())
+    descriptors = sum(descriptor_sizes(config.input).values())
     features = NUM_FEATURES[task.lattice_features] + descriptors
     statistics = {
         "field_mean": leaf(fields),
