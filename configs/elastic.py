@@ -64,6 +64,9 @@ def get_config() -> ConfigDict:
 
     config.input = input_ = ConfigDict()
     input_.channels = 1  # 1 charge, 2 charge and magnetisation
+    # What everything that reads densities sees of an atom's core: 'all', or its 'charge' alone, on
+    # which codes and pseudopotentials of the same valence agree (densityjax/density/core.py).
+    input_.core = "all"
     # 'linear' e/Å^3, 'times_volume' rho * V as VASP stores it, 'log', or 'log_and_linear' (a
     # channel each).
     input_.transform = "log_and_linear"

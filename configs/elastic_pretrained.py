@@ -20,11 +20,13 @@ def get_config() -> ConfigDict:
     config.data.train_folds = (1, 2, 3, 4)
     config.data.validation_fold = 0
     config.data.test_fold = -1
-    # A file names its elements, which then need not be told by the density; what tells them fails
-    # between codes (docs/results/core).
+    # What codes agree on of a density (docs/results/core). A file names its elements, which then
+    # need not be told by it.
+    config.input.core = "charge"
     config.input.invariants = 64
     config.input.identified = 0
     config.input.structure = 64
     config.view.evaluation_views = 4
+    config.yardsticks = ("composition", "invariants", "all")
     config.stack.learners = ("network", "composition", "all")
     return config

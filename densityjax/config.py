@@ -138,6 +138,7 @@ RULES: dict[str, Rule] = {
     "data.held_out_elements": each(element),
     "data.cache_in_memory": boolean,
     "input.channels": one_of(1, 2),
+    "input.core": one_of("all", "charge"),
     "input.transform": one_of("linear", "times_volume", "log", "log_and_linear"),
     "input.log_clamp": positive,
     "input.lattice_features": one_of("none", "volume_per_electron", "metric"),

@@ -1,4 +1,4 @@
-"""Predicts density files: `python -m densityjax.predict --workdir=runs/elastic FILE...`."""
+"""Predicts density files: `densityjax predict FILE...`, or with a model of one's own, --model."""
 
 import argparse
 import contextlib
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from densityjax.prediction.materials import Material, expand_folders, read_material
 from densityjax.prediction.model import Model, open_model
+from densityjax.prediction.pretrained import DEFAULT, find_model, names
 from densityjax.prediction.rows import unreadable
 from densityjax.prediction.tables import CsvTable, JsonTable, PlainTable, Table
 from densityjax.results import interval_cells
@@ -22,34 +23,43 @@ from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replaced
 
 QUICK = 30  # files, for which compilation takes longer than what it saves
+_TOLD = 3  # files from elsewhere that are named on standard error
 
 
 def predict_files(
-    model: Model, paths: Sequence[Path], table: Table, coverages: Sequence[float] = (0.9,)
+    model: Model, paths: Sequence[Path], table: Table, coverages: Sequence[float] = (0.9,),
+    anyway: bool = False,
 ) -> int:
     """Adds the predictions of files to a table, in order.
 
-    A file that cannot be read gets one row, with the reason in its warnings.
+    A file that cannot be read gets one row, with the reason in its warnings. Files from elsewhere
+    are named on standard error, before their rows, unless the table does that itself.
 
     Args:
         coverages: of the intervals.
+        anyway: see `Model.rows`.
 
     Returns:
         How many files could not be read.
     """
-    size, failed = min(model.batch_size, len(paths)), 0
+    size, failed, others = min(model.batch_size, len(paths)), 0, 0
     for start in tqdm(range(0, len(paths), size), unit="batch", disable=None):
         chosen = paths[start : start + size]
         # One by one: densities on their own grids may take gigabytes.
         found = [read_material(path, model.grid) for path in chosen]
         readable = [material for material in found if isinstance(material, Material)]
-        rows = iter(model.rows(readable, coverages, size))
+        rows = iter(model.rows(readable, coverages, size, anyway))
         for path, material in zip(chosen, found, strict=True):
             failed += isinstance(material, str)
-            table.add(
-                [unreadable(str(path), material)] if isinstance(material, str) else next(rows)
-            )
+            own = [unreadable(str(path), material)] if isinstance(material, str) else next(rows)
+            if own[0].get("elsewhere") and not isinstance(table, PlainTable):
+                others += 1
+                if others <= _TOLD:
+                    print(f"from elsewhere: {path}: {own[0]['elsewhere']}", file=sys.stderr)
+            table.add(own)
     table.end()
+    if others > _TOLD:
+        print(f"from elsewhere: {others - _TOLD} files more, see their rows", file=sys.stderr)
     return failed
 
 
@@ -95,11 +105,18 @@ def _table(options: argparse.Namespace, file: TextIO) -> Table:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m densityjax.predict",
-        description="Predicts properties from charge densities with a trained model.",
+        description="Predicts properties from charge densities with a trained model; without "
+        "--model or --workdir with one that ships.",
         epilog="Exit status: 0 all predicted, 1 some files could not be read (their rows say why), "
         "2 nothing could be done.",
     )
-    parser.add_argument("--workdir", required=True, help="directory of a finished run")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--model", default=DEFAULT, metavar="NAME|FOLDER",
+        help=f"a model that ships ({', '.join(names())}; default {DEFAULT}), or a folder that "
+        "densityjax export made",
+    )
+    chosen.add_argument("--workdir", help="directory of a finished run")
     parser.add_argument(
         "--out", default="-",
         help="CSV to write; '-' (default) = standard output, on a terminal as an aligned table",
@@ -108,6 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--coverage", type=interval_cells.coverages_of, default=(0.9,), metavar="C[,C...]",
         help="how often intervals hold the truth: 0.9 (default), or several, 0.8,0.9",
+    )
+    parser.add_argument(
+        "--anyway", action="store_true",
+        help="predict, too, from densities with other valence electrons than those trained on",
     )
     parser.add_argument(
         "files", nargs="+", metavar="FILE",
@@ -127,14 +148,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compile_cache.enable()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every step of a restore
     paths = expand_folders(options.files)
-    folder = Path(options.workdir)
+    folder = Path(options.workdir) if options.workdir else find_model(options.model)
     if options.out != "-":
         of_runs = [file for own in RunDirectory(folder).tree() for file in own.files]
         check_out(options.out, [*paths, *of_runs])
     model = open_model(folder, quick=len(paths) <= QUICK)
     model.check_coverages(options.coverage)
     with _opened(options.out) as file:
-        failed = predict_files(model, paths, _table(options, file), options.coverage)
+        table = _table(options, file)
+        failed = predict_files(model, paths, table, options.coverage, options.anyway)
     if model.calibration is None:
         print(interval_cells.NONE.format(folder), file=sys.stderr)
     if failed:

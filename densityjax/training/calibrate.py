@@ -321,6 +321,9 @@ def _calibrate_target(
     facts |= {
         "scale": chosen.scale.kind, "reach": chosen.scale.reach,
         "asymmetric": chosen.asymmetric, "widths": chosen.widths,
+        "held_out_coverage": conformal.held_out_coverage(
+            residuals / chosen.sigma, systems, COVERAGE, chosen.asymmetric
+        ),
     }
     beyond, elements = _beyond(spec, gathered, rows, chosen, left_out)
     own = RegressionCalibration(

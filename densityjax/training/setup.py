@@ -165,7 +165,7 @@ def load_folds(
     return load_records(
         builder, [f"fold{fold}" for fold in folds], specs, channels=config.input.channels,
         spin_polarized_only=config.data.spin_polarized_only, cache_in_memory=cache_in_memory,
-        features=features and reads_features(config), **filters,
+        features=features and reads_features(config), core=config.input.core, **filters,
     )
 
 

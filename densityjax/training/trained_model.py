@@ -105,7 +105,9 @@ def restore_run(
     """
     run = RunDirectory(Path(workdir))
     config = completed(run.read_config(*_SETTINGS))
-    counts = {key: RULES[key] for key in ("view.evaluation_views", "ensemble.epochs")}
+    counts = {
+        key: RULES[key] for key in ("view.evaluation_views", "ensemble.epochs", "input.core")
+    }
     check_rules(config, counts, f"{run.config}: ")
     specs = run.read_specs(config.targets)
     statistics = run.load(run.statistics, Statistics.load)
