@@ -223,18 +223,21 @@ def tables(results: Mapping[str, Mapping[str, Any]], files: Sequence[Path]) -> s
             f"| {VIEWS[view][0]} | " + " | ".join(f"{x:.4f}" for x in scores)
             + f" | {100 * right:.1f} % | " + " | ".join(f"{x:.2f}" for x in moves) + " |"
         )
-    for key, digits, title in (
-        ("moved", 2, "mean absolute change / MAE"), ("covered", 2, "share within 90 % intervals"),
-        ("wider", 2, "factor by which intervals would have to be wider"),
+    for key, title in (
+        ("moved", "mean absolute change / MAE"), ("covered", "share within 90 % intervals"),
+        ("wider", "factor by which intervals would have to be wider"),
     ):
         lines += ["", f"Altered cores, {title} (invariants / density / all):", ""]
-        lines += ["| seen | " + " | ".join(ALTERED) + " |", "|---" * (len(ALTERED) + 1) + "|"]
-        for view, result in results.items():
+        lines += ["| altered | " + " | ".join(VIEWS[view][0] for view in results) + " |"]
+        lines += ["|---" * (len(results) + 1) + "|"]
+        for alteration in ALTERED:
             cells = [
-                " / ".join(f"{_mean(own[name], key):.{digits}f}" for name in LEARNERS)
-                for own in result["altered"].values()
+                " / ".join(
+                    f"{_mean(own['altered'][alteration][name], key):.2f}" for name in LEARNERS
+                )
+                for own in results.values()
             ]
-            lines.append(f"| {VIEWS[view][0]} | " + " | ".join(cells) + " |")
+            lines.append(f"| {alteration} | " + " | ".join(cells) + " |")
     for place, path in enumerate(files):
         lines += ["", f"{path.name}: told elements; K [GPa], formation energy [eV], gap [eV]", ""]
         lines += ["| seen | elements | " + " | ".join(LEARNERS) + " |", "|---" * 5 + "|"]

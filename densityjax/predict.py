@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
 
@@ -43,10 +44,7 @@ def predict_files(
         How many files could not be read.
     """
     size, failed, others = min(model.batch_size, len(paths)), 0, 0
-    for start in tqdm(range(0, len(paths), size), unit="batch", disable=None):
-        chosen = paths[start : start + size]
-        # One by one: densities on their own grids may take gigabytes.
-        found = [read_material(path, model.grid) for path in chosen]
+    for chosen, found in _read_ahead(model, paths, size):
         readable = [material for material in found if isinstance(material, Material)]
         rows = iter(model.rows(readable, coverages, size, anyway))
         for path, material in zip(chosen, found, strict=True):
@@ -61,6 +59,28 @@ def predict_files(
     if others > _TOLD:
         print(f"from elsewhere: {others - _TOLD} files more, see their rows", file=sys.stderr)
     return failed
+
+
+def _read_ahead(
+    model: Model, paths: Sequence[Path], size: int
+) -> Iterator[tuple[Sequence[Path], list[Material | str]]]:
+    """Batches of paths, and of each its material or what is wrong with it.
+
+    The next batch is read while this one is predicted, file by file: densities on their own grids
+    may take gigabytes.
+    """
+    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
+
+    def read(path: Path) -> Material | str:
+        found = read_material(path, model.grid)
+        return found if isinstance(found, str) else model.prepared(found)
+
+    with ThreadPoolExecutor(1, "read") as pool:
+        ahead = [pool.submit(read, path) for path in batches[0]]
+        for place, chosen in enumerate(tqdm(batches, unit="batch", disable=None), start=1):
+            waiting, following = ahead, batches[place] if place < len(batches) else ()
+            ahead = [pool.submit(read, path) for path in following]
+            yield chosen, [future.result() for future in waiting]
 
 
 def check_out(out: str, inputs: Sequence[Path]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densityjax.prediction.answers import answers
+from densityjax.prediction.answers import answers, prepared
 from densityjax.prediction.materials import Material, expand_folders
 from densityjax.prediction.objects import is_pair, material_of, name_of
 from densityjax.prediction.pretrained import find_model
@@ -80,6 +80,10 @@ class Model:
         said = answers(self.members, materials, batch_size)
         elsewhere = [self.elsewhere(material, anyway) for material in materials]
         return make_rows(said, materials, self.calibration, coverages, elsewhere)
+
+    def prepared(self, material: Material) -> Material:
+        """A material with all that takes time before the networks, to be done ahead."""
+        return prepared(self.members, material)
 
     def elsewhere(self, material: Material, anyway: bool = False) -> Elsewhere:
         """Whether a density is of another make than those of the training, and what follows.
