@@ -24,7 +24,8 @@ def get_config() -> ConfigDict:
     config.groups = "all"
 
     # Start from the weights of another model instead of at random: its trunk, and its heads of
-    # targets of the same name. The directory of a finished run; '' is at random.
+    # targets of the same name. The directory of a finished run or of an exported model, or the name
+    # of one that ships; '' is at random.
     config.init = ""
 
     # Several runs of the same targets, the members, whose predictions are averaged.

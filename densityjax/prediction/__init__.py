@@ -2,7 +2,6 @@
 
 Files, each importing only from those above it:
 
-  pretrained: Models by name
   materials: Files and densities as materials on the grid of a model.
   answers: What trained models say of materials
   rows: Predictions as rows

@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 from densityjax.config import completed
 from densityjax.features.auxiliary import auxiliary_specs
 from densityjax.features.descriptors import BLOCKS, Descriptors, descriptor_sizes
+from densityjax.results.manifest import read_manifest
+from densityjax.results.pretrained import find_model
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError
 from densityjax.runtime.files import flatten
@@ -28,7 +30,8 @@ log = logging.getLogger("densityjax")
 # Settings of the sections `model` and `input` that a trunk does not depend on: those of the heads,
 # of training and of speed, and what reaches the heads beside the trunk.
 _NOT_OF_TRUNK = (
-    "model.head_width", "model.dropout", "model.implementation", "model.dtype", "model.remat",
+    "model.head_width", "model.dropout", "model.constraints", "model.implementation",
+    "model.dtype", "model.remat",
     "input.lattice_features", *(f"input.{block}" for block in BLOCKS),
 )
 _OF_VIEW = {
@@ -44,7 +47,8 @@ def read_start(config: ConfigDict, workdir: Path) -> Start | None:
 
     Raises:
         ConfigError: the trunk of config.init is another than that of the config.
-        UserError: config.init is not the directory of a finished run, or a file of it is damaged.
+        UserError: config.init is neither a finished run nor an exported model, or a file of it is
+          damaged.
     """
     if not config.init:
         return None
@@ -64,15 +68,17 @@ def check_init(config: ConfigDict, workdir: Path) -> None:
 
 
 def find_source(config: ConfigDict) -> RunDirectory:
-    """The run that config.init names: of an ensemble its first member.
+    """The run, or the exported model, that config.init names: of an ensemble its first member.
 
     Of groups the one with the most of the run's targets.
+
+    Raises:
+        UserError: it is neither, or a file of an exported model is not as it was exported.
     """
-    if not Path(config.init).is_dir():
-        raise ConfigError(
-            f"config.init='{config.init}' is not a directory: give the --workdir of a finished run"
-        )
-    members = RunDirectory(Path(config.init)).members()
+    run = RunDirectory(find_model(config.init, "config.init"))
+    if run.manifest.exists():
+        read_manifest(run.path)
+    members = run.members()
     if len(members) > 1:
         log.info(
             "%s is an ensemble of %d: its first member is taken", config.init, len(members)

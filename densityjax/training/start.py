@@ -86,7 +86,9 @@ class Start:
         taken, others, known = [], {}, {spec.name: spec for spec in self.specs}
         for spec in specs:
             old = known.get(spec.name)
-            if old is None or self.parameters is None:
+            if not all(name in modules for name in head_modules(spec.name)):
+                others[spec.name] = "it follows from other targets (config.model.constraints)"
+            elif old is None or self.parameters is None:
                 others[spec.name] = "it has none"
             elif _trained_as(old) != _trained_as(spec):
                 others[spec.name] = "its unit, transform or classes are others"

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from densityjax.configs import smoke
 from densityjax.results.predictions import predict_records
 from densityjax.results.run_directory import RunDirectory
-from densityjax.runtime.errors import ConfigError
+from densityjax.runtime.errors import ConfigError, UserError
 from densityjax.runtime.preemption import NoWatch, Preempted
 from densityjax.step import parallel
 from densityjax.training import initial, run
@@ -118,7 +118,7 @@ def test_another_trunk_is_refused_before_anything_is_written(
     with pytest.raises(ConfigError, match="another trunk"):
         initial.check_init(config, tmp_path / "run")
     config.init = str(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match="nowhere' is not a directory"):
+    with pytest.raises(UserError, match=r"config\.init=.*nowhere: no such folder, and no model"):
         initial.check_init(config, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
