@@ -23,6 +23,11 @@ def get_config() -> ConfigDict:
     # of the file's groups), or the groups themselves: 'bulk_modulus+volume,band_gap+...'.
     config.groups = "all"
 
+    # Start from the weights of another model instead of at random: its trunk, and its heads of
+    # targets of the same name. The directory of a finished run or of an exported model, or the name
+    # of one that ships; '' is at random.
+    config.init = ""
+
     # Several runs of the same targets, the members, whose predictions are averaged.
     config.ensemble = ensemble = ConfigDict()
     ensemble.seeds = 1  # members with seed, seed + 1, ...
@@ -134,6 +139,9 @@ def get_config() -> ConfigDict:
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.learning_rate = 2e-3
+    # Of the trunk over that of the heads: 1 in a model that is trained from the start, less where
+    # config.init gives a trunk; 0 leaves it as it is.
+    optimizer.trunk_rate = 1.0
     optimizer.warmup_fraction = 0.05
     optimizer.weight_decay = 1.0
     optimizer.clip_norm = 1.0

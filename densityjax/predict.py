@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from densityjax.prediction.materials import Material, expand_folders, read_material
 from densityjax.prediction.model import Model, open_model
-from densityjax.prediction.pretrained import DEFAULT, find_model, names
 from densityjax.prediction.rows import unreadable
 from densityjax.prediction.tables import CsvTable, JsonTable, PlainTable, Table
 from densityjax.results import interval_cells
+from densityjax.results.pretrained import DEFAULT, find_model, names
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import command_line, compile_cache
 from densityjax.runtime.errors import UserError

@@ -36,3 +36,8 @@ def create_model(
         dtype=jnp.dtype(dtype),
         **fields,
     )
+
+
+def head_modules(target: str) -> tuple[str, str]:
+    """Modules of a target's head, the first layer and the last; all others are the trunk's."""
+    return f"{target}_hidden", f"{target}_out"

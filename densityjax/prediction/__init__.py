@@ -2,8 +2,6 @@
 
 Files, each importing only from those above it:
 
-  hub: Models of the Hugging Face hub
-  pretrained: Models by name
   materials: Files and densities as materials on the grid of a model.
   answers: What trained models say of materials
   rows: Predictions as rows

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from densityjax.prediction.answers import answers, prepared
 from densityjax.prediction.materials import Material, expand_folders
 from densityjax.prediction.objects import is_pair, material_of, name_of
-from densityjax.prediction.pretrained import find_model
 from densityjax.prediction.rows import Elsewhere, Row, make_rows, unreadable
 from densityjax.results.calibration import Calibration, read_calibration
 from densityjax.results.manifest import read_manifest
+from densityjax.results.pretrained import find_model
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import compile_cache
 from densityjax.runtime.errors import UserError

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from densityjax.config import check_grid
 from densityjax.constraints import check_constraints, derived_targets
 from densityjax.features.auxiliary import auxiliary_specs
-from densityjax.model.create import create_model
+from densityjax.model.create import create_model, head_modules
 from densityjax.model.losses import LossConfig
 from densityjax.model.views import ViewConfig
 from densityjax.step.optimizer import create_optimizer
@@ -51,7 +51,9 @@ def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: in
             weights=tuple(weights),
             weighting=loss.weighting,
         ),
-        tx=create_optimizer(config.optimizer, num_steps),
+        tx=create_optimizer(
+            config.optimizer, num_steps, sum((head_modules(spec.name) for spec in specs), ())
+        ),
         field_transform=config.input.transform,
         log_clamp=config.input.log_clamp,
         lattice_features=config.input.lattice_features,

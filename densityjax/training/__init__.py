@@ -13,7 +13,10 @@ Files, each importing only from those above it:
       processes.
   trained_model: The best states of a finished run, restored to predict with.
   mixture: The learners of a run beside its network, and the mixture of all that answers.
+  evaluation_labels: Whether the folds that a run is judged on have labels
+  start: Where a run begins instead of at random.
   setup: What a run is made of before its first step
+  initial: The model that config.init names, read for a run to start from.
   evaluate: The end of a run
   step_log: What the loop writes to the metric log
   loop: The training loop

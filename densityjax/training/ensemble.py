@@ -47,6 +47,7 @@ from densityjax.training.grouped_training import (
     resolve,
     train_groups,
 )
+from densityjax.training.initial import check_init
 from densityjax.training.joined_run import (
     FACTS,
     METRICS,
@@ -129,6 +130,7 @@ def train_ensemble(
     check(config, jax.device_count())
     workdir = Path(workdir)
     config = resolve_targets(config)
+    check_init(config, workdir)
     members = plan_members(config)
     if len(members) == 1:
         result = train_groups(config, workdir, shard, allow_config_change, for_prediction)

@@ -25,6 +25,7 @@ from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replace_json
 from densityjax.targets import TargetSpec, dataset_targets, get_specs
 from densityjax.training.compatibility import check_workdir
+from densityjax.training.evaluation_labels import check_validation_labels
 from densityjax.training.facts import read_facts
 from densityjax.training.groups import DatasetIdentity, TargetGroups, resolve_groups, spell
 from densityjax.training.joined_run import (
@@ -37,7 +38,7 @@ from densityjax.training.joined_run import (
 )
 from densityjax.training.mixture import column_names, mean_name
 from densityjax.training.run import train_and_evaluate
-from densityjax.training.setup import check_validation_labels, load_role
+from densityjax.training.setup import load_role
 
 log = logging.getLogger("densityjax")
 

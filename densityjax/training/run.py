@@ -15,6 +15,7 @@ from densityjax.training.checkpoint import Checkpoints
 from densityjax.training.compatibility import identity, may_differ
 from densityjax.training.evaluate import evaluate_best
 from densityjax.training.facts import RunFacts
+from densityjax.training.initial import read_start, say_start
 from densityjax.training.loop import train
 from densityjax.training.setup import prepare_run, write_run_files
 
@@ -62,9 +63,11 @@ def _train_and_evaluate(
         if not config.targets:
             config = resolve_targets(config)
             check_target_weights(config)
-        run = prepare_run(config, workdir, facts, True, allow_config_change)
+        start = read_start(config, workdir)
+        run = prepare_run(config, workdir, facts, True, allow_config_change, start)
         with facts.timed("initialise"):
             state = jax.block_until_ready(run.initial_state())
+        say_start(run, state.params["model"])
         facts.note(parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params["model"])))
         # Only now: a config that does not work must not block its directory.
         write_run_files(run)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,15 @@ from ml_collections import ConfigDict
 
 from densityjax.config import NO_FOLD, check_grid
 from densityjax.data.batches import BatchSource, training_labels
-from densityjax.data.dataset import DatasetError, fingerprint, open_from_config
+from densityjax.data.dataset import fingerprint, open_from_config
 from densityjax.data.records import Records, load_records
 from densityjax.features.auxiliary import auxiliary_labels
-from densityjax.features.descriptors import Descriptors, descriptor_sizes, fit_descriptors
+from densityjax.features.descriptors import (
+    Descriptors,
+    Features,
+    descriptor_sizes,
+    fit_descriptors,
+)
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.results.run_directory import RunDirectory
@@ -28,16 +33,12 @@ from densityjax.step.create_task import create_task, field_size
 from densityjax.step.scalers import Statistics, fit_statistics
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState, create_train_state, train_state_shapes
-from densityjax.targets import (
-    TargetSpec,
-    dataset_targets,
-    get_specs,
-    labelled,
-    specs_to_json,
-)
+from densityjax.targets import TargetSpec, dataset_targets, get_specs, specs_to_json
 from densityjax.training.compatibility import check_hosts_share, check_same_data, check_workdir
+from densityjax.training.evaluation_labels import check_evaluation_labels
 from densityjax.training.facts import RunFacts, read_facts
 from densityjax.training.mixture import names_of
+from densityjax.training.start import Start
 
 log = logging.getLogger("densityjax")
 
@@ -50,6 +51,7 @@ class FittedInputs:
 
     Attributes:
         specs: the targets that are reported; auxiliary ones are in `task` alone.
+        start: where the state comes from; None: at random.
     """
 
     config: ConfigDict
@@ -58,6 +60,7 @@ class FittedInputs:
     statistics: Statistics
     task: Task
     source: BatchSource
+    start: Start | None
 
     def described(self, records: Records) -> Records:
         """Records with what enters the network beside the density, see `Records.described`."""
@@ -69,11 +72,14 @@ class FittedInputs:
         Raises:
             ConfigError: the model does not fit the view or the grid.
         """
-        return create_train_state(
+        state = create_train_state(
             self.task.model, self.task.tx, self.statistics.arrays(bool(self.task.constraints)),
             self.config.seed,
             field_size(self.config, self.source.records.grid),
         )
+        if self.start is None:
+            return state
+        return self.start.put_into(state, self.task.specs, self.statistics)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +102,7 @@ class PreparedRun(FittedInputs):
 
 def prepare_run(
     config: ConfigDict, workdir: Path, facts: RunFacts | None = None, compile_ahead: bool = False,
-    allow_config_change: bool = False,
+    allow_config_change: bool = False, start: Start | None = None,
 ) -> PreparedRun:
     """Loads data, fits statistics on the training rows, builds the task; writes no file.
 
@@ -105,6 +111,7 @@ def prepare_run(
         facts: where to note what is found; None begins new ones.
         compile_ahead: compile the training step meanwhile, unless the run has finished.
         allow_config_change: see `train_and_evaluate`.
+        start: what config.init names, see `training.initial`.
 
     Raises:
         RunError: `workdir` holds another run.
@@ -133,7 +140,7 @@ def prepare_run(
             for role in ROLES
         }
         check_evaluation_labels(splits, specs, config.data.validation_fold)
-        inputs = fit_inputs(config, specs, splits["train"], num_steps)
+        inputs = fit_inputs(config, specs, splits["train"], num_steps, start)
         splits = {
             role: inputs.source.records if role == "train" else inputs.described(records)
             for role, records in splits.items()
@@ -198,21 +205,20 @@ def reads_features(config: ConfigDict) -> bool:
 
 
 def fit_inputs(
-    config: ConfigDict, specs: tuple[TargetSpec, ...], records: Records, num_steps: int
+    config: ConfigDict, specs: tuple[TargetSpec, ...], records: Records, num_steps: int,
+    start: Start | None = None,
 ) -> FittedInputs:
     """Fits scalers to the training records and builds the task and this host's batches.
 
     Args:
         records: of the training folds.
         num_steps: batches of the whole run.
+        start: a trained model whose scalers replace the fitted ones.
 
     Raises:
         DatasetError: a target has fewer than two different labels.
     """
-    descriptors, features = fit_descriptors(
-        records.features, records.species, records.lattice, records.num_electrons,
-        descriptor_sizes(config.input), identify="density" in names_of(config),
-    )
+    descriptors, features = _descriptors(config, records, start)
     records = dataclasses.replace(
         records, features=features, descriptors=descriptors(features, len(records))
     )
@@ -225,6 +231,8 @@ def fit_inputs(
         lattice_feature_kind=config.input.lattice_features,
         balance_classes=config.loss.balance_classes,
     )
+    if start is not None:
+        statistics = start.scalers_in(statistics)
     labels, mask = training_labels(
         learned, task.specs, statistics.label_mean, statistics.label_std
     )
@@ -233,51 +241,20 @@ def fit_inputs(
         batch_size=config.train.batch_size, num_steps=num_steps, host=jax.process_index(),
         num_hosts=jax.process_count(),
     )
-    return FittedInputs(config, specs, descriptors, statistics, task, source)
+    return FittedInputs(config, specs, descriptors, statistics, task, source, start)
 
 
-def check_evaluation_labels(
-    splits: Mapping[str, Records], specs: Sequence[TargetSpec], fold: int
-) -> None:
-    """Checks at the start that the validation fold will be able to choose the best state.
-
-    A target without labels there is left out of the choice, if others have some; a target without
-    labels in the test set gets no metrics. Both are said in a warning.
-
-    Args:
-        splits: {'validation', 'test': records}.
-        fold: of validation.
-
-    Raises:
-        DatasetError: no target has a label in the validation fold.
-    """
-    check_validation_labels(splits["validation"], specs, fold)
-    for role, where, what in (
-        ("validation", f"validation fold (config.data.validation_fold={fold})",
-         "the other targets alone choose the best state"),
-        ("test", "test set", "there will be no metrics of it"),
-    ):
-        names = _without_labels(splits[role], specs)
-        if names:
-            log.warning(
-                "No label of %s in the %d materials of the %s: %s", ", ".join(names),
-                len(splits[role]), where, what,
-            )
-
-
-def check_validation_labels(records: Records, specs: Sequence[TargetSpec], fold: int) -> None:
-    """Raises DatasetError if no target has a label in the validation fold, see above."""
-    names = _without_labels(records, specs)
-    if len(names) == len(specs):
-        raise DatasetError(
-            f"no label of {', '.join(names)} in the {len(records)} materials of the validation "
-            f"fold (config.data.validation_fold={fold}), which chooses the best state: choose "
-            "another fold, or other config.targets"
-        )
-
-
-def _without_labels(records: Records, specs: Sequence[TargetSpec]) -> list[str]:
-    return [spec.name for spec in specs if not labelled(spec, records.labels[spec.name]).any()]
+def _descriptors(
+    config: ConfigDict, records: Records, start: Start | None
+) -> tuple[Descriptors, Features]:
+    """(Descriptors, complete features of the training rows), fitted to them or of the start."""
+    cells = records.lattice, records.num_electrons
+    identify = "density" in names_of(config)
+    if start is not None and start.descriptors is not None:
+        return start.described(records.features, records.species, *cells, identify)
+    return fit_descriptors(
+        records.features, records.species, *cells, descriptor_sizes(config.input), identify
+    )
 
 
 def _describe_dataset(

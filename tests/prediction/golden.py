@@ -10,8 +10,8 @@ from pathlib import Path
 
 from densityjax.prediction.materials import read_material
 from densityjax.prediction.model import Model, open_model
-from densityjax.prediction.pretrained import DEFAULT, find_model
 from densityjax.prediction.rows import Row
+from densityjax.results.pretrained import DEFAULT, find_model
 
 ARCHIVE = Path(__file__).parents[2] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
 FILE = Path(__file__).parent / "golden.json"

@@ -8,7 +8,7 @@ import pytest
 from densityjax import predict
 from densityjax.prediction.export import size_of
 from densityjax.prediction.model import Model, open_model
-from densityjax.prediction.pretrained import DEFAULT, find_model, names
+from densityjax.results.pretrained import DEFAULT, find_model, names
 from densityjax.runtime.errors import UserError
 from tests.prediction.golden import FILE, golden_files, golden_rows
 

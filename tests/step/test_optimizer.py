@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -9,7 +10,8 @@ from densityjax.step.optimizer import create_optimizer, create_schedule
 
 def config(**changes):
     values = dict(
-        learning_rate=1e-2, warmup_fraction=0.1, weight_decay=0.0, clip_norm=1.0, b1=0.9, b2=0.99
+        learning_rate=1e-2, warmup_fraction=0.1, weight_decay=0.0, clip_norm=1.0, b1=0.9, b2=0.99,
+        trunk_rate=1.0,
     )
     return ConfigDict(values | changes)
 
@@ -70,3 +72,28 @@ def test_gradients_are_clipped_by_their_global_norm():
     small, clipped = 0.03, 0.6  # norms 0.05 and, after clipping 500, 1
     second_moment = (0.99 * 0.01 * small**2 + 0.01 * clipped**2) / (1 - 0.99**2)
     assert update["a"][0] == pytest.approx(-0.01 * clipped / np.sqrt(second_moment), rel=1e-4)
+
+
+def test_the_trunk_has_a_rate_of_its_own():
+    """Decay is part of it; the same state fits both, so that a run may change it."""
+    layer = {"kernel": jnp.full((2, 2), 2.0)}
+    params = {"model": {"stem": layer, "a_out": layer}, "log_variance": jnp.ones(1)}
+    gradient = jax.tree.map(lambda leaf: 0.01 * leaf, params)
+    changes, heads = {"weight_decay": 0.5, "warmup_fraction": 0.0}, ("a_hidden", "a_out")
+    found = {}
+    for rate in (1.0, 0.25, 0.0):
+        tx = create_optimizer(config(**changes, trunk_rate=rate), 10, heads)
+        state = tx.init(params)
+        for _ in range(2):
+            found[rate], state = tx.update(gradient, state, params)
+        assert jax.tree.structure(state) == jax.tree.structure(tx.init(params))
+    whole = found[1.0]["model"]["stem"]["kernel"]
+    assert abs(whole).min() > 0
+    for rate in (0.25, 0.0):
+        np.testing.assert_array_equal(found[rate]["model"]["stem"]["kernel"], rate * whole)
+        np.testing.assert_array_equal(found[rate]["model"]["a_out"]["kernel"], whole)
+        np.testing.assert_array_equal(found[rate]["log_variance"], found[1.0]["log_variance"])
+
+
+def test_equal_settings_give_one_object_whatever_the_heads():
+    assert create_optimizer(config(), 10, ("a_out",)) is create_optimizer(config(), 10, ("b_out",))

@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from densityjax.prediction.hub import fetch, parse
-from densityjax.prediction.pretrained import find_model
+from densityjax.results.hub import fetch, parse
 from densityjax.results.manifest import ModelFolderError, read_manifest, write_manifest
+from densityjax.results.pretrained import find_model
 from densityjax.runtime.errors import UserError
 
 constants = pytest.importorskip("huggingface_hub.constants")

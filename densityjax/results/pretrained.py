@@ -3,7 +3,7 @@
 import difflib
 from pathlib import Path
 
-from densityjax.prediction import hub
+from densityjax.results import hub
 from densityjax.runtime.errors import UserError
 
 FOLDER = Path(__file__).parents[1] / "pretrained"
@@ -15,12 +15,13 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in FOLDER.glob("*/model.json"))
 
 
-def find_model(given: str | Path) -> Path:
+def find_model(given: str | Path, setting: str = "--model") -> Path:
     """The folder of a model.
 
     Args:
         given: the name of a model that ships, a folder (of a finished run, or exported), or
           'hf:owner/name@commit', see `hub.fetch`.
+        setting: where it was given, for the message.
 
     Raises:
         UserError: it is neither; names what ships.
@@ -35,6 +36,6 @@ def find_model(given: str | Path) -> Path:
     close = difflib.get_close_matches(text, names(), n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UserError(
-        f"model {text}: no such folder, and no model of that name ships; {hint}"
+        f"{setting}={text}: no such folder, and no model of that name ships; {hint}"
         f"Models: {', '.join(names()) or 'none'}"
     )

@@ -1,0 +1,222 @@
+"""The model that config.init names, read for a run to start from; see `start.Start`."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from densityjax.config import completed
+from densityjax.features.auxiliary import auxiliary_specs
+from densityjax.features.descriptors import BLOCKS, Descriptors, descriptor_sizes
+from densityjax.results.manifest import read_manifest
+from densityjax.results.pretrained import find_model
+from densityjax.results.run_directory import RunDirectory
+from densityjax.runtime.errors import ConfigError
+from densityjax.runtime.files import flatten
+from densityjax.step.scalers import Statistics
+from densityjax.training.checkpoint import digests
+from densityjax.training.facts import read_facts
+from densityjax.training.setup import PreparedRun, reads_features
+from densityjax.training.start import Start
+from densityjax.training.trained_model import TrainedModel, restore_run
+
+log = logging.getLogger("densityjax")
+
+# Settings of the sections `model` and `input` that a trunk does not depend on: those of the heads,
+# of training and of speed, and what reaches the heads beside the trunk.
+_NOT_OF_TRUNK = (
+    "model.head_width", "model.dropout", "model.constraints", "model.implementation",
+    "model.dtype", "model.remat",
+    "input.lattice_features", *(f"input.{block}" for block in BLOCKS),
+)
+_OF_VIEW = {
+    "fractional": ("view.kind",), "cartesian": ("view.kind", "view.spacing", "view.padding"),
+}
+
+
+def read_start(config: ConfigDict, workdir: Path) -> Start | None:
+    """What config.init names; None where a run starts at random.
+
+    A run that has a checkpoint goes on from it: its scalers are read from `workdir`, and what it
+    started from need not be there any more.
+
+    Raises:
+        ConfigError: the trunk of config.init is another than that of the config.
+        UserError: config.init is neither a finished run nor an exported model, or a file of it is
+          damaged.
+    """
+    if not config.init:
+        return None
+    run = RunDirectory(workdir)
+    if _has_checkpoint(run):
+        return _resumed(config, run)
+    source = find_source(config)
+    check_trunk(config, completed(source.read_config("model", "input", "view")))
+    return start_from(restore_run(source.path), config, source)
+
+
+def check_init(config: ConfigDict, workdir: Path) -> None:
+    """Raises what `read_start` would of a new `workdir`, without reading weights."""
+    if config.init and not RunDirectory(workdir).config.exists():
+        source = find_source(config)
+        check_trunk(config, completed(source.read_config("model", "input", "view")))
+
+
+def find_source(config: ConfigDict) -> RunDirectory:
+    """The run, or the exported model, that config.init names: of an ensemble its first member.
+
+    Of groups the one with the most of the run's targets.
+
+    Raises:
+        UserError: it is neither, or a file of an exported model is not as it was exported.
+    """
+    run = RunDirectory(find_model(config.init, "config.init"))
+    if run.manifest.exists():
+        read_manifest(run.path)
+    members = run.members()
+    if len(members) > 1:
+        log.info(
+            "%s is an ensemble of %d: its first member is taken", config.init, len(members)
+        )
+    groups = members[0].groups()
+    if len(groups) == 1:
+        return groups[0]
+
+    def shared(group: RunDirectory) -> int:
+        return len(set(group.read_config("targets")["targets"]) & set(config.targets))
+
+    best = max(groups, key=shared)  # the first of equals
+    log.info("%s has %d groups: %s is taken", config.init, len(groups), best.path.name)
+    return best
+
+
+def check_trunk(config: ConfigDict, source: ConfigDict) -> None:
+    """Raises ConfigError, which lists both values, where two configs have other trunks.
+
+    Args:
+        source: of the run that config.init names.
+    """
+
+    def trunk(one: ConfigDict) -> dict[str, Any]:
+        values = flatten(json.loads(one.to_json_best_effort()))
+        return {
+            key: value for key, value in values.items()
+            if key in _OF_VIEW[one.view.kind]
+            or (key.startswith(("model.", "input.")) and key not in _NOT_OF_TRUNK)
+        }
+
+    there, here = trunk(source), trunk(config)
+    differing = [key for key in sorted(there | here) if there.get(key) != here.get(key)]
+    if differing:
+        lines = [
+            f"  config.{key}: {there.get(key, 'absent')} there, {here.get(key, 'absent')} here"
+            for key in differing
+        ]
+        remedy = " ".join(
+            f"--config.{key}={_spoken(there[key])}" for key in differing if key in there
+        )
+        raise ConfigError(
+            f"config.init='{config.init}' has another trunk:\n" + "\n".join(lines)
+            + f"\ntake its values: {remedy}"
+        )
+
+
+def _spoken(value: Any) -> str:
+    """A value as the command line takes it."""
+    return f'"{tuple(value)}"' if isinstance(value, list) else str(value)
+
+
+def start_from(model: TrainedModel, config: ConfigDict, source: RunDirectory) -> Start:
+    """A trained model as a run of `config` starts from it: its best averaged parameters."""
+    parameters = jax.device_get(model.state.ema_params["model"])
+    facts = read_facts(source.path)
+    sha256 = hashlib.sha256(json.dumps(digests(parameters), sort_keys=True).encode()).hexdigest()
+    data = facts.get("dataset", {})
+    return Start(
+        parameters=parameters,
+        specs=(*model.specs, *auxiliary_specs(model.config.auxiliary.properties)),
+        statistics=model.statistics,
+        descriptors=model.descriptors if _same_descriptors(config, model.config) else None,
+        facts={
+            "path": str(source.path),
+            "sha256": sha256,
+            "commit": facts.get("commit"),
+            "dataset": {
+                key: data.get(key)
+                for key in ("name", "fingerprint", "train_folds", "validation_fold")
+            },
+        },
+    )
+
+
+def _same_descriptors(config: ConfigDict, source: ConfigDict) -> bool:
+    """Whether the same numbers stand beside the trunk."""
+    return (
+        descriptor_sizes(config.input) == descriptor_sizes(source.input)
+        and config.input.lattice_features == source.input.lattice_features
+    )
+
+
+def _has_checkpoint(run: RunDirectory) -> bool:
+    steps = (run.checkpoints / "latest").glob("*")
+    return any(path.name.isdigit() for path in steps) and run.statistics.exists()
+
+
+def _resumed(config: ConfigDict, run: RunDirectory) -> Start:
+    """The scalers that a run started with; its parameters are in its checkpoint."""
+    descriptors = Descriptors(None, {})
+    if reads_features(config):
+        descriptors = run.load(run.descriptors, Descriptors.load)
+    statistics = run.load(run.statistics, Statistics.load)
+    return Start(None, (), statistics, descriptors, read_facts(run.path).get("init", {}))
+
+
+def say_start(run: PreparedRun, modules: Mapping[str, Any]) -> None:
+    """Says in the log and in run.json what a run starts from.
+
+    Args:
+        modules: of the model, freshly initialised or not.
+    """
+    start = run.start
+    if start is None:
+        return
+    if start.parameters is None:
+        run.facts.note(init=start.facts)
+        return
+    taken, others = start.heads_for(run.task.specs, modules)
+    run.facts.note(init=start.facts | {"heads": taken})
+    log.info(
+        "Starting from %s: its trunk%s", start.facts["path"],
+        f" and its heads of {', '.join(taken)}" if taken else "",
+    )
+    for name, reason in others.items():
+        log.info("New head of %s: %s", name, reason)
+    _warn_of_shared_folds(run)
+
+
+def _warn_of_shared_folds(run: PreparedRun) -> None:
+    """Scores on materials that the start was trained on are not those of new materials."""
+    start, data = run.start.facts["dataset"], run.config.data
+    if start["name"] is None:
+        return
+    # The same materials on another grid have another fingerprint; two folders the same name.
+    folder = run.dataset["name"].startswith("density_folder/")
+    same = start["name"].split("/")[0] == run.dataset["name"].split("/")[0] and not folder
+    if not same and start["fingerprint"] != run.dataset["fingerprint"]:
+        return
+    # That both choose on one fold is as it should be.
+    seen = {
+        "validation_fold": {*start["train_folds"]},
+        "test_fold": {*start["train_folds"], start["validation_fold"]},
+    }
+    for role, folds in seen.items():
+        if data[role] in folds:
+            log.warning(
+                "%s was trained on fold %d, config.data.%s of this run: scores there are not those "
+                "of new materials", run.start.facts["path"], data[role], role,
+            )
