@@ -37,13 +37,25 @@ def apply_model(
     Returns:
         ({target: [B, width]}, embedding [B, E]).
     """
+    inputs = model_inputs(task, statistics, field, lattice, num_electrons, descriptors)
+    return task.model.apply({"params": params["model"]}, *inputs, keys)
+
+
+def model_inputs(
+    task: Task, statistics: Any, field: jax.Array, lattice: jax.Array, num_electrons: jax.Array,
+    descriptors: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """What the model sees of a view, standardised; see `apply_model` for the arguments.
+
+    Returns:
+        (field [B, S, S, S, channels of the transform], features [B, F + D]).
+    """
     volume = jnp.abs(jnp.linalg.det(lattice))[:, None, None, None, None]  # [B, 1, ...] Å^3
     field = transform_field(field, task.field_transform, task.log_clamp, volume)
     field = (field - statistics["field_mean"]) / statistics["field_std"]
     features = lattice_features(lattice, num_electrons, task.lattice_features)
     features = jnp.concatenate([features, descriptors], axis=1)  # [B, F + D]
-    features = (features - statistics["feature_mean"]) / statistics["feature_std"]
-    return task.model.apply({"params": params["model"]}, field, features, keys)
+    return field, (features - statistics["feature_mean"]) / statistics["feature_std"]
 
 
 def loss_sums(

@@ -1,0 +1,151 @@
+"""The network's prediction and its gradient with respect to the stored density.
+
+Pure functions of one device; the prediction is in the target's unit and, unlike what a table of
+predictions says, not clamped to the target's minimum, so that it changes with the density always.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from densityjax.model import views
+from densityjax.step.steps import apply_model, model_inputs
+from densityjax.step.task import Task
+from densityjax.targets import TargetSpec
+
+Part = dict[str, Any]  # params, statistics, label_mean [], label_std []
+Cell = dict[str, jax.Array]  # lattice [3, 3] Å, num_electrons []
+_STATIC = ("task", "spec", "which", "num_views")
+
+
+def _in_unit(
+    spec: TargetSpec, which: int, raw: jax.Array, part: Part, cell: Cell
+) -> jax.Array:
+    """[B] of outputs [B, width]; of classes the probability of number `which`."""
+    if spec.kind == "classification":
+        return jax.nn.softmax(raw, axis=-1)[:, which]
+    values = raw[:, 0] * part["label_std"] + part["label_mean"]
+    if spec.transform == "log":
+        values = jnp.exp(values)
+    volume = jnp.abs(jnp.linalg.det(cell["lattice"]))  # Å^3
+    return values * {"electron": cell["num_electrons"], "volume": volume, None: 1.0}[spec.per]
+
+
+def _fields(
+    task: Task, cell: Cell, density: jax.Array, view: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    make = jax.vmap(lambda one: views.evaluation_view(task.view, one, cell["lattice"], view))
+    return make(density)
+
+
+def _values_of_view(
+    density: jax.Array, descriptors: jax.Array, view: jax.Array, part: Part, cell: Cell, *,
+    task: Task, spec: TargetSpec, which: int,
+) -> jax.Array:
+    """[B] predictions from one view."""
+    field, lattice = _fields(task, cell, density, view)
+    electrons = jnp.full(len(density), cell["num_electrons"])
+    outputs, _ = apply_model(
+        task, part["params"], part["statistics"], field, lattice, electrons, descriptors
+    )
+    return _in_unit(spec, which, outputs[spec.name], part, cell)
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def values(
+    density: jax.Array, descriptors: jax.Array, part: Part, cell: Cell, *, task: Task,
+    spec: TargetSpec, which: int, num_views: int,
+) -> jax.Array:
+    """Predictions of densities in one cell from every view: [V, B] in the target's unit.
+
+    Args:
+        density: [B, G, G, G, C] e/Å^3.
+        descriptors: [B, D].
+        which: class whose probability is meant; of no use for a regression target.
+        num_views: V evaluation views, number 0 to V - 1.
+    """
+    ask = functools.partial(
+        _values_of_view, density, descriptors, part=part, cell=cell, task=task, spec=spec,
+        which=which,
+    )
+    return jax.lax.map(ask, jnp.arange(num_views))
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def weighted_gradient(
+    density: jax.Array, descriptors: jax.Array, weights: jax.Array, part: Part, cell: Cell, *,
+    task: Task, spec: TargetSpec, which: int, num_views: int,
+) -> jax.Array:
+    """Weighted sum over densities of the gradient of their predictions, from every view.
+
+    Args:
+        density, descriptors, which, num_views: see `values`.
+        weights: [B].
+
+    Returns:
+        [V, G, G, G, C] in the target's unit per e/Å^3.
+    """
+
+    def total(density: jax.Array, view: jax.Array) -> jax.Array:
+        found = _values_of_view(
+            density, descriptors, view, part, cell, task=task, spec=spec, which=which
+        )
+        return found @ weights
+
+    return jax.lax.map(lambda view: jax.grad(total)(density, view).sum(0), jnp.arange(num_views))
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def class_activation(
+    density: jax.Array, descriptors: jax.Array, part: Part, cell: Cell, *, task: Task,
+    spec: TargetSpec, which: int, num_views: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Grad-CAM of the last scale of the trunk, carried back through the views.
+
+    The channels of the last scale are added up, each times the mean over voxels of the prediction's
+    gradient with respect to it (Selvaraju et al., arXiv 1610.02391, without their ReLU: the sign
+    tells whether a property rises). A view is a linear map of the cell to its voxels; its transpose
+    carries the activation back.
+
+    Args:
+        density: [G, G, G, C] of one material.
+        descriptors: [D].
+
+    Returns:
+        (sums over views [G, G, G] of activations in the target's unit, of what each voxel of the
+        cell weighs in the views).
+    """
+    electrons = jnp.full(1, cell["num_electrons"])
+    model = {"params": part["params"]["model"]}
+    options = dict(mutable="intermediates")
+
+    def one_view(view: jax.Array) -> tuple[jax.Array, jax.Array]:
+        (field, lattice), carry_back = jax.vjp(
+            lambda one: _fields(task, cell, one[None], view), density
+        )
+        inputs = model_inputs(
+            task, part["statistics"], field, lattice, electrons, descriptors[None]
+        )
+
+        def ask(shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+            moved = model | {"perturbations": {"last_scale": shift}}
+            (outputs, _), seen = task.model.apply(moved, *inputs, **options)
+            value = _in_unit(spec, which, outputs[spec.name], part, cell)[0]
+            return value, seen["intermediates"]["last_scale"][0]
+
+        shape = jax.eval_shape(lambda: task.model.apply(model, *inputs, **options))[1]
+        shape = shape["intermediates"]["last_scale"][0].shape  # [1, g, g, g, W]
+        gradient, activation = jax.grad(ask, has_aux=True)(jnp.zeros(shape))
+        seen = activation @ gradient.mean((0, 1, 2, 3))  # [1, g, g, g]
+        seen = jax.image.resize(seen, field.shape[:4], "linear")  # [1, S, S, S]
+
+        def carried(values: jax.Array) -> jax.Array:
+            cotangent = jnp.zeros_like(field).at[..., 0].set(values)
+            return carry_back((cotangent, jnp.zeros_like(lattice)))[0][..., 0]
+
+        return carried(seen), carried(jnp.ones_like(seen))
+
+    found, weight = jax.lax.map(one_view, jnp.arange(num_views))
+    return found.sum(0), weight.sum(0)
