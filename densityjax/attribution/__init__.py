@@ -16,6 +16,7 @@ Files, each importing only from those above it:
   tables: Shares of the atoms, and the facts of a map, as files.
   volumes: A map as a cube and a CHGCAR.
   planes: A picture of three planes of a map.
+  stored: Whole records of the folds of a run, atoms included.
   explain: From a question to the files that answer it
   run_maps: Maps of a run's best and worst predictions, for its report.
 """

@@ -9,28 +9,61 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from densityjax.model import views
 from densityjax.step.steps import apply_model, model_inputs
 from densityjax.step.task import Task
 from densityjax.targets import TargetSpec
 
-Part = dict[str, Any]  # params, statistics, label_mean [], label_std []
+Part = dict[str, Any]  # params, statistics, choice (see `choose`)
 Cell = dict[str, jax.Array]  # lattice [3, 3] Å, num_electrons []
-_STATIC = ("task", "spec", "which", "num_views")
+_STATIC = ("task", "num_views")
+_LINEAR, _LOG, _CLASS = range(3)
+
+
+def choose(
+    task: Task, spec: TargetSpec, which: int, label_mean: float, label_std: float
+) -> dict[str, Any]:
+    """Which of a network's outputs is meant; arrays, so that all targets share one program.
+
+    Args:
+        which: class whose probability is meant; of no use for a regression target.
+        label_mean, label_std: of the labels as trained.
+
+    Returns:
+        own: [W] of all outputs, one target after the other, those of the target; pick: [W] the one;
+        kind, label_mean, label_std: []; per: [3] one-hot of 1, electrons, volume.
+    """
+    own, pick = [], []
+    for other in task.specs:
+        mine = other.name == spec.name
+        own += [mine] * other.num_outputs
+        pick += [mine and number == which for number in range(other.num_outputs)]
+    kind = _CLASS if spec.kind == "classification" else _LOG if spec.transform == "log" else _LINEAR
+    return {
+        "own": np.array(own), "pick": np.array(pick, np.float32), "kind": np.int32(kind),
+        "per": np.array([spec.per == per for per in (None, "electron", "volume")], np.float32),
+        "label_mean": np.float32(label_mean), "label_std": np.float32(label_std),
+    }
 
 
 def _in_unit(
-    spec: TargetSpec, which: int, raw: jax.Array, part: Part, cell: Cell
+    task: Task, outputs: dict[str, jax.Array], choice: dict[str, jax.Array], cell: Cell
 ) -> jax.Array:
-    """[B] of outputs [B, width]; of classes the probability of number `which`."""
-    if spec.kind == "classification":
-        return jax.nn.softmax(raw, axis=-1)[:, which]
-    values = raw[:, 0] * part["label_std"] + part["label_mean"]
-    if spec.transform == "log":
-        values = jnp.exp(values)
+    """[B] of outputs {target: [B, width]}; of classes a probability."""
+    raw = jnp.concatenate([outputs[spec.name] for spec in task.specs], axis=1)  # [B, W]
     volume = jnp.abs(jnp.linalg.det(cell["lattice"]))  # Å^3
-    return values * {"electron": cell["num_electrons"], "volume": volume, None: 1.0}[spec.per]
+    scale = choice["per"] @ jnp.stack([jnp.ones(()), cell["num_electrons"], volume])
+
+    def trained(raw: jax.Array) -> jax.Array:
+        return raw @ choice["pick"] * choice["label_std"] + choice["label_mean"]
+
+    return jax.lax.switch(choice["kind"], (
+        lambda raw: trained(raw) * scale,
+        lambda raw: jnp.exp(trained(raw)) * scale,
+        lambda raw: jax.nn.softmax(jnp.where(choice["own"], raw, -jnp.inf), -1) @ choice["pick"],
+    ), raw)
 
 
 def _fields(
@@ -42,7 +75,7 @@ def _fields(
 
 def _values_of_view(
     density: jax.Array, descriptors: jax.Array, view: jax.Array, part: Part, cell: Cell, *,
-    task: Task, spec: TargetSpec, which: int,
+    task: Task,
 ) -> jax.Array:
     """[B] predictions from one view."""
     field, lattice = _fields(task, cell, density, view)
@@ -50,25 +83,23 @@ def _values_of_view(
     outputs, _ = apply_model(
         task, part["params"], part["statistics"], field, lattice, electrons, descriptors
     )
-    return _in_unit(spec, which, outputs[spec.name], part, cell)
+    return _in_unit(task, outputs, part["choice"], cell)
 
 
 @functools.partial(jax.jit, static_argnames=_STATIC)
 def values(
     density: jax.Array, descriptors: jax.Array, part: Part, cell: Cell, *, task: Task,
-    spec: TargetSpec, which: int, num_views: int,
+    num_views: int,
 ) -> jax.Array:
     """Predictions of densities in one cell from every view: [V, B] in the target's unit.
 
     Args:
         density: [B, G, G, G, C] e/Å^3.
         descriptors: [B, D].
-        which: class whose probability is meant; of no use for a regression target.
         num_views: V evaluation views, number 0 to V - 1.
     """
     ask = functools.partial(
-        _values_of_view, density, descriptors, part=part, cell=cell, task=task, spec=spec,
-        which=which,
+        _values_of_view, density, descriptors, part=part, cell=cell, task=task
     )
     return jax.lax.map(ask, jnp.arange(num_views))
 
@@ -76,12 +107,12 @@ def values(
 @functools.partial(jax.jit, static_argnames=_STATIC)
 def weighted_gradient(
     density: jax.Array, descriptors: jax.Array, weights: jax.Array, part: Part, cell: Cell, *,
-    task: Task, spec: TargetSpec, which: int, num_views: int,
+    task: Task, num_views: int,
 ) -> jax.Array:
     """Weighted sum over densities of the gradient of their predictions, from every view.
 
     Args:
-        density, descriptors, which, num_views: see `values`.
+        density, descriptors, num_views: see `values`.
         weights: [B].
 
     Returns:
@@ -90,7 +121,7 @@ def weighted_gradient(
 
     def total(density: jax.Array, view: jax.Array) -> jax.Array:
         found = _values_of_view(
-            density, descriptors, view, part, cell, task=task, spec=spec, which=which
+            density, descriptors, view, part, cell, task=task
         )
         return found @ weights
 
@@ -100,7 +131,7 @@ def weighted_gradient(
 @functools.partial(jax.jit, static_argnames=_STATIC)
 def class_activation(
     density: jax.Array, descriptors: jax.Array, part: Part, cell: Cell, *, task: Task,
-    spec: TargetSpec, which: int, num_views: int,
+    num_views: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Grad-CAM of the last scale of the trunk, carried back through the views.
 
@@ -132,7 +163,7 @@ def class_activation(
         def ask(shift: jax.Array) -> tuple[jax.Array, jax.Array]:
             moved = model | {"perturbations": {"last_scale": shift}}
             (outputs, _), seen = task.model.apply(moved, *inputs, **options)
-            value = _in_unit(spec, which, outputs[spec.name], part, cell)[0]
+            value = _in_unit(task, outputs, part["choice"], cell)[0]
             return value, seen["intermediates"]["last_scale"][0]
 
         shape = jax.eval_shape(lambda: task.model.apply(model, *inputs, **options))[1]

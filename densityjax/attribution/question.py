@@ -161,9 +161,7 @@ class Question:
         raise AssertionError("the target was looked up among those of the model")
 
     def _static(self, part: NetworkPart) -> dict:
-        return {
-            "task": part.task, "spec": self.spec, "which": self.which, "num_views": self.num_views
-        }
+        return {"task": part.task, "num_views": self.num_views}
 
 
 def _chunks(size: int) -> Iterator[np.ndarray]:
@@ -190,20 +188,22 @@ def ask(model: Model, material: Material, target: str, num_views: int = 0) -> Qu
             f"{material.source}: its atoms must be there and have names, for a map is shared among "
             "them: name the elements in the file"
         )
+    which = 0
+    if specs[target].kind == "classification":
+        (said,) = [a for a in answers(model.members, [material]) if a.spec.name == target]
+        which = int(said.values[0].argmax())
     having = [
         own for member in model.members for own in member
         if target in {spec.name for spec in own.specs}
     ]
-    parts = tuple(part for own in having for part in _network_parts(own, target, len(having)))
+    parts = [part for own in having for part in _network_parts(own, target, which, len(having))]
     views = num_views or having[0].config.view.evaluation_views
-    question = Question(model, material, specs[target], 0, parts, views)
-    if specs[target].kind == "regression":
-        return question
-    (values,) = [a.values for a in answers(model.members, [material]) if a.spec.name == target]
-    return dataclasses.replace(question, which=int(values[0].argmax()))
+    return Question(model, material, specs[target], which, tuple(parts), views)
 
 
-def _network_parts(model: TrainedModel, target: str, of: int) -> list[NetworkPart]:
+def _network_parts(
+    model: TrainedModel, target: str, which: int, of: int
+) -> list[NetworkPart]:
     column = [spec.name for spec in model.specs].index(target)
     task = dataclasses.replace(
         create_task(model.config, model.specs, num_steps=1), tx=None, ema_decay=0.0
@@ -213,8 +213,10 @@ def _network_parts(model: TrainedModel, target: str, of: int) -> list[NetworkPar
         NetworkPart(model, task, {
             "params": jax.device_put(state.ema_params, device),
             "statistics": jax.device_put(model.statistics.arrays(), device),
-            "label_mean": np.float32(model.statistics.label_mean[column]),
-            "label_std": np.float32(model.statistics.label_std[column]),
+            "choice": network.choose(
+                task, model.specs[column], which, model.statistics.label_mean[column],
+                model.statistics.label_std[column],
+            ),
         }, 1 / (of * len(model.states)))
         for state in model.states
     ]
