@@ -6,9 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from densityjax.attribution.explain import METHODS, Explanation, Settings, explain
-from densityjax.attribution.explain import write_explanation
-from densityjax.attribution.question import ask, said_by
+from densityjax.attribution.explain import (
+    METHODS,
+    Explanation,
+    Settings,
+    explain,
+    write_explanation,
+)
+from densityjax.attribution.question import ask
 from densityjax.attribution.references import REFERENCES, WORDS
 from densityjax.attribution.run_maps import write_run_maps
 from densityjax.attribution.stored import average_atoms_of
@@ -40,10 +45,16 @@ def _parser() -> argparse.ArgumentParser:
         help="; ".join(f"{name}: {words}" for name, words in WORDS.items()),
     )
     parser.add_argument(
-        "--steps", type=_positive, default=32, help="along the path from the reference (32)"
+        "--steps", type=_positive, default=16, help="along the path from the reference (16)"
     )
     parser.add_argument(
-        "--views", type=_positive, default=0, help="that are averaged (default: the run's)"
+        "--views", type=_positive, default=0,
+        help="that are averaged (default: 32, or the run's if more)",
+    )
+    parser.add_argument(
+        "--smooth", type=float, metavar="Å",
+        help="standard deviation of a Gaussian that smooths the map, its sum kept (default: half "
+        "a voxel of the view; 0: none)",
     )
     parser.add_argument(
         "--orders", type=int, default=16,
@@ -78,7 +89,8 @@ def lines_of(answer: Explanation, spec: TargetSpec) -> list[str]:
             f"{facts['through_descriptors']:.4g}; completeness error "
             f"{facts['completeness_error']:.2%}"
         )
-    lines += [facts["said_by"], f"{'atom':>4} {'':3} {'share':>11} {'spread':>10} {'of answer':>11}"]
+    head = f"{'atom':>4} {'':3} {'share':>11} {'spread':>10} {'of answer':>11}"
+    lines += [facts["said_by"], head]
     for row in answer.rows:
         cells = [
             "–" if row[key] is None else format(row[key], ".4g")
@@ -105,7 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every step of a restore
     model = open_model(options.workdir)
     settings = Settings(
-        options.method, options.reference, options.steps, orders=max(options.orders, 0)
+        options.method, options.reference, options.steps, options.smooth,
+        orders=max(options.orders, 0),
     )
     atoms = average_atoms_of(model) if options.reference == "atoms" else None
     if options.report:

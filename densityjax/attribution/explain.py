@@ -16,6 +16,7 @@ from densityjax.attribution.question import Question
 from densityjax.attribution.references import reference_density
 from densityjax.attribution.result import Attribution
 from densityjax.attribution.shapley import shapley_shares
+from densityjax.attribution.smoothing import gaussian_smooth
 from densityjax.attribution.tables import atom_rows, facts_of, warnings_of, write_atoms
 from densityjax.attribution.volumes import write_map_chgcar, write_map_cube
 from densityjax.report.text import file_stem
@@ -32,13 +33,16 @@ class Settings:
         method: of `METHODS`.
         reference: of `references.REFERENCES`.
         steps: of integrated gradients.
+        smooth: Å, see `smoothing`; None for half a voxel of the view, below which a view sees
+          nothing (0 for the fractional view, whose voxels are the map's).
         width: Å between windows of occlusion.
         orders: of atoms that Shapley's shares are averaged over; 0: none are made.
     """
 
     method: str = "integrated_gradients"
     reference: str = "uniform"
-    steps: int = 32
+    steps: int = 16
+    smooth: float | None = None
     width: float = 1.5
     orders: int = 16
 
@@ -80,12 +84,23 @@ def explain(
         found = grad_cam(question)
     else:
         found = integrated_gradients(question, reference, settings.steps)
+    width = _resolution(question) if settings.smooth is None else settings.smooth
+    found = dataclasses.replace(
+        found, values=gaussian_smooth(found.values, record["lattice"], width)
+    )
     shares, ends = None, None
     if settings.orders:
         shares, *ends = shapley_shares(question, reference, weights, settings.orders)
     facts = facts_of(question, found, settings.reference, tuple(ends) if ends else None)
-    rows = atom_rows(question, weights, found, shares)
+    facts["smoothed_by"] = width
+    of_views = gaussian_smooth(weights, record["lattice"], width)  # as if the views were smoothed
+    rows = atom_rows(question, weights, of_views, found, shares)
     return Explanation(found, rows, facts, warnings_of(question, found))
+
+
+def _resolution(question: Question) -> float:
+    view = question.parts[0].task.view
+    return view.spacing / 2 if view.kind == "cartesian" else 0.0
 
 
 def write_explanation(folder: Path, question: Question, answer: Explanation) -> list[Path]:

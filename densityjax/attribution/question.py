@@ -22,6 +22,7 @@ from densityjax.training.mixture import NETWORK
 from densityjax.training.trained_model import TrainedModel
 
 BATCH = 8  # densities that the network is asked about at a time
+VIEWS = 32  # a map needs more than a prediction: each view sees few of the cell's voxels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +175,7 @@ def ask(model: Model, material: Material, target: str, num_views: int = 0) -> Qu
     """The question of a target of a material; of classes that of the one that is predicted.
 
     Args:
-        num_views: 0 for as many as the run evaluates with.
+        num_views: 0 for as many as the run evaluates with, or `VIEWS` if that is more.
 
     Raises:
         UserError: the model has no such target, the material no atoms or atoms without a name.
@@ -197,7 +198,7 @@ def ask(model: Model, material: Material, target: str, num_views: int = 0) -> Qu
         if target in {spec.name for spec in own.specs}
     ]
     parts = [part for own in having for part in _network_parts(own, target, which, len(having))]
-    views = num_views or having[0].config.view.evaluation_views
+    views = num_views or max(having[0].config.view.evaluation_views, VIEWS)
     return Question(model, material, specs[target], which, tuple(parts), views)
 
 

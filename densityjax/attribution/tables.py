@@ -28,12 +28,14 @@ def per_material(question: Question) -> float:
 
 
 def atom_rows(
-    question: Question, weights: np.ndarray, found: Attribution, answer: np.ndarray | None
+    question: Question, weights: np.ndarray, of_views: np.ndarray, found: Attribution,
+    answer: np.ndarray | None,
 ) -> list[dict[str, Any]]:
     """A row for each atom.
 
     Args:
         weights: [N, G, G, G], see `partition.atom_weights`.
+        of_views: the same, for the maps of single views.
         answer: [N] shares of what answers, see `shapley`; None where they were not asked for.
 
     Returns:
@@ -47,7 +49,7 @@ def atom_rows(
     electrons = of_atoms(weights, record["density"][..., 0].astype(float))
     electrons *= volume / found.values.size
     shares = of_atoms(weights, found.values)
-    spread = of_atoms(weights, found.by_view).std(0) if len(found.by_view) else None
+    spread = of_atoms(of_views, found.by_view).std(0) if len(found.by_view) else None
     rows = []
     for atom, (number, place) in enumerate(zip(record["species"], record["positions"])):
         own = None if answer is None else float(answer[atom])
