@@ -73,13 +73,15 @@ class Question:
 
     @property
     def density(self) -> np.ndarray:
-        """[G, G, G, C] float32 e/Å^3 (and μB/Å^3) as the network takes it."""
+        """[G, G, G, C] float32 e/Å^3 (and μB/Å^3), the channels of the file."""
+        return self.material.record["density"]
+
+    def seen(self, densities: np.ndarray) -> np.ndarray:
+        """Densities [..., C] with the channels that the network takes; a missing one is zero."""
         channels = self.parts[0].model.config.input.channels
-        density = self.material.record["density"]
-        missing = channels - density.shape[-1]
-        if missing > 0:
-            return np.pad(density, ((0, 0),) * 3 + ((0, missing),))
-        return np.ascontiguousarray(density[..., :channels])
+        missing = max(channels - densities.shape[-1], 0)
+        found = np.pad(densities[..., :channels], ((0, 0),) * (densities.ndim - 1) + ((0, missing),))
+        return found.astype(np.float32)
 
     @property
     def unit(self) -> str:
@@ -118,7 +120,7 @@ class Question:
         self, part: NetworkPart, densities: np.ndarray, descriptors: np.ndarray
     ) -> np.ndarray:
         """[V, n] predictions of densities [n, G, G, G, C] from every view, in the unit."""
-        found = []
+        densities, found = self.seen(densities), []
         for rows in _chunks(len(densities)):
             with compile_cache.unwritten():
                 values = network.values(
@@ -132,8 +134,12 @@ class Question:
         self, part: NetworkPart, densities: np.ndarray, descriptors: np.ndarray,
         weights: np.ndarray,
     ) -> np.ndarray:
-        """[V, G, G, G, C] weighted sum over densities of gradients, unit per e/Å^3."""
-        total = 0.0
+        """[V, G, G, G, C] weighted sum over densities of gradients, unit per e/Å^3.
+
+        Of channels that the network does not take the gradient is 0.
+        """
+        channels, total = densities.shape[-1], 0.0
+        densities = self.seen(densities)
         for number, rows in enumerate(_chunks(len(densities))):
             own = weights[rows] * (number * BATCH + np.arange(BATCH) < len(densities))
             with compile_cache.unwritten():
@@ -141,7 +147,8 @@ class Question:
                     densities[rows], descriptors[rows], own.astype(np.float32), part.arrays,
                     self.cell, **self._static(part),
                 ))
-        return total
+        missing = max(channels - total.shape[-1], 0)
+        return np.pad(total[..., :channels], ((0, 0),) * 4 + ((0, missing),))
 
     def class_activation(
         self, part: NetworkPart, descriptors: np.ndarray
@@ -149,7 +156,7 @@ class Question:
         """See `network.class_activation`, with the descriptors [D] of the material."""
         with compile_cache.unwritten():
             found = network.class_activation(
-                self.density, descriptors, part.arrays, self.cell, **self._static(part)
+                self.seen(self.density), descriptors, part.arrays, self.cell, **self._static(part)
             )
         return np.asarray(found[0]), np.asarray(found[1])
 

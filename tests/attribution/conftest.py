@@ -12,8 +12,8 @@ from densityjax.configs import elastic
 from densityjax.features.descriptors import Descriptors, fit_descriptors
 from densityjax.prediction.materials import Material
 from densityjax.prediction.model import Model
-from densityjax.results.predictions import features_of
 from densityjax.results.applicability import Applicability
+from densityjax.results.predictions import features_of
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
 from densityjax.step.scalers import Statistics

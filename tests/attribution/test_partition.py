@@ -26,9 +26,8 @@ def test_equal_atoms_share_equally_in_every_description_of_the_cell():
     again = atom_weights(skewed, places @ FCC @ np.linalg.inv(skewed), 12)
     assert again[:, 0, 0, 0] == pytest.approx(weights[:, 0, 0, 0], abs=1e-6)
     double = np.diag([2, 1, 1]) @ FCC
-    four = np.concatenate([places, places + [1, 0, 0]]) / [2, 1, 1]
+    four = np.concatenate([places, places + np.eye(3)[0]]) / [2, 1, 1]
     again = atom_weights(double, four, 12)
-    assert again[0][::2].sum() + again[2][::2].sum() > 0
     assert (again[0] + again[2])[:6] == pytest.approx(weights[0][::2], abs=1e-6)
 
 
@@ -57,7 +56,7 @@ def test_a_superposition_is_a_sum_of_gaussians():
     width = np.geomspace(0.2, 2.0, 9)[[6, 7]]
     steps = np.arange(-2, 3) * 6.0
     images = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3)
-    squared = np.square(images + [1.0, 0.5, 0]).sum(1)  # the point (4, 2, 0) of 24
+    squared = np.square(images + np.array([1.0, 0.5, 0])).sum(1)  # the point (4, 2, 0) of 24
     each = np.exp(-squared[:, None] / (2 * width**2)) / (2 * np.pi * width**2) ** 1.5
     assert values[4, 2, 0] == pytest.approx(float((each @ [2.0, 5.0]).sum()), rel=1e-4)
 
