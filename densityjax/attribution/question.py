@@ -79,9 +79,8 @@ class Question:
     def seen(self, densities: np.ndarray) -> np.ndarray:
         """Densities [..., C] with the channels that the network takes; a missing one is zero."""
         channels = self.parts[0].model.config.input.channels
-        missing = max(channels - densities.shape[-1], 0)
-        found = np.pad(densities[..., :channels], ((0, 0),) * (densities.ndim - 1) + ((0, missing),))
-        return found.astype(np.float32)
+        added = [(0, 0)] * (densities.ndim - 1) + [(0, max(channels - densities.shape[-1], 0))]
+        return np.pad(densities[..., :channels], added).astype(np.float32)
 
     @property
     def unit(self) -> str:
