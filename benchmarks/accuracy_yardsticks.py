@@ -11,7 +11,7 @@ from densityjax.features.descriptors import fit_descriptors
 from densityjax.results.yardsticks import fit_all
 from densityjax.runtime.files import replaced
 from densityjax.targets import get_specs
-from densityjax.training.setup import describe, load_folds
+from densityjax.training.setup import load_folds
 
 FOLDS = 5
 
@@ -32,7 +32,7 @@ def save_yardsticks(
     descriptors, features = fit_descriptors(
         known.features, known.species, known.lattice, known.num_electrons, {}, identify=True
     )
-    new = describe(new, descriptors)
+    new = new.described(descriptors)
     fitted = fit_all(features, known.labels, specs, known.num_electrons, known.volume)
     arrays = {"ids": new.material_id}
     for name, yardstick in fitted.items():

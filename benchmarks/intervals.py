@@ -217,7 +217,8 @@ def main() -> None:
     text = tables(pooled, folds)
     (out / f"{prefix}tables.md").write_text(text)
     print(text)
-    plot(pooled, out / f"{prefix}calibration.png")
+    if any("levels" in own for own in pooled.values()):
+        plot(pooled, out / f"{prefix}calibration.png")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,6 @@ CRYSTALS = {  # of test fold 0 of elastic_densities
     "mp-22862": "NaCl", "mp-682": "NaF", "mp-1145": "TiB2", "mp-13": "Fe", "mp-129": "Mo",
     "mp-153": "Mg", "mp-1434": "MoS2",
 }
-SANE = 8  # materials that are looked at for the sanity of maps, beside the crystals
 SHARES = np.linspace(0, 1, 11)
 NUCLEUS, BOND = 0.6, 0.5  # Å about nuclei, and about midpoints of bonds
 _BOND_LENGTH = 1.15  # of the shortest distance from an atom
@@ -96,7 +95,7 @@ def crystal_rows(
         regions["rest"] = ~(regions["nuclei"] | regions["bonds"])
         for target in TARGETS:
             question = ask(model, material, target)
-            for reference in ("uniform", "atoms"):
+            for reference in ("uniform", "atoms") if not orders else ("atoms",):
                 settings = Settings(reference=reference, orders=orders)
                 answer = explain(question, settings, atoms if reference == "atoms" else None)
                 found, facts = answer.found, answer.facts
@@ -150,7 +149,7 @@ def curve(question: Question, reference: np.ndarray, order: np.ndarray, insert: 
     Args:
         order: [G^3] voxels, the first to be taken or given first.
     """
-    density = question.density
+    density, reference = question.density, question.see(reference)
     densities = []
     for share in SHARES:
         changed = np.zeros(order.size)
@@ -252,7 +251,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--name", required=True, help="of the run, in the names of the files")
     parser.add_argument("--target", default="bulk_modulus", help="of the sanity checks")
-    parser.add_argument("--orders", type=int, default=0, help="of the atoms, see explain")
+    parser.add_argument("--sane", type=int, default=8, help="materials of the sanity checks")
+    parser.add_argument("--orders", type=int, default=0, help="of the atoms, see explain; with the reference of atoms alone")
     options = parser.parse_args(arguments)
     compile_cache.enable()
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [stored.ids.index(name) for name in CRYSTALS]
     others = [row for row in rng.permutation(len(stored)).tolist() if row not in rows]
     sane = []
-    for row in tqdm(others[:SANE], unit="material"):
+    for row in tqdm(others[: options.sane], unit="material"):
         sane.append(sanity_of(model, stored.material(row), options.target, rng))
         (options.out / f"sanity_{options.name}.json").write_text(json.dumps(sane, indent=1))
     atoms = average_atoms_of(model)

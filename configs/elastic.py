@@ -47,7 +47,9 @@ def get_config() -> ConfigDict:
     # Of the training folds only this share of the chemical systems, drawn with the seed.
     data.train_fraction = 1.0
     data.validation_fold = 1  # every choice is made here
-    data.test_fold = 0  # looked at by the report alone
+    # Looked at by the report alone. -1: no fold is kept back, as for a model that is given away;
+    # what files and report call the test set is then the validation fold once more.
+    data.test_fold = 0
     data.spin_polarized_only = False
     # Elements never trained on: materials of any fold with one of them are the test set, which
     # replaces test_fold; the others train and validate as the folds say.
@@ -58,6 +60,9 @@ def get_config() -> ConfigDict:
 
     config.input = input_ = ConfigDict()
     input_.channels = 1  # 1 charge, 2 charge and magnetisation
+    # What everything that reads densities sees of an atom's core: 'all', or its 'charge' alone, on
+    # which codes and pseudopotentials of the same valence agree (densityjax/density/core.py).
+    input_.core = "all"
     # 'linear' e/Å^3, 'times_volume' rho * V as VASP stores it, 'log', or 'log_and_linear' (a
     # channel each).
     input_.transform = "log_and_linear"

@@ -13,6 +13,7 @@ from densityjax.configs import elastic
 def get_config() -> ConfigDict:
     """configs/elastic.py without all that this project adds to the paper's network."""
     config = elastic.get_config()
+    config.input.core = "all"
     config.input.invariants = 0
     config.input.identified = 0
     config.input.composition = 0

@@ -96,6 +96,7 @@ some_text = Rule("a text that is not empty", lambda value: isinstance(value, str
 element = Rule("the symbol of an element", frozenset(chemical_symbols[1:]).__contains__)
 
 YARDSTICK_NAMES = ("composition", "invariants", "density", "both", "all")  # of results.yardsticks
+NO_FOLD = -1  # as config.data.test_fold
 MAX_VIEWS = 1024  # of a material; a stranger's config is not to keep a machine for days
 # Of each model, its own fields in the section `model`.
 MODEL_RULES: dict[str, dict[str, Rule]] = {
@@ -128,11 +129,15 @@ RULES: dict[str, Rule] = {
     "data.train_folds": each(whole, at_least=1),
     "data.train_fraction": fraction,
     "data.validation_fold": whole,
-    "data.test_fold": whole,
+    "data.test_fold": Rule(
+        f"a fold, a whole number of 0 or more, or {NO_FOLD}",
+        lambda value: _is_whole(value) and value >= NO_FOLD,
+    ),
     "data.spin_polarized_only": boolean,
     "data.held_out_elements": each(element),
     "data.cache_in_memory": boolean,
     "input.channels": one_of(1, 2),
+    "input.core": one_of("all", "charge"),
     "input.transform": one_of("linear", "times_volume", "log", "log_and_linear"),
     "input.log_clamp": positive,
     "input.lattice_features": one_of("none", "volume_per_electron", "metric"),
@@ -265,7 +270,8 @@ def check_target_weights(config: ConfigDict) -> None:
 
 def _check_folds(config: ConfigDict) -> None:
     data = config.data
-    folds = (*data.train_folds, data.validation_fold, data.test_fold)
+    folds = (*data.train_folds, data.validation_fold)
+    folds += () if data.test_fold == NO_FOLD else (data.test_fold,)
     if len(set(folds)) != len(folds):
         raise ConfigError(
             f"config.data.train_folds={tuple(data.train_folds)}, "

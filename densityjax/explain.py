@@ -1,4 +1,4 @@
-"""Where a prediction comes from: `python -m densityjax.explain FILE --target bulk_modulus ...`."""
+"""Where a prediction comes from: `densityjax explain FILE --target bulk_modulus`."""
 
 import argparse
 import logging
@@ -19,6 +19,7 @@ from densityjax.attribution.run_maps import write_run_maps
 from densityjax.attribution.stored import average_atoms_of
 from densityjax.prediction.materials import read_material
 from densityjax.prediction.model import open_model
+from densityjax.prediction.pretrained import DEFAULT, find_model, names
 from densityjax.report.page import write_report
 from densityjax.report.text import with_unit
 from densityjax.runtime import command_line, compile_cache
@@ -33,7 +34,13 @@ def _parser() -> argparse.ArgumentParser:
         "a table of the atoms.",
     )
     parser.add_argument("file", nargs="?", metavar="FILE", help="a density, as predict takes it")
-    parser.add_argument("--workdir", required=True, help="directory of a finished run")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--model", default=DEFAULT, metavar="NAME|FOLDER",
+        help=f"a model that ships ({', '.join(names())}; default {DEFAULT}), or a folder that "
+        "densityjax export made",
+    )
+    chosen.add_argument("--workdir", help="directory of a finished run")
     parser.add_argument("--target", help="which of its targets")
     parser.add_argument("--out", default="map", help="folder for the files (default: map)")
     parser.add_argument(
@@ -111,11 +118,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     if options.report == (options.file is not None):
         raise UserError("name one FILE, or --report for the maps of a run's page")
+    if options.report and not options.workdir:
+        raise UserError("--report is of a finished run: name it with --workdir")
     if options.file is not None and not options.target:
         raise UserError("--target is missing: name the property to explain")
     compile_cache.enable()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every step of a restore
-    model = open_model(options.workdir)
+    folder = Path(options.workdir) if options.workdir else find_model(options.model)
+    model = open_model(folder)
     settings = Settings(
         options.method, options.reference, options.steps, options.smooth,
         orders=max(options.orders, 0),

@@ -1,4 +1,4 @@
-"""Predicts density files: `python -m densityjax.predict --workdir=runs/elastic FILE...`."""
+"""Predicts density files: `densityjax predict FILE...`, or with a model of one's own, --model."""
 
 import argparse
 import contextlib
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from densityjax.prediction.materials import Material, expand_folders, read_material
 from densityjax.prediction.model import Model, open_model
+from densityjax.prediction.pretrained import DEFAULT, find_model, names
 from densityjax.prediction.rows import unreadable
 from densityjax.prediction.tables import CsvTable, JsonTable, PlainTable, Table
 from densityjax.results import interval_cells
@@ -20,6 +21,8 @@ from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import command_line, compile_cache
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replaced
+
+QUICK = 30  # files, for which compilation takes longer than what it saves
 
 
 def predict_files(
@@ -93,11 +96,18 @@ def _table(options: argparse.Namespace, file: TextIO) -> Table:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m densityjax.predict",
-        description="Predicts properties from charge densities with a trained model.",
+        description="Predicts properties from charge densities with a trained model; without "
+        "--model or --workdir with one that ships.",
         epilog="Exit status: 0 all predicted, 1 some files could not be read (their rows say why), "
         "2 nothing could be done.",
     )
-    parser.add_argument("--workdir", required=True, help="directory of a finished run")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--model", default=DEFAULT, metavar="NAME|FOLDER",
+        help=f"a model that ships ({', '.join(names())}; default {DEFAULT}), or a folder that "
+        "densityjax export made",
+    )
+    chosen.add_argument("--workdir", help="directory of a finished run")
     parser.add_argument(
         "--out", default="-",
         help="CSV to write; '-' (default) = standard output, on a terminal as an aligned table",
@@ -125,11 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compile_cache.enable()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every step of a restore
     paths = expand_folders(options.files)
-    folder = Path(options.workdir)
+    folder = Path(options.workdir) if options.workdir else find_model(options.model)
     if options.out != "-":
         of_runs = [file for own in RunDirectory(folder).tree() for file in own.files]
         check_out(options.out, [*paths, *of_runs])
-    model = open_model(folder)
+    model = open_model(folder, quick=len(paths) <= QUICK)
     model.check_coverages(options.coverage)
     with _opened(options.out) as file:
         failed = predict_files(model, paths, _table(options, file), options.coverage)

@@ -12,13 +12,13 @@ from ml_collections import ConfigDict
 from densityjax.config import check
 from densityjax.configs import elastic
 from densityjax.data.batches import MODEL_INPUTS
+from densityjax.features.descriptors import descriptor_sizes
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
 from densityjax.step.train_state import train_state_shapes
 from densityjax.targets import get_specs
-from densityjax.training.setup import descriptor_sizes
 
 ROOT = Path(__file__).parents[1]
 NOT_CONFIGS = ("__init__", "target_groups")
@@ -52,7 +52,7 @@ def test_shapes(name: str):
     task = create_task(config, specs, num_steps=100)
     channels = config.input.channels
     fields = num_fields(channels, config.input.transform)
-    descriptors = sum(descriptor_sizes(config).values())
+    descriptors = sum(descriptor_sizes(config.input).values())
     features = NUM_FEATURES[config.input.lattice_features] + descriptors
     statistics = {
         "field_mean": jnp.zeros(fields),
@@ -123,6 +123,10 @@ def test_fold_roles():
     """Nothing is trained or chosen on the test fold."""
     for name in NAMES:
         data = _load(name).data
+        if name == "elastic_pretrained":  # which is given away
+            assert data.test_fold == -1
+            assert {data.validation_fold, *data.train_folds} == set(range(5))
+            continue
         assert data.test_fold == 0
         assert data.validation_fold == 1
         assert set(data.train_folds) == {2, 3, 4}

@@ -26,7 +26,7 @@ ORDER = (
     ("training",),
     ("prediction", "report"),
     ("attribution",),
-    ("predict", "explain", "calibrate", "target_grouping", "ablation"),
+    ("predict", "explain", "export", "calibrate", "target_grouping", "ablation"),
     ("main",),
     ("__main__",),
 )
@@ -36,6 +36,10 @@ SEEN_BY_BUILDERS = {
     "density", "targets", "runtime.files", "runtime.errors", "runtime.csv_cells",
     "runtime.command_line",
 }
+# What the package imports when it is asked for, from behind it: densityjax.load.
+LAZY = {"densityjax/__init__.py": {
+    "densityjax.prediction.model.Model", "densityjax.prediction.model.load_model",
+}}
 KNOWS_BUILDERS = "densityjax/data/dataset.py"
 # Code traced by JAX: no clocks, files, logs or configs.
 PURE = (
@@ -80,7 +84,7 @@ def _violations(file: str, imported: set[str]) -> list[str]:
     if here not in PLACE:
         return [f"{here} has no place in ORDER"]
     found = []
-    for dotted in sorted(imported):
+    for dotted in sorted(imported - LAZY.get(file, set())):
         root, _, rest = dotted.partition(".")
         if root == "tfds_builders" and here != "tfds_builders" and file != KNOWS_BUILDERS:
             found.append(f"{file} imports tfds_builders")

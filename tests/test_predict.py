@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from densityjax import predict
+from densityjax.density.core import seen_record
 from densityjax.density.reader import Density, read_density
 from densityjax.predict import predict_files
 from densityjax.prediction import materials
-from densityjax.prediction.answers import predict_materials
+from densityjax.prediction.answers import answers, predict_materials
 from densityjax.prediction.materials import make_material
 from densityjax.prediction.model import Model, open_model
 from densityjax.prediction.tables import CsvTable
@@ -123,6 +124,20 @@ def test_source_files_give_the_predictions_of_the_run(smoke_run, folder, tmp_pat
         assert number(row) == pytest.approx(float(expected["prediction"]), rel=1e-4)
         assert float(row["spread"]) == pytest.approx(float(expected["spread"]), rel=1e-2)
         assert all(w.startswith("unlike") for w in row["warnings"].split("; ") if w)
+
+
+def test_files_are_seen_as_the_records_of_the_run_were(restored, folder):
+    material = make_material(read_density(next((folder / "2").iterdir())), 24)
+    seen = dataclasses.replace(material, record=seen_record(material.record, "charge"))
+    config = restored.config.copy_and_resolve_references()
+    config.input.core = "charge"
+    charge = dataclasses.replace(restored, config=config)
+    expected, plain = (predict_materials(restored, [own])[0].values for own in (seen, material))
+    found = predict_materials(charge, [material])[0].values
+    (whole,) = (a for a in answers([[charge]], [material]) if a.spec.name == "bulk_modulus")
+    assert whole.values == expected["bulk_modulus"] != plain["bulk_modulus"]
+    for target, values in expected.items():
+        np.testing.assert_array_equal(found[target], values)
 
 
 def test_training_materials_give_no_warning(restored, folder):

@@ -21,7 +21,8 @@ def integrated_gradients(question: Question, reference: np.ndarray, steps: int) 
         reference: [G, G, G, C] e/Å^3, see `references.reference_density`.
         steps: nodes of the Gauss-Legendre rule.
     """
-    density, start = question.density.astype(np.float64), reference.astype(np.float64)
+    density, start = question.density.astype(np.float64), question.see(reference)
+    start = start.astype(np.float64)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     nodes, weights = (nodes + 1) / 2, weights / 2  # of [0, 1]
     # Step k of the walk is as long as the weight of its node, which lies in it.

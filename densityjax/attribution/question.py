@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from densityjax.attribution import network
+from densityjax.density.core import seen_record
 from densityjax.prediction.answers import answers
 from densityjax.prediction.materials import Material
 from densityjax.prediction.model import Model
@@ -73,10 +74,18 @@ class Question:
 
     @property
     def density(self) -> np.ndarray:
-        """[G, G, G, C] float32 e/Å^3 (and μB/Å^3), the channels of the file."""
-        return self.material.record["density"]
+        """[G, G, G, C] float32 e/Å^3 (and μB/Å^3) of the file, as the models see it."""
+        return self.see(self.material.record["density"])
 
-    def seen(self, densities: np.ndarray) -> np.ndarray:
+    def see(self, density: np.ndarray) -> np.ndarray:
+        """A stored density [G, G, G, C] in the cell as the models see it, see `density.core`.
+
+        The change is linear and keeps the electrons. The methods below take what it gives.
+        """
+        core = self.parts[0].model.config.input.core
+        return seen_record({**self.material.record, "density": density}, core)["density"]
+
+    def _channels(self, densities: np.ndarray) -> np.ndarray:
         """Densities [..., C] with the channels that the network takes; a missing one is zero."""
         channels = self.parts[0].model.config.input.channels
         added = [(0, 0)] * (densities.ndim - 1) + [(0, max(channels - densities.shape[-1], 0))]
@@ -119,7 +128,7 @@ class Question:
         self, part: NetworkPart, densities: np.ndarray, descriptors: np.ndarray
     ) -> np.ndarray:
         """[V, n] predictions of densities [n, G, G, G, C] from every view, in the unit."""
-        densities, found = self.seen(densities), []
+        densities, found = self._channels(densities), []
         for rows in _chunks(len(densities)):
             with compile_cache.unwritten():
                 values = network.values(
@@ -138,7 +147,7 @@ class Question:
         Of channels that the network does not take the gradient is 0.
         """
         channels, total = densities.shape[-1], 0.0
-        densities = self.seen(densities)
+        densities = self._channels(densities)
         for number, rows in enumerate(_chunks(len(densities))):
             own = weights[rows] * (number * BATCH + np.arange(BATCH) < len(densities))
             with compile_cache.unwritten():
@@ -155,7 +164,8 @@ class Question:
         """See `network.class_activation`, with the descriptors [D] of the material."""
         with compile_cache.unwritten():
             found = network.class_activation(
-                self.seen(self.density), descriptors, part.arrays, self.cell, **self._static(part)
+                self._channels(self.density), descriptors, part.arrays, self.cell,
+                **self._static(part),
             )
         return np.asarray(found[0]), np.asarray(found[1])
 

@@ -1,17 +1,18 @@
 """Whole records of the folds of a run, atoms included."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from densityjax.attribution.average_atoms import MAX_DENSITIES, AverageAtoms, fit_average_atoms
-from densityjax.data.dataset import open_from_config
+from densityjax.data.dataset import DatasetError, open_from_config
 from densityjax.data.record_index import PartialSource
 from densityjax.prediction.materials import Material
 from densityjax.prediction.model import Model
 from densityjax.results.run_directory import RunDirectory
+from densityjax.runtime.errors import UserError
 from densityjax.step.scalers import field_rows
 from densityjax.training.setup import load_role
 
@@ -34,7 +35,7 @@ class StoredRecords:
     def __init__(self, config: ConfigDict, model: Model, role: str):
         builder = open_from_config(config.data)
         records = load_role(config, builder, model.specs, role, False, features=False)
-        self._source = PartialSource(builder, records.source.split, _FIELDS)
+        self._source = PartialSource(builder, records.source.stored.split, _FIELDS)
         self._rows = records.rows
         self.ids = [str(name) for name in records.material_id]
 
@@ -66,8 +67,16 @@ def average_atoms_of(model: Model) -> AverageAtoms:
     run = RunDirectory(model.path)
     if run.average_atoms.exists():
         return run.load(run.average_atoms, AverageAtoms.load)
-    config = model.members[0][0].config
-    atoms = fit_average_atoms(StoredRecords(config, model, "train").some(MAX_DENSITIES))
-    if np.isfinite(atoms.coefficients).all():
+    config = model.members[0][0].config.copy_and_resolve_references()
+    config.data.build = False
+    try:
+        stored = StoredRecords(config, model, "train")
+    except DatasetError as error:
+        raise UserError(
+            f"--reference=atoms is fitted to the training densities ({error}): take "
+            "--reference=uniform"
+        ) from error
+    atoms = fit_average_atoms(stored.some(MAX_DENSITIES))
+    with contextlib.suppress(OSError):  # of a directory that is not the user's
         atoms.save(run.average_atoms)
     return atoms

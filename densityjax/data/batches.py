@@ -3,12 +3,17 @@
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import grain
 import numpy as np
 
 from densityjax.data.records import Records
 from densityjax.targets import TargetSpec, to_intensive
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import grain
 
 Batch = dict[str, np.ndarray]
 MODEL_INPUTS = ("density", "lattice", "num_electrons", "descriptors")
@@ -105,7 +110,7 @@ def make_batch(
 
 def iterate_batches(source: BatchSource, start_step: int, num_threads: int) -> Iterator[Batch]:
     """Batches from `start_step` on, in order, decoded ahead of time in threads."""
-    return _decode_ahead(grain.MapDataset.source(source)[start_step:], num_threads)
+    return _decode_ahead(_grain().MapDataset.source(source)[start_step:], num_threads)
 
 
 def evaluation_batches(
@@ -124,11 +129,19 @@ def evaluation_batches(
         batch = make_batch(records, rows, none, none, np.ones(len(rows), bool))
         return {name: batch[name] for name in MODEL_INPUTS}
 
-    starts = grain.MapDataset.range(0, len(chosen), batch_size)
+    if len(chosen) <= batch_size:  # one batch: nothing is ahead
+        return iter([batch_from(0)])
+    starts = _grain().MapDataset.range(0, len(chosen), batch_size)
     return _decode_ahead(starts.map(batch_from), num_threads)
 
 
-def _decode_ahead(dataset: grain.MapDataset, num_threads: int) -> Iterator[Batch]:
+def _grain() -> "ModuleType":
+    import grain  # a third of a second, which the prediction of a few files does not wait for
+
+    return grain
+
+
+def _decode_ahead(dataset: "grain.MapDataset", num_threads: int) -> Iterator[Batch]:
     """Elements in order; reading and decompressing a record does not hold Python's lock."""
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+    options = _grain().ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     return iter(dataset.to_iter_dataset(options))

@@ -10,6 +10,8 @@ from ase.data import chemical_symbols
 from densityjax.data.dataset import DatasetError, fingerprint
 from densityjax.data.feature_index import read_features
 from densityjax.data.record_index import Columns, PartialSource, concatenate, read_index
+from densityjax.density.core import NEEDS, Core, seen_record
+from densityjax.features.descriptors import Descriptors
 from densityjax.features.record_features import PER_ATOM, WIDTHS
 from densityjax.targets import TargetSpec
 
@@ -39,11 +41,25 @@ class PerAtom(Sequence):
 
 
 @dataclasses.dataclass(frozen=True)
+class SeenSource(Sequence):
+    """Records as models see them, see `density.core`."""
+
+    stored: Sequence[Mapping[str, Any]]
+    core: Core
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, row: int) -> Mapping[str, Any]:
+        return seen_record(self.stored[row], self.core)
+
+
+@dataclasses.dataclass(frozen=True)
 class Records:
     """Random access to the records of some splits, with everything but the densities in memory.
 
     Attributes:
-        source: sequence of records with their densities.
+        source: sequence of records with their densities, as models see them.
         rows: [n] positions in `source`.
         channels: 1 charge, 2 charge and magnetisation.
         grid: voxels along each axis of the stored density.
@@ -61,7 +77,7 @@ class Records:
           `features.reduction`; D is 0 until they are fitted.
     """
 
-    source: Sequence[dict[str, np.ndarray]]
+    source: Sequence[Mapping[str, Any]]
     rows: np.ndarray
     channels: int
     grid: int
@@ -78,6 +94,13 @@ class Records:
     densities: tuple[np.ndarray, ...] | None
     features: Mapping[str, Any]
     descriptors: np.ndarray
+
+    def described(self, descriptors: Descriptors) -> "Records":
+        """With complete features and what enters a network; they are not the training rows."""
+        features = descriptors.complete(self.features, self.lattice, self.num_electrons)
+        return dataclasses.replace(
+            self, features=features, descriptors=descriptors(features, len(self))
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -114,6 +137,7 @@ def load_records(
     with_any_of: Sequence[str] = (),
     fraction: tuple[float, int] = (1.0, 0),
     features: bool = False,
+    core: Core = "all",
 ) -> Records:
     """Takes the small fields of all records from the index, and the densities if cached.
 
@@ -123,6 +147,7 @@ def load_records(
         fraction: (share of the chemical systems to take, seed of the draw); a smaller share is part
           of a larger one.
         features: take the features of the records, too, see `feature_index`.
+        core: what is seen of the densities, by features as well, see `density.core`.
 
     Raises:
         DatasetError: a split or a target is not in the dataset, a symbol is not an element, a label
@@ -144,14 +169,15 @@ def load_records(
             + (f" ({asked})" if asked else "")
         )
     labels = {spec.name: _labels(builder, columns, rows, spec) for spec in specs}
-    source = PartialSource(builder, "+".join(splits), ["density"])
+    names = ("density",) if core == "all" else NEEDS
+    source = SeenSource(PartialSource(builder, "+".join(splits), names), core)
     densities = None
     if cache_in_memory:
         densities = tuple(_with_channels(source[row]["density"], channels) for row in rows)
     records = _assemble(columns, rows, source, channels, labels, densities)
     if not features:
         return records
-    found = concatenate([read_features(builder, split, identity) for split in splits])
+    found = concatenate([read_features(builder, split, identity, core) for split in splits])
     return dataclasses.replace(records, features=_chosen(found, rows))
 
 
@@ -230,7 +256,7 @@ def _labels(builder: Any, columns: Columns, rows: np.ndarray, spec: TargetSpec) 
 
 
 def _assemble(
-    columns: Columns, rows: np.ndarray, source: PartialSource, channels: int,
+    columns: Columns, rows: np.ndarray, source: SeenSource, channels: int,
     labels: dict[str, np.ndarray], densities: tuple[np.ndarray, ...] | None,
 ) -> Records:
     """The chosen rows of the columns, in the types that training computes with."""

@@ -11,4 +11,5 @@ Files, each importing only from those above it:
   plausibility: Reasons to look at a density more closely
   reader: Density files in, `Density` out: the only reader of densities.
   record: Density -> record
+  core: The density that models see
 """

@@ -68,7 +68,7 @@ class Descriptors:
         arrays = {"blocks": np.array(list(self.reductions), np.str_)}
         for block, reduction in self.reductions.items():
             arrays |= {f"{block}/{k}": v for k, v in vars(reduction.scaler).items()}
-            arrays[f"{block}/components"] = reduction.components
+            arrays[f"{block}/components"] = reduction.components.astype(np.float16)
         if self.finder is not None:
             arrays |= {f"finder/{k}": v for k, v in vars(self.finder).items()}
         with replaced(path) as partial, partial.open("wb") as file:
@@ -81,7 +81,7 @@ class Descriptors:
             reductions = {
                 str(block): Reduction(
                     Standardiser(*(content[f"{block}/{k}"] for k in ("kept", "mean", "std"))),
-                    content[f"{block}/components"],
+                    content[f"{block}/components"].astype(np.float32),
                 )
                 for block in content["blocks"]
             }
@@ -90,6 +90,11 @@ class Descriptors:
             if "finder/scale" in content:
                 finder = ElementFinder(*(content[f"finder/{name}"] for name in names))
             return cls(finder, reductions)
+
+
+def descriptor_sizes(settings: Mapping[str, Any]) -> dict[str, int]:
+    """{block of features: components of it that enter the network} of config.input."""
+    return {block: settings[block] for block in BLOCKS}
 
 
 def fit_descriptors(

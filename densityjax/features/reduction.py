@@ -17,7 +17,8 @@ class Reduction:
 
     Attributes:
         scaler: of the features.
-        components: float32 [kept, D], orthonormal columns; the largest variance first.
+        components: float32 [kept, D], orthonormal columns but for their rounding to float16, in
+          which they are kept; the largest variance first.
     """
 
     scaler: Standardiser
@@ -43,4 +44,9 @@ def fit_reduction(features: np.ndarray, size: int) -> Reduction:
     largest = components[np.abs(components).argmax(axis=0), np.arange(count)]
     found = np.zeros((values.shape[1], size), np.float32)  # [kept, D]
     found[:, :count] = components * np.sign(largest)
-    return Reduction(scaler, found)
+    return Reduction(scaler, rounded(found))
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """Values as float16 holds them, float32: rounded before they are used, files lose nothing."""
+    return values.astype(np.float16).astype(np.float32)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from densityjax.data.records import Records
+from densityjax.density.core import seen_record
 from densityjax.prediction.materials import Material
 from densityjax.results.applicability import join_warnings
 from densityjax.results.averages import average_parts, average_states
@@ -20,7 +21,6 @@ from densityjax.results.predictions import (
 from densityjax.results.stack import IDENTITY
 from densityjax.targets import TargetSpec
 from densityjax.training import mixture
-from densityjax.training.setup import describe
 from densityjax.training.trained_model import Mixture, TrainedModel
 
 
@@ -36,7 +36,14 @@ def predict_materials(
     Returns:
         (predictions, warnings of each material).
     """
-    return _asked(model, materials, batch_size, _features(materials, model.needs_features))[:2]
+    seen = _seen(materials, model)
+    return _asked(model, seen, batch_size, _features(seen, model.needs_features))[:2]
+
+
+def _seen(materials: Sequence[Material], model: TrainedModel) -> list[Material]:
+    """Materials as the model, and those of the same run, see their densities."""
+    core = model.config.input.core
+    return [dataclasses.replace(m, record=seen_record(m.record, core)) for m in materials]
 
 
 def _features(materials: Sequence[Material], needed: bool) -> Mapping[str, Any] | None:
@@ -111,6 +118,7 @@ def answers(
         materials, batch_size: see `predict_materials`.
     """
     whole, models = members[0][0].whole, [model for own in members for model in own]
+    materials = _seen(materials, models[0])
     needed = whole is not None or any(model.needs_features for model in models)
     features = _features(materials, needed)
     by_target: dict[str, list[Answer]] = {}
@@ -125,7 +133,7 @@ def answers(
         return found
     made, channels = [material.record for material in materials], models[0].config.input.channels
     records = unlabelled_records(made, whole.specs, channels, features)
-    return _mixed(whole, found, describe(records, whole.descriptors))
+    return _mixed(whole, found, records.described(whole.descriptors))
 
 
 def _mixed(whole: Mixture, networks: Sequence[Answer], records: Records) -> list[Answer]:

@@ -1,21 +1,31 @@
 """A trained model as its users have it: it is opened, and asked."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from densityjax.prediction.answers import answers
-from densityjax.prediction.materials import Material
-from densityjax.prediction.rows import Row, make_rows
+from densityjax.prediction.materials import Material, expand_folders
+from densityjax.prediction.objects import is_pair, material_of, name_of
+from densityjax.prediction.rows import Row, make_rows, unreadable
 from densityjax.results.calibration import Calibration, read_calibration
+from densityjax.results.manifest import read_manifest
 from densityjax.results.run_directory import RunDirectory
+from densityjax.runtime import compile_cache
+from densityjax.runtime.errors import UserError
 from densityjax.targets import TargetSpec
 from densityjax.training.trained_model import TrainedModel, restore_members
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class Model:
-    """What predicts materials.
+    """What predicts materials: `model.predict(x)`; `densityjax.load` opens one.
 
     Attributes:
         path: the folder that it was opened from.
@@ -31,6 +41,11 @@ class Model:
     def specs(self) -> tuple[TargetSpec, ...]:
         """The targets, in the order of the rows."""
         return tuple(spec for model in self.members[0] for spec in model.specs)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the targets, in the order of the rows."""
+        return tuple(spec.name for spec in self.specs)
 
     @property
     def grid(self) -> int:
@@ -63,12 +78,141 @@ class Model:
         said = answers(self.members, materials, batch_size)
         return make_rows(said, materials, self.calibration, coverages)
 
+    def predict(self, x: Any, coverage: float | Sequence[float] = 0.9) -> "pd.DataFrame":
+        """Predicts every target of one density or of many.
 
-def open_model(path: str | Path) -> Model:
+        Args:
+            x: one of
+
+              * the path of a density file, see `density.reader.read_density`; a folder stands for
+                its density files;
+              * a pymatgen `Chgcar` (data 'total' [X, Y, Z] is rho * V_cell in electrons, 'diff' or
+                'diff_x', 'diff_y', 'diff_z' the same of the magnetisation);
+              * another pymatgen `VolumetricData`, as of `from_cube`: it states no unit, its
+                electrons must tell it;
+              * a pair (ASE `Atoms`, array): [X, Y, Z] e/Å^3, or [X, Y, Z, 2] with the
+                magnetisation in μB/Å^3, spin up minus spin down;
+              * a `densityjax.density.density.Density`;
+              * a list, or an iterator, of these.
+
+              Voxel (i, j, k) of an array is the point (i/X, j/Y, k/Z) of the cell.
+            coverage: how often intervals hold the truth, between 0 and 1, or several.
+
+        Returns:
+            A row per density and target, with the columns
+
+              * file: the path, or the kind of object and, in a list, its place: 'Chgcar [3]';
+              * formula: reduced;
+              * target: see `densityjax.targets`;
+              * prediction: in the target's unit; the name of a class for classes;
+              * unit: 'class' for classes, '' for pure numbers;
+              * lower, upper: of the interval, in the same unit ('lower_0.8' and so on with several
+                coverages), NaN where there is none; set: the classes that are possible, a tuple;
+              * spread: standard deviation over views and members (of the class's probability);
+              * probability: of the class;
+              * warnings: where the density leaves what the model was trained on, and what had to
+                be assumed of it, joined by '; '.
+
+            In a list (or folder) what cannot be read gets one row, whose warnings begin with
+            'error: '; its other columns are empty. An array does not say which code it is from;
+            its warnings say so.
+
+        Raises:
+            UserError: x is one density and it cannot be read, or a coverage cannot be had.
+        """
+        # A third of a second, which the command line does not pay.
+        from densityjax.prediction.frame import frame_of
+
+        coverages = _coverages(coverage)
+        self.check_coverages(coverages)
+        items, alone = _items(x)
+        rows = []
+        while batch := list(itertools.islice(items, self.batch_size)):
+            found = [
+                material_of(item, self.grid, name) if reason is None else reason
+                for name, item, reason in batch
+            ]
+            if alone and isinstance(found[0], str):
+                raise UserError(found[0])
+            readable = [material for material in found if isinstance(material, Material)]
+            predicted = iter(self.rows(readable, coverages, self._compiled_size(len(readable))))
+            for (name, *_), material in zip(batch, found, strict=True):
+                rows += [unreadable(name, material)] if isinstance(material, str) else next(
+                    predicted)
+        return frame_of(rows, coverages)
+
+    def _compiled_size(self, count: int) -> int:
+        """Rows that a program is compiled for: of few sizes, so that calls share programs."""
+        return min(self.batch_size, 1 << max(count - 1, 0).bit_length())
+
+    def __repr__(self) -> str:
+        members = f"{len(self.members)} members, " if len(self.members) > 1 else ""
+        intervals = "intervals" if self.calibration is not None else "no intervals (not calibrated)"
+        return (f"<densityjax model {self.path}: {members}{intervals}, "
+                f"{len(self.specs)} targets: {', '.join(self.targets)}>")
+
+
+def _coverages(coverage: float | Sequence[float]) -> tuple[float, ...]:
+    """Each once, as numbers."""
+    given = coverage if isinstance(coverage, list | tuple) else [coverage]
+    try:
+        found = tuple(dict.fromkeys(float(one) for one in given))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"coverage={coverage!r}: expected a number, or several") from error
+    if not found or not all(0 < one < 1 for one in found):
+        raise UserError(f"coverage={coverage!r}: each must be between 0 and 1, as 0.9")
+    return found
+
+
+def _items(x: Any) -> tuple[Iterator[tuple[str, Any, str | None]], bool]:
+    """(name, what it names, what is wrong with it) of each density, and whether it is one alone.
+
+    Raises:
+        UserError: a folder has no density files.
+    """
+    if isinstance(x, str | os.PathLike) and os.path.isdir(x):
+        paths = expand_folders([os.fsdecode(x)])
+        return ((str(path), path, None) for path in paths), False
+    if isinstance(x, list | Iterator) or (isinstance(x, tuple) and not is_pair(x)):
+        return _of_many(x), False
+    return iter([(name_of(x), x, None)]), True
+
+
+def _of_many(items: Any) -> Iterator[tuple[str, Any, str | None]]:
+    for place, item in enumerate(items):
+        if isinstance(item, str | os.PathLike) and os.path.isdir(item):
+            try:
+                yield from _items(item)[0]
+            except UserError as error:
+                yield name_of(item), item, str(error)
+        else:
+            yield name_of(item, place), item, None
+
+
+def load_model(name: str | os.PathLike) -> Model:
+    """The model that `densityjax.load` gives: from a folder.
+
+    Raises:
+        UserError: there is none of this name, or a file of it is damaged.
+    """
+    compile_cache.enable()
+    return open_model(_folder(name))
+
+
+def _folder(name: str | os.PathLike) -> Path:
+    return Path(name)
+
+
+def open_model(path: str | Path, quick: bool = False) -> Model:
     """The model that a finished run left, or that was exported from one.
+
+    Args:
+        quick: to predict few materials, see `parallel.mapped_predict_step`.
 
     Raises:
         UserError: it is neither, or a file of it is damaged.
     """
     folder = Path(path)
-    return Model(folder, restore_members(folder), read_calibration(RunDirectory(folder)))
+    if RunDirectory(folder).manifest.exists():
+        read_manifest(folder)
+    return Model(folder, restore_members(folder, quick), read_calibration(RunDirectory(folder)))

@@ -10,7 +10,7 @@ Files, each importing only from those above it:
       training rows.
   learners: The learners of one target
   yardsticks: What is reached with features and no network
-  learner_file: The learners that a model mixes, in one NumPy archive
+  learner_file: The learners that a model mixes, in one file of arrays and JSON
   identities: What a density file itself gives
   conformal: Conformal prediction when chemical systems are exchangeable and their rows are
       not.
@@ -21,6 +21,7 @@ Files, each importing only from those above it:
   averages: Averages of the predictions of several models, and how far these are from each
       other.
   run_directory: The directory of a run
+  manifest: The list of a model's files with their hashes
   forest: Extra-trees as arrays
   interval_scale: Sigma of a prediction
   calibration: What a run needs to say how sure it is

@@ -3,20 +3,20 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from densityjax.data.records import Records
 from densityjax.density.density import symbol
+from densityjax.features.reduction import rounded
 from densityjax.features.valences import fit_valence
 from densityjax.runtime.files import replaced
 
-if TYPE_CHECKING:
-    from sklearn.neighbors import NearestNeighbors
-
 UNLIKE = "unlike the training materials"  # begins the warning that depends on the embedding
 _PERCENTILE = 99  # of the distances among training materials
+_CHUNK = 500  # materials whose distances to all training materials are in memory at once
 # Electron counts of one potential agree to 1e-4 of the count (rounding of the file, charge lost on
 # a coarse grid); another valence of an element changes them by 1 or more per atom.
 _ELECTRONS, _ELECTRONS_RELATIVE = 0.1, 1e-3
@@ -33,7 +33,7 @@ class Applicability:
         valence: [Z] electrons that an atom of each element brings, NaN = not determined.
         max_spacing: Å per stored point along the longest cell vector, 99th percentile in training.
         embedding_mean, embedding_std: [E].
-        embedding: [n, E] float32, standardised by the two above.
+        embedding: [n, E] float32 of float16's precision, standardised by the two above.
         max_distance: 99th percentile of the Euclidean distance from a training material to the
           nearest other one, in standardised embeddings.
     """
@@ -51,18 +51,21 @@ class Applicability:
     def save(self, path: Path) -> None:
         """Replaces a NumPy archive in one step."""
         with replaced(path) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, **dataclasses.asdict(self))
+            fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+            fields["embedding"] = self.embedding.astype(np.float16)
+            np.savez_compressed(file, **fields)
 
     @classmethod
     def load(cls, path: Path) -> "Applicability":
         """Reads what `save` wrote; `RunDirectory.load` says what is wrong with a damaged one."""
         with np.load(path) as content:
-            return cls(**{k: v if v.ndim else v.item() for k, v in content.items()})
+            fields = {k: v if v.ndim else v.item() for k, v in content.items()}
+        return cls(**fields | {"embedding": fields["embedding"].astype(np.float32)})
 
     def distances(self, embedding: np.ndarray) -> np.ndarray:
         """Distance [m] of embeddings [m, E] to the nearest training material."""
         standardised = (embedding - self.embedding_mean) / self.embedding_std
-        return _neighbours(self.embedding).kneighbors(standardised.astype(np.float32))[0][:, 0]
+        return _nearest(standardised.astype(np.float32), self.embedding)
 
     def warnings_for(self, record: Mapping[str, Any], code: str, distance: float) -> list[str]:
         """Reasons to distrust predictions for one material, a sentence each; none is no promise.
@@ -135,7 +138,7 @@ def fit_applicability(records: Records, embedding: np.ndarray) -> Applicability:
     """
     elements, valence = fit_valence(records.species, records.num_electrons)
     mean, std = embedding.mean(0), embedding.std(0) + 1e-6
-    standardised = ((embedding - mean) / std).astype(np.float32)
+    standardised = rounded((embedding - mean) / std)
     longest = np.linalg.norm(records.lattice, axis=2).max(1)  # [n] Å, longest edge of each cell
     return Applicability(
         grid=records.grid,
@@ -152,11 +155,20 @@ def fit_applicability(records: Records, embedding: np.ndarray) -> Applicability:
 
 def leave_one_out_distances(points: np.ndarray) -> np.ndarray:
     """Distance [n] from each of the points [n, E] to the nearest other one."""
-    # Without an argument a point does not count as its own neighbour.
-    return _neighbours(points).kneighbors()[0][:, 0]
+    return _nearest(points, points, others=True)
 
 
-def _neighbours(points: np.ndarray) -> "NearestNeighbors":
-    from sklearn.neighbors import NearestNeighbors  # a second, which training does not wait for
+def _nearest(points: np.ndarray, training: np.ndarray, others: bool = False) -> np.ndarray:
+    """Distance [m] from points [m, E] to the nearest of [n, E].
 
-    return NearestNeighbors(n_neighbors=1, algorithm="brute").fit(points)
+    Args:
+        others: the points are those of training, and do not count as their own neighbours.
+    """
+    found = []
+    for start in range(0, len(points), _CHUNK):
+        apart = cdist(points[start : start + _CHUNK], training)
+        if others:
+            rows = np.arange(len(apart))
+            apart[rows, start + rows] = np.inf
+        found.append(apart.min(axis=1))
+    return np.concatenate(found)

@@ -189,7 +189,7 @@ class Calibration:
         scaler = self.reference.reduction.scaler
         arrays = {
             "scaler/kept": scaler.kept, "scaler/mean": scaler.mean, "scaler/std": scaler.std,
-            "reduction": self.reference.reduction.components,
+            "reduction": self.reference.reduction.components.astype(np.float16),
             "components": self.reference.components, "trained": self.reference.trained,
             "elements": self.elements,
         }
@@ -225,7 +225,8 @@ class Calibration:
             raise ValueError(f"version {content['version']}, not {VERSION}")
         scaler = Standardiser(*(arrays[f"scaler/{key}"] for key in ("kept", "mean", "std")))
         reference = Reference(
-            Reduction(scaler, arrays["reduction"]), arrays["components"], arrays["trained"]
+            Reduction(scaler, arrays["reduction"].astype(np.float32)), arrays["components"],
+            arrays["trained"],
         )
         targets = {
             name: _target(name, own, arrays) for name, own in content["targets"].items()
@@ -289,6 +290,8 @@ def read_calibration(run: RunDirectory) -> Calibration | None:
         found = run.load(run.calibration, Calibration.load)
     except RunDirectoryError as error:
         raise RunDirectoryError(f"{error}, or {again}") from error
+    if run.manifest.exists():
+        return found  # exported: the hashes of all files have been compared
     if found.of != hash_of(run):
         raise RunDirectoryError(
             f"{run.calibration} was made from other predictions than {run.path} has: {again}"

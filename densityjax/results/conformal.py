@@ -156,3 +156,24 @@ def folds_of_systems(systems: Sequence[str] | np.ndarray, count: int = 10) -> np
     names, of_row = np.unique(systems, return_inverse=True)
     # Neighbours in the order of the names share elements.
     return np.random.default_rng(0).permutation(len(names))[of_row] % min(count, len(names))
+
+
+def held_out_coverage(
+    scores: np.ndarray, systems: np.ndarray, coverage: float, asymmetric: bool
+) -> float:
+    """Share of rows whose score is within thresholds of other chemical systems.
+
+    A tenth of the systems at a time takes no part in the thresholds that it is held against.
+
+    Args:
+        scores: [n] signed, of predictions that did not see their rows.
+        systems: [n].
+    """
+    held, folds = np.zeros(len(scores), bool), folds_of_systems(systems)
+    for fold in np.unique(folds):
+        own, others = folds == fold, folds != fold
+        limits = interval_thresholds(
+            scores[others], system_weights(systems[others]), coverage, asymmetric
+        )
+        held[own] = (-limits.lower <= scores[own]) & (scores[own] <= limits.upper)
+    return float(held.mean())

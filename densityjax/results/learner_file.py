@@ -1,4 +1,4 @@
-"""The learners that a model mixes, in one NumPy archive: arrays and JSON, nothing that runs.
+"""The learners that a model mixes, in one file of arrays and JSON, see `runtime.arrays`.
 
 Only the processes are kept. Extra-trees add nothing to a mixture of processes and a network
 (docs/results/accuracy), and would be most of the file.
@@ -16,14 +16,14 @@ from densityjax.features.standardiser import Standardiser
 from densityjax.results import gaussian_process as gp
 from densityjax.results.learners import Learners
 from densityjax.results.yardsticks import Yardstick
-from densityjax.runtime.files import replaced
+from densityjax.runtime.arrays import load_arrays, save_arrays
 from densityjax.targets import TargetSpec
 
 _SCALER = ("kept", "mean", "std")
 
 
 def save_learners(path: Path, yardsticks: Mapping[str, Yardstick]) -> None:
-    """Replaces the archive in one step.
+    """Replaces the file in one step.
 
     Args:
         yardsticks: of the same training rows, by name.
@@ -38,15 +38,16 @@ def save_learners(path: Path, yardsticks: Mapping[str, Yardstick]) -> None:
         settings[name] = {"blocks": list(yardstick.blocks), "targets": {}}
         for target, learners in yardstick.learners.items():
             own = f"{name}/{target}"
-            arrays |= {f"rows/{own}": learners.rows, f"constant/{own}": learners.constant}
+            arrays |= {
+                f"rows/{own}": learners.rows.astype(np.int32), f"constant/{own}": learners.constant
+            }
             for process in learners.processes:
                 arrays[f"coefficients/{own}/{process.kind}"] = process.coefficients
                 arrays[f"mean/{own}/{process.kind}"] = process.mean
             settings[name]["targets"][target] = {
                 process.kind: dataclasses.asdict(process.settings) for process in learners.processes
             }
-    with replaced(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, settings=np.array(json.dumps(settings)), **arrays)
+    save_arrays(path, arrays, {"settings": json.dumps(settings)})
 
 
 def load_learners(path: Path, specs: Sequence[TargetSpec]) -> dict[str, Yardstick]:
@@ -55,9 +56,8 @@ def load_learners(path: Path, specs: Sequence[TargetSpec]) -> dict[str, Yardstic
     Args:
         specs: of the targets of the run.
     """
-    with np.load(path, allow_pickle=False) as content:
-        arrays = {name: content[name] for name in content.files}
-    settings = json.loads(str(arrays["settings"]))
+    arrays, texts = load_arrays(path)
+    settings = json.loads(texts["settings"])
     return {name: _yardstick(name, own, arrays, specs) for name, own in settings.items()}
 
 

@@ -90,8 +90,19 @@ class RunDirectory:
 
     @property
     def learners(self) -> Path:
-        """NumPy archive of the learners of a mixture, see `results.learner_file`."""
-        return self.path / "learners.npz"
+        """The learners of a mixture, see `results.learner_file`; given away, as safetensors."""
+        given = self.path / "learners.safetensors"
+        return given if given.exists() else self.path / "learners.npz"
+
+    @property
+    def weights(self) -> Path:
+        """What a model that is given away has in the place of checkpoints, see `step.weights`."""
+        return self.path / "network.safetensors"
+
+    @property
+    def manifest(self) -> Path:
+        """JSON of a model that is given away, with the hash of every file, see `manifest`."""
+        return self.path / "model.json"
 
     @property
     def calibration(self) -> Path:

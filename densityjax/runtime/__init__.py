@@ -8,6 +8,7 @@ Files, each importing only from those above it:
   csv_cells: Cells of CSV tables that people open in a spreadsheet
   errors: The one base of what a user can mend; anything else is a fault of the program.
   files: Files that are whole or not there
+  arrays: Named arrays and texts in one file
   claim: A run directory belongs to one process at a time.
   config_files: Finds config files
   distributed: Several processes as one run

@@ -21,17 +21,22 @@ _PACKAGES = (
 )
 
 
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+            found[package] = "not installed"
+    return found
+
+
 def describe_environment(seed: int) -> dict[str, Any]:
     """Versions, flags, commit and hardware of this process, for run.json."""
     device = jax.devices()[0]
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # run from a source tree that is not installed
-            versions[package] = "not installed"
     return {
-        "versions": versions,
+        "versions": versions(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "command": " ".join(sys.argv),
         "commit": running_commit(),

@@ -6,6 +6,7 @@ Files, each importing only from those above it:
   scalers: Everything fitted before training, from training rows alone.
   task: The static part of a step; `create_task` builds it from a config.
   train_state: What a step reads and writes.
+  weights: The averaged parameters of a network in one safetensors file
   create_task: From a config, which `densityjax.config.check` has accepted, to the static
       part of a step.
   steps: Pure train and predict steps on one device's share of a batch.

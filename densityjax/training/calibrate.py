@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from densityjax.config import completed
+from densityjax.config import NO_FOLD, completed
 from densityjax.data.dataset import open_from_config
 from densityjax.data.records import Records
 from densityjax.features.composition import compositions
@@ -138,10 +138,14 @@ def measure_intervals(
     A target has the content of `coverage.measure` and the materials that are least sure.
     """
     config, builder, specs = open_run(run, data_dir)
+    targets: dict[str, Any] = {}
+    measured = {"source": calibration.source, "fold": config.data.test_fold, "targets": targets}
+    if config.data.test_fold == NO_FOLD:
+        return measured  # the rows at hand are those of the calibration
     known = gather(run, builder, specs, "test", calibration.reference)
     gap = known.tables.get("band_gap")
     metal = None if gap is None else np.where(np.isfinite(gap.truth), gap.truth <= 0, np.nan)
-    parts, targets = coverage.strata(known.evidence, metal), {}
+    parts = coverage.strata(known.evidence, metal)
     for spec in specs:
         table, own = known.tables[spec.name], calibration.targets.get(spec.name)
         rows = np.flatnonzero(labelled(spec, table.truth))
@@ -157,7 +161,7 @@ def measure_intervals(
         targets[spec.name] = coverage.measure(found, known.systems, parts)
         targets[spec.name]["elements"] = calibration.facts[spec.name].get("elements_left_out")
         targets[spec.name]["least_sure"] = _least_sure(calibration, known, spec)
-    return {"source": calibration.source, "fold": config.data.test_fold, "targets": targets}
+    return measured
 
 
 def _least_sure(calibration: Calibration, known: Gathered, spec: TargetSpec) -> list[dict]:
@@ -317,6 +321,9 @@ def _calibrate_target(
     facts |= {
         "scale": chosen.scale.kind, "reach": chosen.scale.reach,
         "asymmetric": chosen.asymmetric, "widths": chosen.widths,
+        "held_out_coverage": conformal.held_out_coverage(
+            residuals / chosen.sigma, systems, COVERAGE, chosen.asymmetric
+        ),
     }
     beyond, elements = _beyond(spec, gathered, rows, chosen, left_out)
     own = RegressionCalibration(

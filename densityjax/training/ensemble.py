@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from densityjax.config import check
+from densityjax.config import NO_FOLD, check
 from densityjax.data.dataset import open_from_config, resolve_targets
 from densityjax.results.averages import average_tables
 from densityjax.results.learner_file import save_learners
@@ -190,21 +190,21 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
     facts = [run.read_facts(*_MEMBER_FACTS) for run in runs]
     _check_same_data(runs, facts)
     configs = [member.config for member in members]
-    builder = open_from_config(config.data)
+    builder, held_back = open_from_config(config.data), config.data.test_fold != NO_FOLD
     tables, stack = {split: average_predictions(runs, specs, split) for split in SPLITS}, None
     whole = test = said = None
     if names_of(config):
         log.info("Fitting yardsticks to all that members train on")
         whole = fit_whole(config, builder, specs)
-        test = load_test(config, builder, specs, whole)
-        said = ask_yardsticks(whole.yardsticks, config.stack.learners, test)
+        if held_back:
+            test = load_test(config, builder, specs, whole)
+            said = ask_yardsticks(whole.yardsticks, config.stack.learners, test)
     if config.stack.learners:
-        materials = {
-            "validation": load_materials(configs, builder, specs, "validation"),
-            "test": Materials.of([test], specs),
-        }
+        materials = {"validation": load_materials(configs, builder, specs, "validation")}
+        if held_back:
+            materials["test"] = Materials.of([test], specs)
         stack, tables, learners = mix_members(
-            column_names(config), runs, specs, materials, said.columns
+            column_names(config), runs, specs, materials, said.columns if held_back else {}
         )
         for name, own in learners.items():
             write_table(RunDirectory(out).learner_predictions(name, "test"), own)
@@ -219,7 +219,10 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
         joined["average"][split] = average_of(joined[split], specs)
         joined["baselines"][split] = _mean_mapping([part["baselines"][split] for part in metrics])
         joined["baselines"][split] |= _of_averages(config, runs, specs, split)
-    if whole is not None:
+    if not held_back:
+        for part in (joined, joined["average"], joined["baselines"]):
+            part["test"] = part["validation"]
+    elif whole is not None:
         joined["baselines"]["test"] |= whole_baselines(specs, whole, test, said)
     of_members = []
     for member, part in zip(members, metrics):
@@ -310,6 +313,8 @@ def _joined_facts(
             "train_folds": sorted(of_folds), "train_examples": count,
             "validation_fold": None, "validation_examples": count,
         }
+        if config.data.test_fold == NO_FOLD:
+            dataset["test_examples"] = count
     return joined_facts(facts) | {"dataset": dataset, "members": of_members}
 
 

@@ -25,7 +25,7 @@ from densityjax.results.yardsticks import Yardstick
 from densityjax.targets import TargetSpec
 from densityjax.training.evaluate import baseline_rows
 from densityjax.training.mixture import NETWORK, Said, fit_yardsticks, mixed_spread, names_of
-from densityjax.training.setup import describe, load_folds, load_role
+from densityjax.training.setup import load_folds, load_role
 
 Tables = dict[str, TargetPredictions]
 
@@ -120,9 +120,8 @@ def load_test(
     config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], whole: Whole
 ) -> Records:
     """The test fold with complete features."""
-    return describe(
-        load_role(config, builder, specs, "test", cache_in_memory=False), whole.descriptors
-    )
+    records = load_role(config, builder, specs, "test", cache_in_memory=False)
+    return records.described(whole.descriptors)
 
 
 def mix_members(
@@ -137,7 +136,7 @@ def mix_members(
     Args:
         names: of the learners, see `mixture.column_names`.
         runs: the members, finished.
-        materials: of each split.
+        materials: of each split; without 'test' where no fold is kept back.
         test_columns: {learner: {target: [n]}} of all but the network, in the order of
           `materials["test"]`.
 
@@ -157,9 +156,11 @@ def mix_members(
     labels = {spec.name: first[spec.name].truth for spec in specs}
     stack = fit_stack(columns, labels, specs, cells)
     held_out = cross_fitted(columns, labels, specs, cells, known.systems[rows])
+    tables = {"validation": _tables(stack, first, held_out, NETWORK in names)}
+    if "test" not in materials:
+        return stack, tables | {"test": tables["validation"]}, {}
     test, learners = _mixed_test(stack, names, runs, specs, materials["test"], test_columns)
-    tables = {"validation": _tables(stack, first, held_out, NETWORK in names), "test": test}
-    return stack, tables, learners
+    return stack, tables | {"test": test}, learners
 
 
 def average_learner(

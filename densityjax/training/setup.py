@@ -13,12 +13,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from densityjax.config import check_grid
+from densityjax.config import NO_FOLD, check_grid
 from densityjax.data.batches import BatchSource, training_labels
 from densityjax.data.dataset import DatasetError, fingerprint, open_from_config
 from densityjax.data.records import Records, load_records
 from densityjax.features.auxiliary import auxiliary_labels
-from densityjax.features.descriptors import BLOCKS, Descriptors, fit_descriptors
+from densityjax.features.descriptors import Descriptors, descriptor_sizes, fit_descriptors
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.results.run_directory import RunDirectory
@@ -60,8 +60,8 @@ class FittedInputs:
     source: BatchSource
 
     def described(self, records: Records) -> Records:
-        """Records with what enters the network beside the density, see `fit_descriptors`."""
-        return describe(records, self.descriptors)
+        """Records with what enters the network beside the density, see `Records.described`."""
+        return records.described(self.descriptors)
 
     def initial_state(self) -> TrainState:
         """The state before the first step, on one device.
@@ -158,7 +158,7 @@ def load_folds(
     return load_records(
         builder, [f"fold{fold}" for fold in folds], specs, channels=config.input.channels,
         spin_polarized_only=config.data.spin_polarized_only, cache_in_memory=cache_in_memory,
-        features=features and reads_features(config), **filters,
+        features=features and reads_features(config), core=config.input.core, **filters,
     )
 
 
@@ -171,7 +171,7 @@ def load_role(
     folds = {
         "train": tuple(data.train_folds),
         "validation": (data.validation_fold,),
-        "test": (data.test_fold,),
+        "test": (data.validation_fold if data.test_fold == NO_FOLD else data.test_fold,),
     }
     # Held-out elements are tested wherever they are, and are nowhere else.
     if role == "test" and held_out:
@@ -193,20 +193,7 @@ def count_steps(config: ConfigDict, num_records: int, epochs: int) -> int:
 
 def reads_features(config: ConfigDict) -> bool:
     """Whether a run needs the features of its records."""
-    return bool(any(descriptor_sizes(config).values()) or names_of(config))
-
-
-def descriptor_sizes(config: ConfigDict) -> dict[str, int]:
-    """{block of features: components of it that enter the network}."""
-    return {block: config.input[block] for block in BLOCKS}
-
-
-def describe(records: Records, descriptors: Descriptors) -> Records:
-    """Records, not of the training rows, with complete features and with `descriptors`."""
-    features = descriptors.complete(records.features, records.lattice, records.num_electrons)
-    return dataclasses.replace(
-        records, features=features, descriptors=descriptors(features, len(records))
-    )
+    return bool(any(descriptor_sizes(config.input).values()) or names_of(config))
 
 
 def fit_inputs(
@@ -223,7 +210,7 @@ def fit_inputs(
     """
     descriptors, features = fit_descriptors(
         records.features, records.species, records.lattice, records.num_electrons,
-        descriptor_sizes(config), identify="density" in names_of(config),
+        descriptor_sizes(config.input), identify="density" in names_of(config),
     )
     records = dataclasses.replace(
         records, features=features, descriptors=descriptors(features, len(records))
@@ -363,7 +350,7 @@ def step_shapes(config: ConfigDict, task: Task, grid: int) -> tuple[TrainState, 
 
     size, channels = config.train.batch_size // jax.process_count(), config.input.channels
     fields = num_fields(channels, task.field_transform)
-    descriptors = sum(descriptor_sizes(config).values())
+    descriptors = sum(descriptor_sizes(config.input).values())
     features = NUM_FEATURES[task.lattice_features] + descriptors
     statistics = {
         "field_mean": leaf(fields),

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from densityjax.config import RULES, check_rules, completed
 from densityjax.data.records import Records
-from densityjax.features.descriptors import Descriptors
+from densityjax.features.descriptors import Descriptors, descriptor_sizes
 from densityjax.results.applicability import Applicability
 from densityjax.results.learner_file import load_learners
 from densityjax.results.run_directory import RunDirectory
@@ -19,10 +19,10 @@ from densityjax.runtime.errors import UserError
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
 from densityjax.step.scalers import Statistics
+from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState, create_train_state
+from densityjax.step.weights import load_weights
 from densityjax.targets import TargetSpec
-from densityjax.training.checkpoint import Checkpoints
-from densityjax.training.setup import describe, descriptor_sizes
 
 _SETTINGS = (  # of config.json
     "targets", "seed", "input.channels", "view.kind", "view.evaluation_views", "model", "loss",
@@ -88,26 +88,31 @@ class TrainedModel:
 
     def described(self, records: Records) -> Records:
         """Records with what enters the network beside the density."""
-        return describe(records, self.descriptors)
+        return records.described(self.descriptors)
 
 
-def restore_run(workdir: str | Path, whole: Mixture | None = None) -> TrainedModel:
+def restore_run(
+    workdir: str | Path, whole: Mixture | None = None, quick: bool = False
+) -> TrainedModel:
     """Restores the best state of a run and everything that was fitted with it.
 
     Args:
         whole: of a member of an ensemble, in the place of the member's own mixture.
+        quick: to predict few materials, see `parallel.mapped_predict_step`.
 
     Raises:
         UserError: `workdir` is not the directory of a finished run, or a file of it is damaged.
     """
     run = RunDirectory(Path(workdir))
     config = completed(run.read_config(*_SETTINGS))
-    counts = {key: RULES[key] for key in ("view.evaluation_views", "ensemble.epochs")}
+    counts = {
+        key: RULES[key] for key in ("view.evaluation_views", "ensemble.epochs", "input.core")
+    }
     check_rules(config, counts, f"{run.config}: ")
     specs = run.read_specs(config.targets)
     statistics = run.load(run.statistics, Statistics.load)
     descriptors, yardsticks, stack = Descriptors(None, {}), {}, None
-    if any(descriptor_sizes(config).values()) or config.stack.learners:
+    if any(descriptor_sizes(config.input).values()) or config.stack.learners:
         descriptors = run.load(run.descriptors, Descriptors.load)
     applicability = run.load(run.applicability, Applicability.load)
     task = create_task(config, specs, num_steps=1)  # the length of the schedule is of no use here
@@ -116,21 +121,13 @@ def restore_run(workdir: str | Path, whole: Mixture | None = None) -> TrainedMod
             f"{run.statistics} is of {len(statistics.label_mean)} targets, {run.config} of "
             f"{len(task.specs)}: they come from different runs; run the training command again"
         )
-    template = create_train_state(
-        task.model, task.tx, statistics.arrays(), config.seed,
-        field_size(config, applicability.grid),
-    )
-    if not (run.checkpoints / "best").is_dir():
-        raise RestoreError(
-            f"--workdir={workdir} is not the directory of a finished run, it has no "
-            "checkpoints/best: run the training command again"
-        )
-    with contextlib.closing(Checkpoints(run.path, read_only=True)) as checkpoints:
-        restored = checkpoints.restore_bests(parallel.replicate(template), config.ensemble.epochs)
-    if not restored:
-        raise RestoreError(f"--workdir={workdir} has no checkpoint: train it further")
-    mapped = parallel.mapped_predict_step(task, config.view.evaluation_views)
-    best, *others = [found.state for found in restored]
+    if run.weights.exists():
+        states = run.load(run.weights, lambda path: load_weights(path, statistics.arrays()))
+        states = [parallel.replicate(state) for state in states]
+    else:
+        states = _best_states(run, config, task, statistics, applicability.grid)
+    mapped = parallel.mapped_predict_step(task, config.view.evaluation_views, quick)
+    best, *others = states
     if config.stack.learners and whole is None:
         yardsticks = run.load(run.learners, lambda path: load_learners(path, specs))
         stack = run.load(run.stack, read_stack)
@@ -140,7 +137,31 @@ def restore_run(workdir: str | Path, whole: Mixture | None = None) -> TrainedMod
     )
 
 
-def restore_members(workdir: str | Path) -> tuple[tuple[TrainedModel, ...], ...]:
+def _best_states(
+    run: RunDirectory, config: ConfigDict, task: Task, statistics: Statistics, grid: int
+) -> list[TrainState]:
+    """Those of the checkpoints, the best first."""
+    # Orbax takes half a second, which a model that was exported does without.
+    from densityjax.training.checkpoint import Checkpoints
+
+    if not (run.checkpoints / "best").is_dir():
+        raise RestoreError(
+            f"--workdir={run.path} is not the directory of a finished run, it has no "
+            "checkpoints/best: run the training command again"
+        )
+    template = create_train_state(
+        task.model, task.tx, statistics.arrays(), config.seed, field_size(config, grid)
+    )
+    with contextlib.closing(Checkpoints(run.path, read_only=True)) as checkpoints:
+        restored = checkpoints.restore_bests(parallel.replicate(template), config.ensemble.epochs)
+    if not restored:
+        raise RestoreError(f"--workdir={run.path} has no checkpoint: train it further")
+    return [found.state for found in restored]
+
+
+def restore_members(
+    workdir: str | Path, quick: bool = False
+) -> tuple[tuple[TrainedModel, ...], ...]:
     """`restore_run` of every run that a joined one consists of, or of a run alone.
 
     Returns:
@@ -157,5 +178,6 @@ def restore_members(workdir: str | Path) -> tuple[tuple[TrainedModel, ...], ...]
             run.load(run.descriptors, Descriptors.load),
         )
     return tuple(
-        tuple(restore_run(group.path, whole) for group in member.groups()) for member in members
+        tuple(restore_run(group.path, whole, quick) for group in member.groups())
+        for member in members
     )

@@ -72,3 +72,16 @@ def test_too_few_steps_are_warned_of_and_the_sum_survives_smoothing(seeing_invar
     wrong = dataclasses.replace(good.found, reference=good.found.reference + 10)
     assert wrong.error > 0.05
     assert "take more --steps" in warnings_of(question, wrong)[0]
+
+
+def test_a_model_that_sees_no_cores_is_explained_by_what_it_sees(seeing_invariants):
+    config = seeing_invariants.config.copy_and_resolve_references()
+    config.input.core = "charge"
+    question = question_of(dataclasses.replace(seeing_invariants, config=config))
+    record = question.material.record
+    seen = question.density
+    assert np.abs(seen - record["density"]).max() > 0.1 * record["density"].max()
+    found = integrated_gradients(question, reference_density(record, None), 8)
+    said = answers(question.model.members, [question.material])[0].values[0]
+    assert found.prediction == pytest.approx(said, rel=1e-4)
+    assert found.error < 0.01

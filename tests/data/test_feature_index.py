@@ -8,6 +8,7 @@ import pytest
 
 from densityjax.data import feature_index, record_index
 from densityjax.data.dataset import DatasetError, fingerprint
+from densityjax.density.core import seen_record
 from densityjax.features.composition import composition_features
 from densityjax.features.invariants import record_invariants
 from densityjax.features.record_features import PER_ATOM, WIDTHS, record_features
@@ -113,6 +114,31 @@ def test_they_are_computed_anew_when_stale_or_damaged(builder, computed, monkeyp
     computed.clear()
     _read(builder)
     assert not computed
+
+
+def test_each_choice_of_core_has_features_of_its_own(builder, computed):
+    identity = fingerprint(builder)
+
+    def read(core):
+        return feature_index.read_features(builder, SPLIT, identity, core)
+
+    every, content = read("all"), _path(builder).read_bytes()
+    charge = read("charge")
+    assert len(computed) == 12
+    assert _path(builder).read_bytes() == content
+    stored = next(iter(builder.as_data_source(split=SPLIT)))
+    np.testing.assert_array_equal(
+        charge["invariants"][0], record_invariants(seen_record(stored, "charge"))
+    )
+    assert np.abs(charge["invariants"] - every["invariants"]).max() > 0.1
+    np.testing.assert_array_equal(charge["composition"], every["composition"])
+    # A file under the name of another choice is not taken for it.
+    own = _path(builder).with_name(f"features-{SPLIT}-charge.npz")
+    shutil.copy(_path(builder), own)
+    np.testing.assert_array_equal(read("charge")["invariants"], charge["invariants"])
+    shutil.copy(own, _path(builder))
+    np.testing.assert_array_equal(read("all")["invariants"], every["invariants"])
+    assert len(computed) == 24
 
 
 def test_a_place_that_cannot_be_written_to(builder, computed, monkeypatch):

@@ -4,6 +4,8 @@ import pytest
 from densityjax.data import records as records_module
 from densityjax.data.dataset import DatasetError, fingerprint
 from densityjax.data.record_index import read_index
+from densityjax.density.core import seen_record
+from densityjax.features.invariants import record_invariants
 from densityjax.targets import get_specs
 from tests.data.loading import FOLDS, load
 
@@ -39,6 +41,22 @@ def test_reading_on_demand_gives_the_cached_densities(builder, records):
     assert lazy.densities is None
     for row in (0, 7, 17):
         np.testing.assert_array_equal(lazy.density(row), records.density(row))
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_all_of_a_run_sees_the_same_of_the_cores(builder, cached):
+    stored = {r["index"]: r for r in builder.as_data_source(split="fold2")}
+    plain = load(builder, ["fold2"], cache_in_memory=False)
+    records = load(
+        builder, ["fold2"], cache_in_memory=cached, channels=1, core="charge", features=True
+    )
+    for row, index in enumerate(records.index):
+        seen = seen_record(stored[index], "charge")
+        np.testing.assert_array_equal(records.density(row), seen["density"][..., :1])
+        np.testing.assert_array_equal(
+            records.features["invariants"][row], record_invariants(seen)
+        )
+        assert records.moment[row] == plain.moment[row]
 
 
 def test_one_channel_and_spin_polarised_only(builder, records):

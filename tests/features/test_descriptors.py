@@ -60,7 +60,8 @@ def test_components_are_those_of_scikit_learn():
     scaled = StandardScaler().fit_transform(varying)
     reference = PCA(4).fit(scaled)
     found = reduction(features)
-    np.testing.assert_allclose(np.abs(found), np.abs(reference.transform(scaled)), atol=1e-4)
+    expected = np.abs(reference.transform(scaled))
+    np.testing.assert_allclose(np.abs(found), expected, atol=4e-3)  # of float16
     largest = np.abs(reduction.components).argmax(axis=0)
     assert (reduction.components[largest, np.arange(4)] > 0).all()
     hole = features[:1].copy()

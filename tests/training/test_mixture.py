@@ -28,7 +28,7 @@ from densityjax.training import calibrate
 from densityjax.training.calibrate import gather, open_run
 from densityjax.training.ensemble import train_ensemble
 from densityjax.training.mixture import ask_yardsticks, column_names
-from densityjax.training.setup import describe, load_folds, load_role
+from densityjax.training.setup import load_folds, load_role
 from densityjax.training.trained_model import restore_members
 from tests.small_model import SMALL_MODEL
 from tests.training.test_ensemble import density  # noqa: F401  a fixture
@@ -72,10 +72,7 @@ def test_the_answer_is_the_weighted_mean_of_the_learners(small_dataset: Path, tr
     )
     test = load_folds(config, open_from_config(config.data), SPECS, [0], False)
     whole = load_learners(RunDirectory(trained).learners, SPECS)
-    described = describe(
-        load_folds(config, open_from_config(config.data), SPECS, [0], False),
-        Descriptors.load(RunDirectory(trained).descriptors),
-    )
+    described = test.described(Descriptors.load(RunDirectory(trained).descriptors))
     kernels = ask_yardsticks(whole, config.stack.learners, described).columns
     for folder, members in ((trained, 3), (trained / "member1", 1)):
         run = RunDirectory(folder)

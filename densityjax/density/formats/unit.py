@@ -144,6 +144,25 @@ def choose(
     return _by_count(default, others, species)
 
 
+def possible(cell: Cell, species: np.ndarray) -> list[tuple[str, float, float]]:
+    """Units of a density that states none in which it holds electrons that its atoms may have.
+
+    Args:
+        species: [N] atomic numbers; with unknown ones nothing is concluded.
+
+    Returns:
+        (unit, factor to e/Å^3, electrons) of each: those of usual valences alone where there are
+        any.
+    """
+    if not len(species) or not species.all():
+        return []
+    grade = _Grade(species, 0.0)
+    found = [_Meaning(cell, unit, 0) for unit in _UNITS]
+    usual = [meaning for meaning in found if grade.is_usual(meaning.electrons)]
+    usual = usual or [m for m in found if np.isfinite(m.electrons) and grade.can_be(m.electrons)]
+    return [(meaning.unit, meaning.factor, meaning.electrons) for meaning in usual]
+
+
 def _wholer(cells: Sequence[Cell], default: _Meaning, grade: "_Grade") -> _Meaning | None:
     """The same cell with its last planes, where these give the far better whole number.
 

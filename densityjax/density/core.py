@@ -1,0 +1,114 @@
+"""The density that models see: as it is stored, or with no more of a core than its charge.
+
+Codes agree on the density between atoms and on the valence electrons of each atom; within the core
+radius of a pseudopotential or PAW data set (Bloechl, PRB 50, 17953, 1994) each has a pseudo density
+of its own. The choice 'charge' leaves what they agree on: about each atom a share w of the density
+rho is cut out, and the electrons that it held are put back in a fixed shape g,
+
+    seen = rho (1 - sum_a w_a) + sum_a q_a g_a,  q_a = sum w_a rho / sum g_a,
+
+w = 1 up to 0.6 R and falls to 0 at R as a quintic smoothstep, g = (1 - (r / R)^2)^3, R = 1.1 Å for
+every element, so that species are not read. Where spheres overlap, the w share the density. Each
+code's charge in a sphere outside its core radius is the same (norm conservation, or compensation
+charges), so q_a is, too. Other choices and radii were tried in docs/results/core.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+Core = Literal["all", "charge"]
+CHOICES: tuple[Core, ...] = ("all", "charge")
+NEEDS = ("density", "lattice", "positions")  # what of a record `seen_record` reads
+
+VERSION = 1  # of what 'charge' makes; features that were computed from it are keyed by it
+RADIUS = 1.1  # Å
+_INNER = 0.6  # of the radius, within which nothing of the shape remains
+# Voxels about an atom, above which a cell is too thin or skewed for matter, and stays as it is.
+_MOST_VOXELS = 5_000_000
+
+
+def seen_record(record: Mapping[str, Any], core: Core) -> Mapping[str, Any]:
+    """A record as models see it; itself with 'all'.
+
+    Args:
+        record: with density, lattice and positions, see `density.record.make_record`.
+
+    Raises:
+        ValueError: an unknown choice.
+    """
+    if core not in CHOICES:
+        raise ValueError(f"core {core!r}; expected one of {CHOICES}")
+    if core == "all":
+        return record
+    return {**record, "density": charges_alone(*(record[name] for name in NEEDS))}
+
+
+def charges_alone(
+    density: np.ndarray, lattice: np.ndarray, positions: np.ndarray, radius: float = RADIUS
+) -> np.ndarray:
+    """A density that shows of each core its charge alone, and likewise its magnetic moment.
+
+    Linear in the density. The sum over the grid, so the number of electrons, stays.
+
+    Args:
+        density: [X, Y, Z, C] e/Å^3, and μB/Å^3.
+        lattice: [3, 3] Å, rows are the cell vectors.
+        positions: [N, 3] fractional.
+        radius: Å.
+
+    Returns:
+        float32 [X, Y, Z, C].
+    """
+    fields = density.reshape(-1, density.shape[-1]).astype(np.float64)  # [voxels, C]
+    lattice = np.asarray(lattice, np.float64)
+    spheres = [
+        _sphere(density.shape[:3], lattice, position, radius)
+        for position in np.asarray(positions, np.float64) % 1.0
+    ]
+    windows = [1 - _smoothstep((away / radius - _INNER) / (1 - _INNER)) for _, away in spheres]
+    total = np.zeros(len(fields))
+    for (voxels, _), window in zip(spheres, windows, strict=True):
+        np.add.at(total, voxels, window)  # of a small cell a voxel may be there twice
+    shared = np.maximum(total, 1)
+    seen = fields * (1 - total / shared)[:, None]
+    for (voxels, away), window in zip(spheres, windows, strict=True):
+        shape = (1 - np.square(away / radius)) ** 3  # [n], 1 at the nucleus, 0 at the radius
+        charge = (window / shared[voxels]) @ fields[voxels]  # [C] over voxels
+        np.add.at(seen, voxels, np.multiply.outer(shape / max(shape.sum(), 1e-9), charge))
+    return seen.reshape(density.shape).astype(np.float32)
+
+
+def _smoothstep(place: np.ndarray) -> np.ndarray:
+    """From 0 to 1 between 0 and 1, with two continuous derivatives."""
+    place = np.clip(place, 0, 1)
+    return place**3 * (10 - 15 * place + 6 * place**2)
+
+
+def _sphere(
+    shape: tuple[int, ...], lattice: np.ndarray, position: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels nearer than `radius` Å to an atom at fractional [3], images each by itself.
+
+    Returns:
+        (flat indices [n] into a grid of the shape, distances [n] Å).
+    """
+    sizes = np.array(shape)
+    heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)  # [3] Å, between faces
+    reach = np.ceil(radius / heights * sizes) + 1  # [3] voxels
+    if not np.prod(2 * reach + 1) <= _MOST_VOXELS:
+        return np.zeros(0, int), np.zeros(0)
+    steps = [
+        np.arange(round(p * n) - int(r), round(p * n) + int(r) + 1)
+        for p, n, r in zip(position, sizes, reach, strict=True)
+    ]
+    x, y, z = (
+        np.multiply.outer(own / n - p, vector)  # [steps, 3] Å
+        for own, n, p, vector in zip(steps, sizes, position, lattice, strict=True)
+    )
+    apart = x[:, None, None] + y[:, None] + z
+    square = np.einsum("xyza,xyza->xyz", apart, apart)  # Å^2
+    near = np.nonzero(square < radius**2)
+    x, y, z = (own[at] % n for own, at, n in zip(steps, near, sizes, strict=True))
+    return np.ravel_multi_index((x, y, z), shape), np.sqrt(square[near])
