@@ -252,7 +252,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", required=True, help="of the run, in the names of the files")
     parser.add_argument("--target", default="bulk_modulus", help="of the sanity checks")
     parser.add_argument("--sane", type=int, default=8, help="materials of the sanity checks")
-    parser.add_argument("--orders", type=int, default=0, help="of the atoms, see explain; with the reference of atoms alone")
+    parser.add_argument(
+        "--orders", type=int, default=0,
+        help="of the atoms, see explain; with the reference of atoms alone",
+    )
     options = parser.parse_args(arguments)
     compile_cache.enable()
     logging.getLogger("absl").setLevel(logging.ERROR)
