@@ -46,7 +46,8 @@ def main(_) -> None:
         run = prepare_run(config, Path(workdir))
     make_state = lambda: parallel.replicate(  # noqa: E731
         create_train_state(
-            run.task.model, run.task.tx, run.statistics.arrays(), config.seed,
+            run.task.model, run.task.tx, run.statistics.arrays(bool(run.task.constraints)),
+            config.seed,
             create_task.field_size(config, run.splits["train"].grid),
         )
     )

@@ -74,8 +74,8 @@ def endless(run: PreparedRun) -> Iterator[dict[str, jax.Array]]:
 def make_loop(run: PreparedRun) -> Callable[[Iterable], None]:
     """A function that takes as many training steps as there are batches."""
     state = create_train_state(
-        run.task.model, run.task.tx, run.statistics.arrays(), run.config.seed,
-        field_size(run.config, run.splits["train"].grid),
+        run.task.model, run.task.tx, run.statistics.arrays(bool(run.task.constraints)),
+        run.config.seed, field_size(run.config, run.splits["train"].grid),
     )
     held = {"state": parallel.replicate(state)}
     step = parallel.mapped_train_step(run.task)

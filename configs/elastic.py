@@ -119,6 +119,9 @@ def get_config() -> ConfigDict:
     model.head_width = 64
     model.dropout = 0.2  # of the embedding that the heads share
     model.implementation = "auto"  # of convolutions, see densityjax/model/ops/conv3d.py
+    # Physics that predictions obey exactly (densityjax/constraints.py): 'elastic', 'gap',
+    # 'positive', 'even_spin'. One that speaks of none of the targets changes nothing.
+    model.constraints = ()
     model.dtype = "float32"  # 'float32' or 'bfloat16'; parameters are float32
     model.remat = False  # compute residual blocks again in the backward pass: less memory
 

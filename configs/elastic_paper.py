@@ -22,5 +22,6 @@ def get_config() -> ConfigDict:
     config.stack.learners = ()
     config.intervals.calibrate = False
     config.model.dropout = 0.0
+    config.model.constraints = ()
     config.train.epochs = 40
     return config

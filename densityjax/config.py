@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 from ml_collections import ConfigDict
 
 from densityjax.configs import elastic_paper
+from densityjax.constraints import CONSTRAINTS, check_constraints
 from densityjax.runtime.errors import ConfigError
 from densityjax.targets import get_specs
 
@@ -162,6 +163,7 @@ RULES: dict[str, Rule] = {
     "view.evaluation_views": up_to(MAX_VIEWS),
     "model.name": one_of(*MODEL_RULES),
     "model.dtype": one_of("float32", "bfloat16"),
+    "model.constraints": each(one_of(*CONSTRAINTS)),
     "loss.regression": one_of("mse", "huber"),
     "loss.huber_delta": positive,
     "loss.target_weights": values_of(positive),
@@ -221,6 +223,7 @@ def completed(recorded: Mapping[str, Any]) -> ConfigDict:
                 config[section].update(values)
             else:
                 config[section] = ConfigDict(values) if isinstance(values, Mapping) else values
+        config.model.constraints = tuple(config.model.get("constraints", ()))
     return config
 
 
@@ -256,6 +259,8 @@ def _may_have_own_targets(data: ConfigDict) -> bool:
 def _check_targets(config: ConfigDict) -> None:
     if config.targets and not _may_have_own_targets(config.data):
         get_specs(config.targets)
+    if config.targets:
+        check_constraints(config.model.constraints, config.targets)
 
 
 def check_target_weights(config: ConfigDict) -> None:

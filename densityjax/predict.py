@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
 
@@ -23,35 +24,63 @@ from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replaced
 
 QUICK = 30  # files, for which compilation takes longer than what it saves
+_TOLD = 3  # files from elsewhere that are named on standard error
 
 
 def predict_files(
-    model: Model, paths: Sequence[Path], table: Table, coverages: Sequence[float] = (0.9,)
+    model: Model, paths: Sequence[Path], table: Table, coverages: Sequence[float] = (0.9,),
+    anyway: bool = False,
 ) -> int:
     """Adds the predictions of files to a table, in order.
 
-    A file that cannot be read gets one row, with the reason in its warnings.
+    A file that cannot be read gets one row, with the reason in its warnings. Files from elsewhere
+    are named on standard error, before their rows, unless the table does that itself.
 
     Args:
         coverages: of the intervals.
+        anyway: see `Model.rows`.
 
     Returns:
         How many files could not be read.
     """
-    size, failed = min(model.batch_size, len(paths)), 0
-    for start in tqdm(range(0, len(paths), size), unit="batch", disable=None):
-        chosen = paths[start : start + size]
-        # One by one: densities on their own grids may take gigabytes.
-        found = [read_material(path, model.grid) for path in chosen]
+    size, failed, others = min(model.batch_size, len(paths)), 0, 0
+    for chosen, found in _read_ahead(model, paths, size):
         readable = [material for material in found if isinstance(material, Material)]
-        rows = iter(model.rows(readable, coverages, size))
+        rows = iter(model.rows(readable, coverages, size, anyway))
         for path, material in zip(chosen, found, strict=True):
             failed += isinstance(material, str)
-            table.add(
-                [unreadable(str(path), material)] if isinstance(material, str) else next(rows)
-            )
+            own = [unreadable(str(path), material)] if isinstance(material, str) else next(rows)
+            if own[0].get("elsewhere") and not isinstance(table, PlainTable):
+                others += 1
+                if others <= _TOLD:
+                    print(f"from elsewhere: {path}: {own[0]['elsewhere']}", file=sys.stderr)
+            table.add(own)
     table.end()
+    if others > _TOLD:
+        print(f"from elsewhere: {others - _TOLD} files more, see their rows", file=sys.stderr)
     return failed
+
+
+def _read_ahead(
+    model: Model, paths: Sequence[Path], size: int
+) -> Iterator[tuple[Sequence[Path], list[Material | str]]]:
+    """Batches of paths, and of each its material or what is wrong with it.
+
+    The next batch is read while this one is predicted, file by file: densities on their own grids
+    may take gigabytes.
+    """
+    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
+
+    def read(path: Path) -> Material | str:
+        found = read_material(path, model.grid)
+        return found if isinstance(found, str) else model.prepared(found)
+
+    with ThreadPoolExecutor(1, "read") as pool:
+        ahead = [pool.submit(read, path) for path in batches[0]]
+        for place, chosen in enumerate(tqdm(batches, unit="batch", disable=None), start=1):
+            waiting, following = ahead, batches[place] if place < len(batches) else ()
+            ahead = [pool.submit(read, path) for path in following]
+            yield chosen, [future.result() for future in waiting]
 
 
 def check_out(out: str, inputs: Sequence[Path]) -> None:
@@ -118,6 +147,10 @@ def _parser() -> argparse.ArgumentParser:
         help="how often intervals hold the truth: 0.9 (default), or several, 0.8,0.9",
     )
     parser.add_argument(
+        "--anyway", action="store_true",
+        help="predict, too, from densities with other valence electrons than those trained on",
+    )
+    parser.add_argument(
         "files", nargs="+", metavar="FILE",
         help="VASP densities, Materials Project JSON, cube or XSF, plain or compressed; a folder "
         "stands for its density files",
@@ -142,7 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = open_model(folder, quick=len(paths) <= QUICK)
     model.check_coverages(options.coverage)
     with _opened(options.out) as file:
-        failed = predict_files(model, paths, _table(options, file), options.coverage)
+        table = _table(options, file)
+        failed = predict_files(model, paths, table, options.coverage, options.anyway)
     if model.calibration is None:
         print(interval_cells.NONE.format(folder), file=sys.stderr)
     if failed:

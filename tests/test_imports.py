@@ -16,6 +16,7 @@ ORDER = (
     ("__init__",),
     ("runtime",),
     ("targets",),
+    ("constraints",),
     ("config",),
     ("density",),
     ("features",),

@@ -334,6 +334,12 @@ def test_density_without_spin_for_a_model_with(restored, folder):
     without, _ = predict_densities(model, bare)
     changed = predictions.values["bulk_modulus"] != without.values["bulk_modulus"]
     assert changed.tolist() == spin
+    # None is as good as one of zeros.
+    zero = [dataclasses.replace(d, magnetization=np.zeros(d.values.shape)) for d in densities]
+    same, warnings = predict_densities(model, zero)
+    assert not any("no magnetisation" in warning for found in warnings for warning in found)
+    for target, values in same.values.items():
+        np.testing.assert_array_equal(values, without.values[target])
 
 
 def test_classes_are_written_by_name(restored, folder):

@@ -4,6 +4,7 @@ Pure functions of one device; the prediction is in the target's unit and, unlike
 predictions says, not clamped to the target's minimum, so that it changes with the density always.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from densityjax.model import views
-from densityjax.step.steps import apply_model, model_inputs
+from densityjax.step.steps import apply_model
 from densityjax.step.task import Task
 from densityjax.targets import TargetSpec
 
@@ -128,6 +129,23 @@ def weighted_gradient(
     return jax.lax.map(lambda view: jax.grad(total)(density, view).sum(0), jnp.arange(num_views))
 
 
+class _Watched:
+    """A model whose last scale is moved by `shift`, and seen when it has been applied."""
+
+    def __init__(self, model: Any, shift: jax.Array | None):
+        self._model = model
+        self._moved = {} if shift is None else {"perturbations": {"last_scale": shift}}
+        self.last_scale: Any = None
+
+    def apply(self, variables: dict, *arguments: Any) -> tuple[dict[str, jax.Array], jax.Array]:
+        """As the model's."""
+        found, seen = self._model.apply(
+            variables | self._moved, *arguments, mutable="intermediates"
+        )
+        (self.last_scale,) = seen["intermediates"]["last_scale"]
+        return found
+
+
 @functools.partial(jax.jit, static_argnames=_STATIC)
 def class_activation(
     density: jax.Array, descriptors: jax.Array, part: Part, cell: Cell, *, task: Task,
@@ -149,27 +167,23 @@ def class_activation(
         cell weighs in the views).
     """
     electrons = jnp.full(1, cell["num_electrons"])
-    model = {"params": part["params"]["model"]}
-    options = dict(mutable="intermediates")
 
     def one_view(view: jax.Array) -> tuple[jax.Array, jax.Array]:
         (field, lattice), carry_back = jax.vjp(
             lambda one: _fields(task, cell, one[None], view), density
         )
-        inputs = model_inputs(
-            task, part["statistics"], field, lattice, electrons, descriptors[None]
-        )
 
-        def ask(shift: jax.Array) -> tuple[jax.Array, jax.Array]:
-            moved = model | {"perturbations": {"last_scale": shift}}
-            (outputs, _), seen = task.model.apply(moved, *inputs, **options)
-            value = _in_unit(task, outputs, part["choice"], cell)[0]
-            return value, seen["intermediates"]["last_scale"][0]
+        def ask(shift: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+            watched = _Watched(task.model, shift)
+            outputs, _ = apply_model(
+                dataclasses.replace(task, model=watched), part["params"], part["statistics"],
+                field, lattice, electrons, descriptors[None],
+            )
+            return _in_unit(task, outputs, part["choice"], cell)[0], watched.last_scale
 
-        shape = jax.eval_shape(lambda: task.model.apply(model, *inputs, **options))[1]
-        shape = shape["intermediates"]["last_scale"][0].shape  # [1, g, g, g, W]
+        shape = jax.eval_shape(lambda: ask(None))[1].shape  # [1 or 2, g, g, g, W]
         gradient, activation = jax.grad(ask, has_aux=True)(jnp.zeros(shape))
-        seen = activation @ gradient.mean((0, 1, 2, 3))  # [1, g, g, g]
+        seen = jnp.einsum("bxyzw,bw->xyz", activation, gradient.mean((1, 2, 3)))[None]
         seen = jax.image.resize(seen, field.shape[:4], "linear")  # [1, S, S, S]
 
         def carried(values: jax.Array) -> jax.Array:

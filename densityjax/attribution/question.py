@@ -229,7 +229,7 @@ def _network_parts(
     return [
         NetworkPart(model, task, {
             "params": jax.device_put(state.ema_params, device),
-            "statistics": jax.device_put(model.statistics.arrays(), device),
+            "statistics": jax.device_put(model.statistics.arrays(bool(task.constraints)), device),
             "choice": network.choose(
                 task, model.specs[column], which, model.statistics.label_mean[column],
                 model.statistics.label_std[column],

@@ -64,7 +64,7 @@ def charges_alone(
     fields = density.reshape(-1, density.shape[-1]).astype(np.float64)  # [voxels, C]
     lattice = np.asarray(lattice, np.float64)
     spheres = [
-        _sphere(density.shape[:3], lattice, position, radius)
+        voxels_near(density.shape[:3], lattice, position, radius)
         for position in np.asarray(positions, np.float64) % 1.0
     ]
     windows = [1 - _smoothstep((away / radius - _INNER) / (1 - _INNER)) for _, away in spheres]
@@ -86,7 +86,7 @@ def _smoothstep(place: np.ndarray) -> np.ndarray:
     return place**3 * (10 - 15 * place + 6 * place**2)
 
 
-def _sphere(
+def voxels_near(
     shape: tuple[int, ...], lattice: np.ndarray, position: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Voxels nearer than `radius` Å to an atom at fractional [3], images each by itself.

@@ -5,7 +5,8 @@ is nearly that of the free atom. So what a composition tells is learned from the
 atom is the element of the training atom whose surroundings are the most similar. Where the
 electrons of the elements found are not those of the cell, the elements that are the next most
 similar, and whose electrons are, take their place. The species of a new file are not read. Between
-codes it fails, for pseudopotentials differ inside the core.
+codes it fails, for pseudopotentials differ inside the core, unless the charge of a core is all that
+is seen (`density.core`): then 95.4 % of the materials are right.
 
 Out of fold in folds 1 to 4 of elastic_densities 2.0, all elements of 98.4 % of the materials are
 right, of 97.3 % without the electrons.

@@ -13,21 +13,25 @@ MODELS = {"msa3dcnn": MSA3DCNN}
 
 
 def create_model(
-    config: Mapping[str, Any], specs: tuple[TargetSpec, ...], padding: str
+    config: Mapping[str, Any], specs: tuple[TargetSpec, ...], padding: str,
+    derived: tuple[str, ...] = (),
 ) -> nn.Module:
     """Builds the model that `config.model` describes.
 
     Args:
-        config: the section `model` as `densityjax.config.check` accepts it: `name` and the model's
-          own fields.
+        config: the section `model` as `densityjax.config.check` accepts it: `name`, `dtype`,
+          `constraints`, which the step imposes, and the model's own fields.
         specs: targets, in the order of the heads.
         padding: of the convolutions, decided by the view.
+        derived: targets that are computed from others and have no head.
     """
     fields = dict(config)
     name, dtype = fields.pop("name"), fields.pop("dtype")
+    fields.pop("constraints")
     fields = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in fields.items()}
     return MODELS[name](
         targets=tuple((spec.name, spec.num_outputs) for spec in specs),
+        derived=derived,
         padding=padding,
         dtype=jnp.dtype(dtype),
         **fields,

@@ -27,6 +27,7 @@ class MSA3DCNN(nn.Module):
         padding: 'circular' for the fractional view, 'zero' or 'valid' for the Cartesian one.
         remat: keep of a residual block its input alone for the backward pass, which computes the
           rest again.
+        derived: targets without a head, see densityjax.constraints.
     """
 
     targets: tuple[tuple[str, int], ...]
@@ -41,6 +42,7 @@ class MSA3DCNN(nn.Module):
     implementation: conv_op.Implementation = "auto"
     dtype: Any = jnp.float32
     remat: bool = False
+    derived: tuple[str, ...] = ()
 
     @property
     def total_stride(self) -> int:
@@ -89,6 +91,8 @@ class MSA3DCNN(nn.Module):
             visible = jnp.where(draw(keys), embedding / keep, 0.0)
         outputs = {}
         for name, width in self.targets:
+            if name in self.derived:
+                continue
             hidden = silu(layers.Dense(self.head_width, name=f"{name}_hidden")(visible))
             outputs[name] = layers.Dense(width, name=f"{name}_out")(hidden)
         return outputs, embedding

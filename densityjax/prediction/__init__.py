@@ -2,13 +2,13 @@
 
 Files, each importing only from those above it:
 
+  pretrained: Models by name
   materials: Files and densities as materials on the grid of a model.
   answers: What trained models say of materials
   rows: Predictions as rows
   frame: Rows of predictions as a table of pandas.
   objects: Densities as people hold them in Python -> `Density`, checked as those of files are.
   model: A trained model as its users have it
-  pretrained: Models by name
   card: The README.md of an exported model
   export: A finished run -> a folder that predicts elsewhere
   tables: Rows of predictions as people and programs read them

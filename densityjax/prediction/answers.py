@@ -8,13 +8,15 @@ import numpy as np
 
 from densityjax.data.records import Records
 from densityjax.density.core import seen_record
+from densityjax.features.record_features import record_features
 from densityjax.prediction.materials import Material
 from densityjax.results.applicability import join_warnings
-from densityjax.results.averages import average_parts, average_states
+from densityjax.results.averages import average_parts, network_answer
+from densityjax.results.constraints import project
 from densityjax.results.interval_scale import spreads_as_trained
 from densityjax.results.predictions import (
     Predictions,
-    features_of,
+    join_features,
     predict_records,
     unlabelled_records,
 )
@@ -36,19 +38,19 @@ def predict_materials(
     Returns:
         (predictions, warnings of each material).
     """
-    seen = _seen(materials, model)
-    return _asked(model, seen, batch_size, _features(seen, model.needs_features))[:2]
+    ready = [prepared(((model,),), material) for material in materials]
+    return _asked(model, ready, batch_size, join_features([m.features for m in ready]))[:2]
 
 
-def _seen(materials: Sequence[Material], model: TrainedModel) -> list[Material]:
-    """Materials as the model, and those of the same run, see their densities."""
-    core = model.config.input.core
-    return [dataclasses.replace(m, record=seen_record(m.record, core)) for m in materials]
-
-
-def _features(materials: Sequence[Material], needed: bool) -> Mapping[str, Any] | None:
-    """Features of the materials, which all models share."""
-    return features_of([material.record for material in materials]) if needed else None
+def prepared(members: Sequence[Sequence[TrainedModel]], material: Material) -> Material:
+    """A material as all models of a run see it, with the features that any of them needs."""
+    if material.features is not None:
+        return material
+    models = [model for own in members for model in own]
+    record = seen_record(material.record, models[0].config.input.core)
+    needed = models[0].whole is not None or any(model.needs_features for model in models)
+    features = record_features(record) if needed else {}
+    return dataclasses.replace(material, record=record, features=features)
 
 
 def _asked(
@@ -60,13 +62,13 @@ def _asked(
     records = model.described(unlabelled_records(
         [m.record for m in materials], model.specs, channels, features
     ))
-    predictions = average_states([
+    predictions = network_answer([
         predict_records(
             model.mapped, state, records, model.specs, model.statistics,
             batch_size or len(materials), config.train.num_threads,
         )
         for state in model.states
-    ])
+    ], model.specs, config.model.constraints)
     network, columns = predictions, {}
     if model.stack is not None:
         columns = mixture.ask(
@@ -118,9 +120,8 @@ def answers(
         materials, batch_size: see `predict_materials`.
     """
     whole, models = members[0][0].whole, [model for own in members for model in own]
-    materials = _seen(materials, models[0])
-    needed = whole is not None or any(model.needs_features for model in models)
-    features = _features(materials, needed)
+    materials = [prepared(members, material) for material in materials]
+    features = join_features([material.features for material in materials])
     by_target: dict[str, list[Answer]] = {}
     for model in models:
         predictions, warnings, doubts = _asked(model, materials, batch_size, features)
@@ -130,7 +131,9 @@ def answers(
             by_target.setdefault(spec.name, []).append(found)
     found = [_average(parts) for parts in by_target.values()]
     if whole is None:
-        return found
+        values = {answer.spec.name: answer.values for answer in found}
+        values = project(values, [a.spec for a in found], models[0].config.model.constraints)
+        return [dataclasses.replace(a, values=values[a.spec.name]) for a in found]
     made, channels = [material.record for material in materials], models[0].config.input.channels
     records = unlabelled_records(made, whole.specs, channels, features)
     return _mixed(whole, found, records.described(whole.descriptors))

@@ -19,12 +19,14 @@ class Material:
     Attributes:
         record: see `density.record.make_record`.
         source, code, notes: see `Density`.
+        features: of the record, which is then as the model sees it; None until `answers.prepared`.
     """
 
     record: Mapping[str, Any]
     source: str
     code: str
     notes: tuple[str, ...]
+    features: Mapping[str, Any] | None = None
 
 
 def make_material(density: Density, grid: int) -> Material:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densityjax.prediction.answers import answers
+from densityjax.prediction.answers import answers, prepared
 from densityjax.prediction.materials import Material, expand_folders
 from densityjax.prediction.objects import is_pair, material_of, name_of
-from densityjax.prediction.rows import Row, make_rows, unreadable
+from densityjax.prediction.pretrained import find_model
+from densityjax.prediction.rows import Elsewhere, Row, make_rows, unreadable
 from densityjax.results.calibration import Calibration, read_calibration
 from densityjax.results.manifest import read_manifest
 from densityjax.results.run_directory import RunDirectory
@@ -64,7 +65,7 @@ class Model:
 
     def rows(
         self, materials: Sequence[Material], coverages: Sequence[float] = (0.9,),
-        batch_size: int = 0,
+        batch_size: int = 0, anyway: bool = False,
     ) -> list[list[Row]]:
         """Rows of each material, a row per target, see `rows.make_rows`.
 
@@ -72,13 +73,32 @@ class Model:
             materials: on the grid of the model.
             coverages: of the intervals.
             batch_size: so many at a time; 0 for all. Calls with the same share one compilation.
+            anyway: predict materials whose electrons are of other potentials, too.
         """
         if not materials:
             return []
         said = answers(self.members, materials, batch_size)
-        return make_rows(said, materials, self.calibration, coverages)
+        elsewhere = [self.elsewhere(material, anyway) for material in materials]
+        return make_rows(said, materials, self.calibration, coverages, elsewhere)
 
-    def predict(self, x: Any, coverage: float | Sequence[float] = 0.9) -> "pd.DataFrame":
+    def prepared(self, material: Material) -> Material:
+        """A material with all that takes time before the networks, to be done ahead."""
+        return prepared(self.members, material)
+
+    def elsewhere(self, material: Material, anyway: bool = False) -> Elsewhere:
+        """Whether a density is of another make than those of the training, and what follows.
+
+        Another code with the same electrons is predicted: what codes differ in is what models with
+        config.input.core='charge' do not see (docs/results/core).
+        """
+        known = self.members[0][0].applicability
+        electrons = known.other_electrons(material.record)
+        text = "; ".join([*electrons, *known.other_code(material.code)])
+        return Elsewhere(text, bool(electrons) and not anyway)
+
+    def predict(
+        self, x: Any, coverage: float | Sequence[float] = 0.9, anyway: bool = False
+    ) -> "pd.DataFrame":
         """Predicts every target of one density or of many.
 
         Args:
@@ -97,6 +117,8 @@ class Model:
 
               Voxel (i, j, k) of an array is the point (i/X, j/Y, k/Z) of the cell.
             coverage: how often intervals hold the truth, between 0 and 1, or several.
+            anyway: predict, too, what has other valence electrons than the training densities; else
+              the predictions of such a density are NaN, and its warnings say why.
 
         Returns:
             A row per density and target, with the columns
@@ -135,7 +157,9 @@ class Model:
             if alone and isinstance(found[0], str):
                 raise UserError(found[0])
             readable = [material for material in found if isinstance(material, Material)]
-            predicted = iter(self.rows(readable, coverages, self._compiled_size(len(readable))))
+            predicted = iter(self.rows(
+                readable, coverages, self._compiled_size(len(readable)), anyway
+            ))
             for (name, *_), material in zip(batch, found, strict=True):
                 rows += [unreadable(name, material)] if isinstance(material, str) else next(
                     predicted)
@@ -190,17 +214,13 @@ def _of_many(items: Any) -> Iterator[tuple[str, Any, str | None]]:
 
 
 def load_model(name: str | os.PathLike) -> Model:
-    """The model that `densityjax.load` gives: from a folder.
+    """The model that `densityjax.load` gives: one that ships, by its name, or from a folder.
 
     Raises:
         UserError: there is none of this name, or a file of it is damaged.
     """
     compile_cache.enable()
-    return open_model(_folder(name))
-
-
-def _folder(name: str | os.PathLike) -> Path:
-    return Path(name)
+    return open_model(find_model(name))
 
 
 def open_model(path: str | Path, quick: bool = False) -> Model:

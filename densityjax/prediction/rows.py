@@ -1,5 +1,6 @@
 """Predictions as rows, one per material and target, with their intervals."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,20 @@ from densityjax.results.calibration import Calibration
 # standard deviation over views and members (of the class's probability).
 COLUMNS = ("file", "formula", "target", "prediction", "unit", "warnings", "spread", "probability")
 Row = dict[str, Any]
+WITHHELD = "withheld, for the model knows no such electrons; --anyway (in Python anyway=True) tells"
+
+
+@dataclasses.dataclass(frozen=True)
+class Elsewhere:
+    """Whether a density is of another make than those that a model was trained on.
+
+    Attributes:
+        text: how, '' if it is of the same.
+        withheld: so that nothing is predicted from it.
+    """
+
+    text: str = ""
+    withheld: bool = False
 
 
 def columns_of(coverages: Sequence[float]) -> list[str]:
@@ -23,13 +38,16 @@ def columns_of(coverages: Sequence[float]) -> list[str]:
 
 def make_rows(
     answers: Sequence[Answer], materials: Sequence[Material], calibration: Calibration | None,
-    coverages: Sequence[float],
+    coverages: Sequence[float], elsewhere: Sequence[Elsewhere],
 ) -> list[list[Row]]:
     """Rows of each material, a row per target; a value that there is none of has no key.
+
+    Beside those of `columns_of` a row has 'elsewhere', a text for the head of a table.
 
     Args:
         answers: to the materials, of all targets.
         calibration: of what answers; without one there are no intervals.
+        elsewhere: of each material.
     """
     table = [
         [_row(answer, row, material) for answer in answers]
@@ -37,7 +55,19 @@ def make_rows(
     ]
     if calibration is not None and materials:
         _add_intervals(table, calibration, coverages, answers, materials)
+    for lines, own in zip(table, elsewhere, strict=True):
+        for line, answer in zip(lines, answers, strict=True):
+            line["elsewhere"] = own.text
+            if own.withheld and answer.spec.identity is None:
+                _withhold(line)
     return table
+
+
+def _withhold(line: Row) -> None:
+    """Takes what the model says out of a row; what the file gives away stays."""
+    for name in set(line) - {"file", "formula", "target", "unit", "warnings", "elsewhere"}:
+        del line[name]
+    line["warnings"].insert(0, WITHHELD)
 
 
 def unreadable(source: str, reason: str) -> Row:

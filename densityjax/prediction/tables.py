@@ -25,7 +25,7 @@ class CsvTable:
 
     def __init__(self, file: TextIO, coverages: Sequence[float]):
         self._writer = csv.DictWriter(
-            file, columns_of(coverages), restval="", lineterminator="\n"
+            file, columns_of(coverages), restval="", extrasaction="ignore", lineterminator="\n"
         )
         self._writer.writeheader()
 
@@ -46,7 +46,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 class JsonTable:
-    """A list with an object per file: file, formula, error, warnings, predictions.
+    """A list with an object per file: file, formula, elsewhere, error, warnings, predictions.
 
     A prediction has the keys of a row that are not the file's; a missing value has no key.
     """
@@ -59,7 +59,8 @@ class JsonTable:
         """Writes the object of a file."""
         first = rows[0]
         found: dict[str, Any] = {
-            "file": first["file"], "formula": first.get("formula"), "error": None,
+            "file": first["file"], "formula": first.get("formula"),
+            "elsewhere": first.get("elsewhere") or None, "error": None,
             "warnings": first["warnings"], "predictions": [],
         }
         if "target" in first:
@@ -86,7 +87,8 @@ class PlainTable:
     def add(self, rows: Sequence[Row]) -> None:
         """Writes the table of a file."""
         first = rows[0]
-        lines = [f"{first['file']}: {first.get('formula', '')}".rstrip(": ")]
+        about = [first.get("formula", ""), first.get("elsewhere", "")]
+        lines = [": ".join([first["file"], *filter(None, ["; ".join(filter(None, about))])])]
         if "target" in first:
             names = interval_columns(self._coverages)
             heads = [f"{100 * coverage:g} % interval" for coverage in self._coverages]
@@ -95,7 +97,8 @@ class PlainTable:
                 for row in rows
             ]
             lines += _aligned([["target", "value", *heads, "unit"], *body])
-        lines += [f"  {_warning(text)}" for text in first["warnings"]]
+        told = first.get("elsewhere", "")  # in the first line
+        lines += [f"  {_warning(text)}" for text in first["warnings"] if text not in told]
         self._file.write("\n".join(lines) + "\n\n")
 
     def end(self) -> None:

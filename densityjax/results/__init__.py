@@ -14,8 +14,9 @@ Files, each importing only from those above it:
   identities: What a density file itself gives
   conformal: Conformal prediction when chemical systems are exchangeable and their rows are
       not.
-  stack: The best mixture of learners that held-out predictions allow (stacking).
   predictions_table: predictions.csv
+  constraints: The last step of every answer
+  stack: The best mixture of learners that held-out predictions allow (stacking).
   baselines: What is reached without a network
   predictions: Predictions and accuracy for every example of a split, each exactly once.
   averages: Averages of the predictions of several models, and how far these are from each

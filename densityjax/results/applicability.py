@@ -67,6 +67,34 @@ class Applicability:
         standardised = (embedding - self.embedding_mean) / self.embedding_std
         return _nearest(standardised.astype(np.float32), self.embedding)
 
+    def other_electrons(self, record: Mapping[str, Any]) -> list[str]:
+        """A sentence if a material has other valence electrons than training gives its elements.
+
+        Nothing is said of elements absent from training, or whose valence is not determined.
+        """
+        if len(np.setdiff1d(record["species"], self.elements)):
+            return []
+        valence = self.valence[np.searchsorted(self.elements, record["species"])]  # [N]
+        expected, electrons = valence.sum(), float(record["num_electrons"])
+        # NaN compares as False: no statement where the training data determine no valence.
+        if abs(electrons - expected) > _ELECTRONS + _ELECTRONS_RELATIVE * expected:
+            return [
+                f"{electrons:.6g} valence electrons where the potentials of the training data "
+                f"give {expected:.6g}: other pseudopotentials or a charged cell"
+            ]
+        return []
+
+    def other_code(self, code: str) -> list[str]:
+        """A sentence if a density is known to be of a code that training had none of.
+
+        'unknown' is no reason to warn: most codes leave no trace in such a file (the training
+        files have none), and what matters to the model, the valence, is compared.
+        """
+        known = {code.split()[0] for code in self.codes}
+        if code != "unknown" and code not in known:
+            return [f"density from {code}, training densities from {', '.join(self.codes)}"]
+        return []
+
     def warnings_for(self, record: Mapping[str, Any], code: str, distance: float) -> list[str]:
         """Reasons to distrust predictions for one material, a sentence each; none is no promise.
 
@@ -75,27 +103,14 @@ class Applicability:
             code: what made its density, see `Density.code`.
             distance: of its embedding to the training data, see `distances`.
         """
-        found = []
         absent = np.setdiff1d(record["species"], self.elements)
+        found = []
         if len(absent):
             names = ", ".join(symbol(z) for z in absent)
             found.append(
                 f"elements absent from the training data, so the valence is not checked: {names}"
             )
-        else:
-            valence = self.valence[np.searchsorted(self.elements, record["species"])]  # [N]
-            expected, electrons = valence.sum(), float(record["num_electrons"])
-            # NaN compares as False: no statement where the training data determine no valence.
-            if abs(electrons - expected) > _ELECTRONS + _ELECTRONS_RELATIVE * expected:
-                found.append(
-                    f"{electrons:.6g} valence electrons where the potentials of the training data "
-                    f"give {expected:.6g}: other pseudopotentials or a charged cell"
-                )
-        # 'unknown' is no reason to warn: most codes leave no trace in such a file (the training
-        # files have none), and what matters to the model, the valence, has been compared above.
-        known = {code.split()[0] for code in self.codes}
-        if code != "unknown" and code not in known:
-            found.append(f"density from {code}, training densities from {', '.join(self.codes)}")
+        found += [*self.other_electrons(record), *self.other_code(code)]
         edge = np.linalg.norm(record["lattice"].astype(np.float64), axis=1).max()  # Å
         if edge / self.grid > self.max_spacing:
             limit = self.max_spacing * self.grid  # Å

@@ -1,11 +1,14 @@
 """Averages of the predictions of several models, and how far these are from each other."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
+from densityjax.results.constraints import project
 from densityjax.results.predictions import Predictions
 from densityjax.results.predictions_table import TargetPredictions
+from densityjax.targets import TargetSpec
 
 
 def average_rows(
@@ -50,6 +53,16 @@ def average_parts(
     """`average_rows` of models that each predict the same n materials, in the same order."""
     place = np.tile(np.arange(len(spread[0])), len(spread))
     return average_rows(np.concatenate(values), np.concatenate(spread), place, between)
+
+
+def network_answer(
+    parts: Sequence[Predictions], specs: Sequence[TargetSpec], constraints: Sequence[str]
+) -> Predictions:
+    """`average_states`, whose values obey config.model.constraints."""
+    average = average_states(parts)
+    if not constraints:
+        return average
+    return dataclasses.replace(average, values=project(average.values, specs, constraints))
 
 
 def average_states(parts: Sequence[Predictions]) -> Predictions:

@@ -127,15 +127,20 @@ def unlabelled_records(
 
 
 def features_of(made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Features of records, see `unlabelled_records`, as `data.records` has those of a dataset."""
-    found = [record_features(record) for record in made]
-    size = np.array([len(record["species"]) for record in made])
+    """Features of records, see `unlabelled_records`."""
+    return join_features([record_features(record) for record in made])
+
+
+def join_features(found: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
+    """`record_features` of records as `data.records` has those of a dataset."""
     columns: dict[str, Any] = {}
     for name in found[0]:
         values = [features[name] for features in found]
-        columns[name] = np.stack(values) if name not in PER_ATOM else PerAtom(
-            np.concatenate(values), np.cumsum(size), size
-        )
+        if name not in PER_ATOM:
+            columns[name] = np.stack(values)
+            continue
+        size = np.array([len(value) for value in values])
+        columns[name] = PerAtom(np.concatenate(values), np.cumsum(size), size)
     return columns
 
 

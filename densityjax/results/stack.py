@@ -17,6 +17,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from densityjax.results.conformal import folds_of_systems
+from densityjax.results.constraints import mixture_weights, project
 from densityjax.runtime.errors import UserError
 from densityjax.targets import TargetSpec, from_intensive, labelled, to_intensive
 
@@ -50,9 +51,11 @@ class Stack:
 
     Attributes:
         weights: {target: {learner: weight}}.
+        constraints: config.model.constraints, which the mixture obeys.
     """
 
     weights: Mapping[str, Mapping[str, float]]
+    constraints: tuple[str, ...] = ()
 
     def __call__(
         self, columns: Columns, specs: Sequence[TargetSpec], cells: Cells
@@ -61,9 +64,10 @@ class Stack:
 
         Where the identity is not determined (NaN), the mean of the learners stands for it.
         """
-        return {
+        values = {
             spec.name: _mixed(spec, columns, self.weights[spec.name], cells) for spec in specs
         }
+        return project(values, specs, self.constraints)
 
     def to_json(self) -> dict[str, Any]:
         """{target: {learner: weight}} with weights above 0 alone."""
@@ -73,8 +77,11 @@ class Stack:
         }
 
 
-def read_stack(path: Path) -> Stack:
+def read_stack(path: Path, constraints: Sequence[str] = ()) -> Stack:
     """Reads what `Stack.to_json` gave.
+
+    Args:
+        constraints: of the run.
 
     Raises:
         ValueError, TypeError, AttributeError: it is damaged.
@@ -83,7 +90,7 @@ def read_stack(path: Path) -> Stack:
     return Stack({
         target: {name: float(weight) for name, weight in weights.items()}
         for target, weights in content.items()
-    })
+    }, tuple(constraints))
 
 
 def _mixed(
@@ -111,7 +118,8 @@ def as_trained(spec: TargetSpec, values: np.ndarray, cells: Cells) -> np.ndarray
 
 
 def fit_stack(
-    columns: Columns, labels: Mapping[str, np.ndarray], specs: Sequence[TargetSpec], cells: Cells
+    columns: Columns, labels: Mapping[str, np.ndarray], specs: Sequence[TargetSpec], cells: Cells,
+    constraints: Sequence[str] = (),
 ) -> Stack:
     """Weights for predictions of materials that their learners have not seen.
 
@@ -133,7 +141,7 @@ def fit_stack(
         own = {name: columns[name][spec.name] for name in learners}
         found = _weights(spec, list(own.values()), np.asarray(labels[spec.name]), cells)
         weights[spec.name] = dict(zip(learners, found.tolist(), strict=True))
-    return Stack(weights)
+    return Stack(mixture_weights(weights, constraints), tuple(constraints))
 
 
 def _weights(
@@ -165,7 +173,7 @@ def _weights(
 
 def cross_fitted(
     columns: Columns, labels: Mapping[str, np.ndarray], specs: Sequence[TargetSpec], cells: Cells,
-    systems: np.ndarray,
+    systems: np.ndarray, constraints: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Mixed predictions of the held-out materials by weights that have not seen their systems.
 
@@ -177,13 +185,13 @@ def cross_fitted(
     """
     fold = folds_of_systems(systems)
     if fold.max() == 0:  # a single system
-        return fit_stack(columns, labels, specs, cells)(columns, specs, cells)
+        return fit_stack(columns, labels, specs, cells, constraints)(columns, specs, cells)
     found: dict[str, np.ndarray] = {}
     for number in range(fold.max() + 1):
         kept, left = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         stack = fit_stack(
             take(columns, kept), {k: np.asarray(v)[kept] for k, v in labels.items()}, specs,
-            cells.rows(kept),
+            cells.rows(kept), constraints,
         )
         for name, values in stack(take(columns, left), specs, cells.rows(left)).items():
             found.setdefault(name, np.zeros((len(cells), *values.shape[1:])))[left] = values

@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from densityjax.config import check_grid
+from densityjax.constraints import check_constraints, derived_targets
 from densityjax.features.auxiliary import auxiliary_specs
 from densityjax.model.create import create_model
 from densityjax.model.losses import LossConfig
@@ -18,15 +19,21 @@ def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: in
     Args:
         specs: the targets of the run; the config's auxiliary ones are added after them.
         num_steps: updates of the whole run, which the schedule spans.
+
+    Raises:
+        ConfigError: as `check_constraints`.
     """
     view, loss = config.view, config.loss
     auxiliary = auxiliary_specs(config.auxiliary.properties)
     weights = [float(loss.target_weights.get(spec.name, 1.0)) for spec in specs]
     weights += [float(config.auxiliary.weight)] * len(auxiliary)
     specs = (*specs, *auxiliary)
+    names, constraints = [spec.name for spec in specs], tuple(config.model.constraints)
+    check_constraints(constraints, names)
     return Task(
         model=create_model(
-            config.model, specs, "circular" if view.kind == "fractional" else view.padding
+            config.model, specs, "circular" if view.kind == "fractional" else view.padding,
+            derived_targets(constraints, names),
         ),
         specs=specs,
         view=ViewConfig(
@@ -49,6 +56,7 @@ def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: in
         log_clamp=config.input.log_clamp,
         lattice_features=config.input.lattice_features,
         ema_decay=config.train.ema_decay,
+        constraints=constraints,
     )
 
 

@@ -39,9 +39,14 @@ class Statistics:
     feature_std: np.ndarray
     class_weights: dict[str, np.ndarray]
 
-    def arrays(self) -> dict:
-        """The part that steps need, float32."""
+    def arrays(self, labels: bool = False) -> dict:
+        """The part that steps need, float32.
+
+        Args:
+            labels: with the scalers of the labels, which only constraints need.
+        """
         names = ("field_mean", "field_std", "feature_mean", "feature_std")
+        names += ("label_mean", "label_std") if labels else ()
         arrays = {name: getattr(self, name).astype(np.float32) for name in names}
         weights = {k: v.astype(np.float32) for k, v in self.class_weights.items()}
         return arrays | {"class_weights": weights}

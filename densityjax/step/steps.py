@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from densityjax.model import losses, views
+from densityjax.model.constraints import constrain
 from densityjax.model.field import transform_field
 from densityjax.model.lattice_features import lattice_features
 from densityjax.step.task import Task
@@ -25,7 +26,10 @@ def apply_model(
     task: Task, params: Any, statistics: Any, field: jax.Array, lattice: jax.Array,
     num_electrons: jax.Array, descriptors: jax.Array, keys: jax.Array | None = None,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Standardises a view and runs the model.
+    """Standardises a view and runs the model, whose outputs obey the constraints of the task.
+
+    A prediction is even in the magnetisation where it is the mean over both of its signs; a view
+    then takes twice the work.
 
     Args:
         field: [B, S, S, S, C] e/Å^3.
@@ -37,25 +41,31 @@ def apply_model(
     Returns:
         ({target: [B, width]}, embedding [B, E]).
     """
-    inputs = model_inputs(task, statistics, field, lattice, num_electrons, descriptors)
-    return task.model.apply({"params": params["model"]}, *inputs, keys)
-
-
-def model_inputs(
-    task: Task, statistics: Any, field: jax.Array, lattice: jax.Array, num_electrons: jax.Array,
-    descriptors: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """What the model sees of a view, standardised; see `apply_model` for the arguments.
-
-    Returns:
-        (field [B, S, S, S, channels of the transform], features [B, F + D]).
-    """
+    twice = "even_spin" in task.constraints and field.shape[-1] == 2
     volume = jnp.abs(jnp.linalg.det(lattice))[:, None, None, None, None]  # [B, 1, ...] Å^3
     field = transform_field(field, task.field_transform, task.log_clamp, volume)
     field = (field - statistics["field_mean"]) / statistics["field_std"]
     features = lattice_features(lattice, num_electrons, task.lattice_features)
     features = jnp.concatenate([features, descriptors], axis=1)  # [B, F + D]
-    return field, (features - statistics["feature_mean"]) / statistics["feature_std"]
+    features = (features - statistics["feature_mean"]) / statistics["feature_std"]
+    if twice:  # the magnetisation is the last channel, and its mean is 0 in the scalers
+        other = field.at[..., -1].multiply(-1)
+        field, features = jnp.concatenate([field, other]), jnp.concatenate([features, features])
+        keys = None if keys is None else jnp.concatenate([keys, keys])
+    outputs, embedding = task.model.apply({"params": params["model"]}, field, features, keys)
+    if twice:
+        outputs, embedding = jax.tree.map(_mean_of_halves, (outputs, embedding))
+    if task.constraints:
+        outputs = constrain(
+            outputs, task.specs, task.constraints, statistics["label_mean"],
+            statistics["label_std"],
+        )
+    return outputs, embedding
+
+
+def _mean_of_halves(leaf: jax.Array) -> jax.Array:
+    first, second = jnp.split(leaf, 2)
+    return (first + second) / 2
 
 
 def loss_sums(

@@ -25,3 +25,4 @@ class Task:
     log_clamp: float
     lattice_features: LatticeFeatures
     ema_decay: float
+    constraints: tuple[str, ...] = ()  # see densityjax.constraints

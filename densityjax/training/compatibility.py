@@ -35,7 +35,7 @@ _LATER_KEYS = (
     "data.train_fraction", "input.core",
     "input.invariants", "input.identified", "input.composition", "input.structure",
     "auxiliary.", "ensemble.",
-    "stack.", "intervals.",
+    "stack.", "intervals.", "model.constraints",
 )
 
 

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from densityjax.config import NO_FOLD, check
 from densityjax.data.dataset import open_from_config, resolve_targets
 from densityjax.results.averages import average_tables
+from densityjax.results.constraints import project_tables
 from densityjax.results.learner_file import save_learners
 from densityjax.results.metrics import Metrics, average_of, target_metrics
 from densityjax.results.predictions import metrics_with_spread
@@ -191,7 +192,11 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
     _check_same_data(runs, facts)
     configs = [member.config for member in members]
     builder, held_back = open_from_config(config.data), config.data.test_fold != NO_FOLD
-    tables, stack = {split: average_predictions(runs, specs, split) for split in SPLITS}, None
+    constraints = tuple(config.model.constraints)
+    tables, stack = {
+        split: project_tables(average_predictions(runs, specs, split), constraints)
+        for split in SPLITS
+    }, None
     whole = test = said = None
     if names_of(config):
         log.info("Fitting yardsticks to all that members train on")
@@ -204,7 +209,8 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
         if held_back:
             materials["test"] = Materials.of([test], specs)
         stack, tables, learners = mix_members(
-            column_names(config), runs, specs, materials, said.columns if held_back else {}
+            column_names(config), runs, specs, materials, said.columns if held_back else {},
+            constraints,
         )
         for name, own in learners.items():
             write_table(RunDirectory(out).learner_predictions(name, "test"), own)

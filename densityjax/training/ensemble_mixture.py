@@ -126,7 +126,7 @@ def load_test(
 
 def mix_members(
     names: Sequence[str], runs: Sequence[RunDirectory], specs: Sequence[TargetSpec],
-    materials: Mapping[str, Materials], test_columns: Columns,
+    materials: Mapping[str, Materials], test_columns: Columns, constraints: Sequence[str] = (),
 ) -> tuple[Stack, dict[str, list[TargetPredictions]], dict[str, list[TargetPredictions]]]:
     """Weights, what the mixture says, and what its learners say of the test fold.
 
@@ -139,6 +139,7 @@ def mix_members(
         materials: of each split; without 'test' where no fold is kept back.
         test_columns: {learner: {target: [n]}} of all but the network, in the order of
           `materials["test"]`.
+        constraints: config.model.constraints.
 
     Returns:
         (the mixture, {split: table of each target}, {learner: table of each target} of the test
@@ -154,8 +155,8 @@ def mix_members(
         for name, own in means.items()
     } | {IDENTITY: {name: exact[rows] for name, exact in known.exact.items()}}
     labels = {spec.name: first[spec.name].truth for spec in specs}
-    stack = fit_stack(columns, labels, specs, cells)
-    held_out = cross_fitted(columns, labels, specs, cells, known.systems[rows])
+    stack = fit_stack(columns, labels, specs, cells, constraints)
+    held_out = cross_fitted(columns, labels, specs, cells, known.systems[rows], constraints)
     tables = {"validation": _tables(stack, first, held_out, NETWORK in names)}
     if "test" not in materials:
         return stack, tables | {"test": tables["validation"]}, {}

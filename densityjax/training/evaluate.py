@@ -9,7 +9,7 @@ import numpy as np
 
 from densityjax.data.records import Records
 from densityjax.results.applicability import fit_applicability
-from densityjax.results.averages import average_states
+from densityjax.results.averages import network_answer
 from densityjax.results.baselines import Rows, baseline_metrics
 from densityjax.results.identities import identities
 from densityjax.results.learner_file import save_learners
@@ -88,7 +88,7 @@ def evaluate_best(
     answers, stack = network, None
     if learners:
         columns = {role: said[role].columns for role in SPLITS}
-        stack, answers = mix(columns, network, run.splits, run.specs)
+        stack, answers = mix(columns, network, run.splits, run.specs, run.task.constraints)
     result = _measure(run, network, said, answers)
     directory = RunDirectory(run.workdir)
     if distributed.is_writer():
@@ -190,7 +190,7 @@ def _predictor(
                 log.warning("Evaluation left off; the same command makes it again")
                 raise Preempted
             parts.append(predictions)
-        return average_states(parts)
+        return network_answer(parts, run.specs, run.task.constraints)
 
     return predict
 

@@ -104,13 +104,14 @@ def cells_of(records: Records) -> Cells:
 
 def mix(
     columns: Mapping[str, Columns], network: Mapping[str, Predictions],
-    records: Mapping[str, Records], specs: Sequence[TargetSpec],
+    records: Mapping[str, Records], specs: Sequence[TargetSpec], constraints: Sequence[str] = (),
 ) -> tuple[Stack, dict[str, Predictions]]:
     """Fits the weights on the validation fold, which no learner was fitted on.
 
     Args:
         columns: {'validation', 'test': what the learners say}.
         network, records: likewise.
+        constraints: config.model.constraints.
 
     Returns:
         (the mixture, {'validation', 'test': its predictions}); a validation material is predicted
@@ -118,12 +119,12 @@ def mix(
     """
     known = records["validation"]
     held_out = columns["validation"], known.labels, specs, cells_of(known)
-    stack = fit_stack(*held_out)
+    stack = fit_stack(*held_out, constraints)
     answers = {
         split: answer(stack, columns[split], network[split], own, specs)
         for split, own in records.items() if split in columns
     }
-    values = cross_fitted(*held_out, known.chemical_system)
+    values = cross_fitted(*held_out, known.chemical_system, constraints)
     return stack, answers | {
         "validation": dataclasses.replace(answers["validation"], values=values)
     }

@@ -70,7 +70,8 @@ class FittedInputs:
             ConfigError: the model does not fit the view or the grid.
         """
         return create_train_state(
-            self.task.model, self.task.tx, self.statistics.arrays(), self.config.seed,
+            self.task.model, self.task.tx, self.statistics.arrays(bool(self.task.constraints)),
+            self.config.seed,
             field_size(self.config, self.source.records.grid),
         )
 
@@ -363,6 +364,8 @@ def step_shapes(config: ConfigDict, task: Task, grid: int) -> tuple[TrainState, 
             if spec.kind == "classification"
         },
     }
+    if task.constraints:
+        statistics |= {name: leaf(len(task.specs)) for name in ("label_mean", "label_std")}
     state = train_state_shapes(task.model, task.tx, statistics, field_size(config, grid))
     batch = {
         "density": leaf(size, grid, grid, grid, channels),

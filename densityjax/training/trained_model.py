@@ -122,7 +122,8 @@ def restore_run(
             f"{len(task.specs)}: they come from different runs; run the training command again"
         )
     if run.weights.exists():
-        states = run.load(run.weights, lambda path: load_weights(path, statistics.arrays()))
+        scalers = statistics.arrays(bool(task.constraints))
+        states = run.load(run.weights, lambda path: load_weights(path, scalers))
         states = [parallel.replicate(state) for state in states]
     else:
         states = _best_states(run, config, task, statistics, applicability.grid)
@@ -130,7 +131,7 @@ def restore_run(
     best, *others = states
     if config.stack.learners and whole is None:
         yardsticks = run.load(run.learners, lambda path: load_learners(path, specs))
-        stack = run.load(run.stack, read_stack)
+        stack = run.load(run.stack, lambda path: read_stack(path, task.constraints))
     return TrainedModel(
         config, specs, descriptors, statistics, applicability, best, mapped, tuple(others),
         yardsticks, stack, whole,
@@ -150,7 +151,8 @@ def _best_states(
             "checkpoints/best: run the training command again"
         )
     template = create_train_state(
-        task.model, task.tx, statistics.arrays(), config.seed, field_size(config, grid)
+        task.model, task.tx, statistics.arrays(bool(task.constraints)), config.seed,
+        field_size(config, grid),
     )
     with contextlib.closing(Checkpoints(run.path, read_only=True)) as checkpoints:
         restored = checkpoints.restore_bests(parallel.replicate(template), config.ensemble.epochs)
@@ -170,10 +172,11 @@ def restore_members(
     run = RunDirectory(Path(workdir))
     members, whole = run.members(), None
     if members != (run,) and run.stack.exists():
-        config = completed(run.read_config("targets", "stack.learners"))
-        specs = run.read_specs(config.targets)
+        config = completed(run.read_config("targets", "model", "stack.learners"))
+        specs, constraints = run.read_specs(config.targets), tuple(config.model.constraints)
         whole = Mixture(
-            specs, tuple(config.stack.learners), run.load(run.stack, read_stack),
+            specs, tuple(config.stack.learners),
+            run.load(run.stack, lambda path: read_stack(path, constraints)),
             run.load(run.learners, lambda path: load_learners(path, specs)),
             run.load(run.descriptors, Descriptors.load),
         )

@@ -1,0 +1,77 @@
+"""Physics that predictions must obey: what `config.model.constraints` may name, and the formulas.
+
+elastic: bulk and shear modulus K, G > 0; Young's modulus E = 9KG / (3K + G) and Poisson ratio
+  nu = (3K - 2G) / (2 (3K + G)) are computed from them, so that -1 < nu < 0.5 (isotropic
+  elasticity; Landau and Lifshitz, Theory of Elasticity, section 5).
+gap: the band gap is the probability of an insulator times a positive number; materials that are
+  said to be metals have a gap of 0, others one above 0.
+positive: lengths, volumes, mass densities and temperatures (the Debye temperature) are above 0.
+even_spin: the sign of the magnetisation changes no prediction.
+
+`model.constraints` imposes them on what the network puts out, so that training sees them, and
+`results.constraints` on what is answered, after all averages. A constraint changes only the targets
+that it speaks of, and of a run without any of these nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from densityjax.runtime.errors import ConfigError
+from densityjax.targets import TargetSpec
+
+CONSTRAINTS = ("elastic", "gap", "positive", "even_spin")
+
+BULK, SHEAR, YOUNG, POISSON = "bulk_modulus", "shear_modulus", "youngs_modulus", "poisson_ratio"
+MODULI, DERIVED = (BULK, SHEAR), (YOUNG, POISSON)
+GAP, METAL, INSULATOR_CLASS = "band_gap", "is_metal", "insulator"
+# What "above 0" means, in the unit of the target: GPa, eV, Å, Å^3, g/cm^3 or K.
+FLOOR = 1e-3
+_POSITIVE_UNITS = ("Å", "Å³", "g/cm³", "K")
+
+
+def check_constraints(constraints: Sequence[str], targets: Sequence[str]) -> None:
+    """Refuses targets whose constraint needs others that are not trained with them.
+
+    Args:
+        targets: names of those that one network predicts.
+
+    Raises:
+        ConfigError: names the constraint, the targets and the remedy.
+    """
+    needs = {"elastic": (DERIVED, MODULI, "computed from"), "gap": ((GAP,), (METAL,), "gated by")}
+    for name, (what, others, how) in needs.items():
+        bound = [target for target in what if target in targets]
+        missing = [target for target in others if target not in targets]
+        if name in constraints and bound and missing:
+            raise ConfigError(
+                f"config.model.constraints has '{name}', by which {' and '.join(bound)} would be "
+                f"{how} {' and '.join(missing)}, not in config.targets ({', '.join(targets)}): "
+                "add these (of config.groups, to the same group), or take the constraint out"
+            )
+
+
+def derived_targets(constraints: Sequence[str], targets: Sequence[str]) -> tuple[str, ...]:
+    """Those of the targets that are computed from others, and need no head."""
+    return tuple(t for t in targets if t in DERIVED) if "elastic" in constraints else ()
+
+
+def is_positive(spec: TargetSpec, constraints: Sequence[str]) -> bool:
+    """Whether a target has to be above 0, as its unit or its name says."""
+    if spec.kind != "regression":
+        return False
+    by_unit = "positive" in constraints and spec.unit in _POSITIVE_UNITS
+    return by_unit or ("elastic" in constraints and spec.name in MODULI)
+
+
+def youngs_modulus(bulk: Any, shear: Any) -> Any:
+    """Young's modulus of an isotropic solid, in the unit of the moduli.
+
+    Args:
+        bulk, shear: arrays of NumPy or JAX, above 0. The ratio first: products would overflow.
+    """
+    return 9 * shear * (bulk / (3 * bulk + shear))
+
+
+def poisson_ratio(bulk: Any, shear: Any) -> Any:
+    """Poisson ratio of an isotropic solid, see `youngs_modulus`."""
+    return (3 * bulk - 2 * shear) / (2 * (3 * bulk + shear))
