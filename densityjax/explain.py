@@ -143,7 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     answer = explain(question, settings, atoms)
     paths = write_explanation(Path(options.out), question, answer)
     print("\n".join([*lines_of(answer, question.spec), *map(str, paths)]))
-    for warning in answer.warnings:
+    elsewhere = model.elsewhere(material).text
+    for warning in [*([elsewhere] if elsewhere else []), *answer.warnings]:
         print(f"warning: {warning}", file=sys.stderr)
 
 
