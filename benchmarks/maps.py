@@ -29,7 +29,7 @@ from densityjax.attribution.integrated_gradients import integrated_gradients
 from densityjax.attribution.partition import atom_weights
 from densityjax.attribution.planes import draw_planes
 from densityjax.attribution.question import Question, ask
-from densityjax.attribution.references import reference_density, with_electrons
+from densityjax.attribution.references import reference_density
 from densityjax.attribution.result import of_atoms
 from densityjax.attribution.smoothing import gaussian_smooth
 from densityjax.attribution.stored import StoredRecords, average_atoms_of
@@ -156,9 +156,8 @@ def curve(question: Question, reference: np.ndarray, order: np.ndarray, insert: 
         changed[order[: round(share * order.size)]] = 1.0
         changed = changed.reshape(density.shape[:3])[..., None]
         kept = changed if insert else 1 - changed
-        own = kept * density + (1 - kept) * reference
-        own[..., 0] = with_electrons(own[..., 0], density[..., 0].mean(dtype=np.float64))
-        densities.append(own.astype(np.float32))
+        # Not scaled to all electrons, which would change every voxel, not those in question.
+        densities.append((kept * density + (1 - kept) * reference).astype(np.float32))
     described = question.descriptors(densities)
     said = sum(
         part.share * question.network_values(part, np.stack(densities), own).mean(0)
@@ -252,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", required=True, help="of the run, in the names of the files")
     parser.add_argument("--target", default="bulk_modulus", help="of the sanity checks")
     parser.add_argument("--sane", type=int, default=8, help="materials of the sanity checks")
+    parser.add_argument("--skip-crystals", action="store_true")
     parser.add_argument(
         "--orders", type=int, default=0,
         help="of the atoms, see explain; with the reference of atoms alone",
@@ -271,6 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for row in tqdm(others[: options.sane], unit="material"):
         sane.append(sanity_of(model, stored.material(row), options.target, rng))
         (options.out / f"sanity_{options.name}.json").write_text(json.dumps(sane, indent=1))
+    if options.skip_crystals:
+        return
     atoms = average_atoms_of(model)
     with (options.out / f"crystals_{options.name}.csv").open("w", newline="") as file:
         writer = None

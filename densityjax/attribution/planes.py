@@ -98,6 +98,7 @@ def _draw_atoms(
                 where = np.array([place[pair[0]] % 1 + i, place[pair[1]] % 1 + j])
                 if (where < 1.02).all():
                     x, y = where @ vectors
-                    axes.plot(x, y, "o", ms=11, mfc="none", mec=INK, mew=1.0, clip_on=False)
+                    axes.plot(x, y, "o", ms=11, mfc="#ffffffb0", mec=INK, mew=1.0,
+                              clip_on=False)
                     axes.annotate(symbol(int(number)), (x, y), ha="center", va="center",
                                   fontsize=6.5, color=INK)
