@@ -19,9 +19,9 @@ from densityjax.attribution.run_maps import write_run_maps
 from densityjax.attribution.stored import average_atoms_of
 from densityjax.prediction.materials import read_material
 from densityjax.prediction.model import open_model
-from densityjax.prediction.pretrained import DEFAULT, find_model, names
 from densityjax.report.page import write_report
 from densityjax.report.text import with_unit
+from densityjax.results.pretrained import DEFAULT, find_model, names
 from densityjax.runtime import command_line, compile_cache
 from densityjax.runtime.errors import UserError
 from densityjax.targets import TargetSpec
