@@ -28,7 +28,7 @@ def _config(data_dir: Path) -> ConfigDict:
     config.update_from_flattened_dict(SMALL_MODEL)
     config.targets = ("bulk_modulus", "fermi_energy")
     config.input.invariants = config.input.identified = 4
-    config.train.epochs = 2
+    config.train.epochs, config.train.batch_size = 2, 8
     config.train.evaluate_every_epochs = 1
     return config
 
@@ -53,7 +53,7 @@ def test_the_first_predictions_are_those_of_the_source(
     assert abs(new.statistics.label_mean[0] / old.statistics.label_mean[0] - 1) > 0.01
     mapped = parallel.mapped_predict_step(new.task, config.view.evaluation_views)
     state = parallel.replicate(new.initial_state())
-    found = predict_records(mapped, state, new.splits["test"], new.specs, new.statistics, 16)
+    found = predict_records(mapped, state, new.splits["test"], new.specs, new.statistics, 8)
     said = RunDirectory(source).read_predictions(old.specs)["bulk_modulus"]
     assert list(said.ids) == list(new.splits["test"].material_id)
     np.testing.assert_allclose(found.values["bulk_modulus"], said.prediction, rtol=2e-4)
@@ -74,6 +74,7 @@ def test_a_killed_run_goes_on_without_its_source(
     with pytest.raises(Preempted):
         run.train_and_evaluate(config, tmp_path / "cut")
     monkeypatch.undo()
+    assert max(int(p.name) for p in (tmp_path / "cut/checkpoints/latest").iterdir()) == 2  # of 4
     shutil.rmtree(start)
     run.train_and_evaluate(config, tmp_path / "cut")
     for name in ("predictions.csv", "statistics.json", "metrics.json"):
