@@ -15,14 +15,15 @@ xla_flags.set_defaults()
 def load(name: "str | os.PathLike") -> "Model":
     """Opens a trained model, of which `predict` is asked:
 
-        model = densityjax.load("runs/elastic")
+        model = densityjax.load("elastic")
         model.predict("CHGCAR")     # a pandas DataFrame, see `prediction.model.Model.predict`
 
     JAX is imported here, not by `import densityjax`. Compiled programs are kept in
     ~/.cache/densityjax, see `runtime.compile_cache`.
 
     Args:
-        name: directory of a finished run or of an exported model.
+        name: of a model that ships with the package, the directory of a finished run or of an
+            exported model, or 'hf:owner/name@commit' for one of the Hugging Face hub.
 
     Raises:
         densityjax.runtime.errors.UserError: there is no such model, or a file of it is damaged.

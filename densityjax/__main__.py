@@ -11,6 +11,7 @@ from importlib import metadata
 DOORS = {
     "train": ("densityjax.main", "train a config, evaluate it and write its report"),
     "predict": ("densityjax.predict", "predict density files with a trained model"),
+    "explain": ("densityjax.explain", "say where in the cell a prediction comes from"),
     "export": ("densityjax.export", "make a folder from a finished run that predicts elsewhere"),
     "calibrate": ("densityjax.calibrate", "make a finished run ready to predict intervals"),
     "inspect": ("densityjax.inspect", "say what density files hold"),

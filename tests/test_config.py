@@ -109,6 +109,8 @@ def test_a_broken_rule_names_key_value_and_what_it_must_be(key: str, value, must
         ({"data__train_folds": (2, 2)}, "two roles"),
         ({"model__blocks": (1, 2, 3)}, "widths has 2 stages and config.model.blocks 3"),
         ({"model__widths": (1, 64)}, r"config.model.widths=\(1, 64\): each must be at least 2"),
+        ({"model__constraints": ("elastik",)}, "each one of 'elastic', 'gap', 'positive'"),
+        ({"model__constraints": ("gap",)}, "add these .* or take the constraint out"),
         ({"targets": ("bulk_modulos",)}, "did you mean bulk_modulus"),
         ({"targets": ("volume", "volume")}, "each target once"),
         ({"targets": ("bulk_modulus,volume",)}, "several targets are a tuple"),
@@ -166,7 +168,8 @@ def test_a_table_of_another_folder():
 def test_a_config_of_before_has_what_it_had():
     """Settings that came later are off, whatever configs/elastic.py says of them now."""
     before = elastic_paper.get_config().to_dict()
-    for section, key in (("input", "invariants"), ("data", "train_fraction")):
+    later = ("input", "invariants"), ("data", "train_fraction"), ("model", "constraints")
+    for section, key in later:
         del before[section][key]
     del before["stack"], before["auxiliary"], before["ensemble"], before["yardsticks"]
     before["train"]["epochs"] = 7

@@ -26,7 +26,8 @@ ORDER = (
     ("results",),
     ("training",),
     ("prediction", "report"),
-    ("predict", "export", "calibrate", "target_grouping", "ablation"),
+    ("attribution",),
+    ("predict", "explain", "export", "calibrate", "target_grouping", "ablation"),
     ("main",),
     ("__main__",),
 )
@@ -44,7 +45,7 @@ KNOWS_BUILDERS = "densityjax/data/dataset.py"
 # Code traced by JAX: no clocks, files, logs or configs.
 PURE = (
     "densityjax/model/", "densityjax/step/steps.py", "densityjax/step/task.py",
-    "densityjax/target_grouping/affinity.py",
+    "densityjax/target_grouping/affinity.py", "densityjax/attribution/network.py",
 )
 IMPURE_MODULES = {
     "absl", "array_record", "csv", "glob", "grain", "h5py", "io", "logging",

@@ -47,7 +47,7 @@ class PartialSource(Sequence):
         # TensorFlow Datasets takes a second to import; by now the builder has paid for it.
         import tensorflow_datasets as tfds
 
-        self._builder, self._split = builder, split
+        self._builder, self.split = builder, split
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         try:
             self._raw = builder.as_data_source(split=split, deserialize_method=raw)
@@ -72,7 +72,7 @@ class PartialSource(Sequence):
         """What to raise of a damaged dataset, with the file that holds the row."""
         place = self._builder.data_dir
         if row is not None:
-            place = _shard_of(self._builder, self._split, row)
+            place = _shard_of(self._builder, self.split, row)
         reason = " ".join(str(error).split())[:200]
         return DatasetError(
             f"{place}: dataset {self._builder.info.full_name} is damaged ({reason}): "

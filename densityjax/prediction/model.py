@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -214,13 +215,19 @@ def _of_many(items: Any) -> Iterator[tuple[str, Any, str | None]]:
 
 
 def load_model(name: str | os.PathLike) -> Model:
-    """The model that `densityjax.load` gives: one that ships, by its name, or from a folder.
+    """The model that `densityjax.load` gives: of a name, see `pretrained.find_model`.
 
     Raises:
         UserError: there is none of this name, or a file of it is damaged.
     """
     compile_cache.enable()
-    return open_model(find_model(name))
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)  # Orbax warns of every restore
+    try:
+        return open_model(find_model(name))
+    finally:
+        log.setLevel(level)
 
 
 def open_model(path: str | Path, quick: bool = False) -> Model:

@@ -34,8 +34,10 @@ _COMPONENTS = ("diff_x", "diff_y", "diff_z")
 
 
 def is_pair(x: Any) -> bool:
-    """Whether it is (ASE Atoms, array), one density rather than a list of two."""
-    return isinstance(x, tuple) and len(x) == 2 and isinstance(x[0], Atoms)
+    """Whether it is, or is meant as, (ASE Atoms, array): one density rather than a list of two."""
+    return isinstance(x, tuple) and len(x) == 2 and (
+        isinstance(x[0], Atoms) or isinstance(x[1], np.ndarray)
+    )
 
 
 def name_of(x: Any, place: int | None = None) -> str:
@@ -48,7 +50,7 @@ def name_of(x: Any, place: int | None = None) -> str:
         return os.fsdecode(x)
     if isinstance(x, Density) and x.source:
         return x.source
-    kind = "Atoms" if is_pair(x) else type(x).__name__
+    kind = type(x[0] if is_pair(x) else x).__name__
     return kind if place is None else f"{kind} [{place}]"
 
 
@@ -92,7 +94,7 @@ def density_of(x: Any, source: str) -> Density:
         return _of_density(x, source)
     if isinstance(x, VolumetricData):
         return _of_pymatgen(x, source)
-    if is_pair(x):
+    if is_pair(x) and isinstance(x[0], Atoms):
         return _of_ase(*x, source)
     raise DensityFormatError(f"{source}: expected {KINDS}, found {_described(x)}")
 
@@ -131,7 +133,7 @@ def _of_pymatgen(x: VolumetricData, source: str) -> Density:
     fields = _arrays([x.data[name] for name in ("total", *names)], source)
     lattice, species, positions = _of_structure(x.structure, source)
     if isinstance(x, Chgcar):
-        code = "VASP" if any((x.data_aug or {}).values()) else "unknown"
+        code = "VASP" if any(map(len, (x.data_aug or {}).values())) else "unknown"
         factor, notes = 1 / check_lattice(lattice, source), ()
     else:
         code = "unknown"

@@ -8,6 +8,7 @@ Files, each importing only from those above it:
   tables: The numbers of a page as rows and cells, and as CSV files at full precision.
   figures: The figures of a page: each a PNG file and the same as a data URI.
   intervals: How intervals kept their promise on the test fold
+  maps: The maps of a run, where `densityjax explain --report` has left them.
   page: One self-contained HTML page about a finished run, made only from the files the run
       left.
   __main__: Writes a run's page

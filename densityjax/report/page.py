@@ -8,6 +8,7 @@ import jinja2
 from densityjax.config import YARDSTICK_NAMES
 from densityjax.report.figures import draw_figures
 from densityjax.report.intervals import draw_intervals, interval_rows
+from densityjax.report.maps import map_pictures
 from densityjax.report.run_files import FinishedRun, read_run
 from densityjax.report.tables import (
     CLASSIFICATION,
@@ -50,6 +51,7 @@ def write_report(workdir: str | Path) -> Path:
     write_tables(place.report_folder, run, values["errors"])
     pictures = draw_figures(place.report_folder, run)
     pictures["intervals"] = draw_intervals(place.report_folder, run)
+    pictures["maps"] = map_pictures(place, run.specs)
     title = place.path.resolve().name
     replace_text(place.report, render(values | {"title": title, "pictures": pictures}))
     return place.report

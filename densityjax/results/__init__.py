@@ -23,6 +23,7 @@ Files, each importing only from those above it:
       other.
   run_directory: The directory of a run
   manifest: The list of a model's files with their hashes
+  hub: Models of the Hugging Face hub
   pretrained: Models by name
   forest: Extra-trees as arrays
   interval_scale: Sigma of a prediction

@@ -16,6 +16,7 @@ from densityjax.runtime.files import replaced
 
 UNLIKE = "unlike the training materials"  # begins the warning that depends on the embedding
 _PERCENTILE = 99  # of the distances among training materials
+_STEPS = 64  # of an embedding in a standard deviation; distances are of several of these
 _CHUNK = 500  # materials whose distances to all training materials are in memory at once
 # Electron counts of one potential agree to 1e-4 of the count (rounding of the file, charge lost on
 # a coarse grid); another valence of an element changes them by 1 or more per atom.
@@ -33,7 +34,7 @@ class Applicability:
         valence: [Z] electrons that an atom of each element brings, NaN = not determined.
         max_spacing: Å per stored point along the longest cell vector, 99th percentile in training.
         embedding_mean, embedding_std: [E].
-        embedding: [n, E] float32 of float16's precision, standardised by the two above.
+        embedding: [n, E] float32, standardised by the two above, in steps of 1 / 64.
         max_distance: 99th percentile of the Euclidean distance from a training material to the
           nearest other one, in standardised embeddings.
     """
@@ -153,7 +154,7 @@ def fit_applicability(records: Records, embedding: np.ndarray) -> Applicability:
     """
     elements, valence = fit_valence(records.species, records.num_electrons)
     mean, std = embedding.mean(0), embedding.std(0) + 1e-6
-    standardised = rounded((embedding - mean) / std)
+    standardised = _in_steps((embedding - mean) / std)
     longest = np.linalg.norm(records.lattice, axis=2).max(1)  # [n] Å, longest edge of each cell
     return Applicability(
         grid=records.grid,
@@ -166,6 +167,11 @@ def fit_applicability(records: Records, embedding: np.ndarray) -> Applicability:
         embedding=standardised,
         max_distance=float(np.percentile(leave_one_out_distances(standardised), _PERCENTILE)),
     )
+
+
+def _in_steps(standardised: np.ndarray) -> np.ndarray:
+    """Rounded before it is used, and packed to half of what float16 would take."""
+    return rounded(np.round(standardised * _STEPS) / _STEPS)
 
 
 def leave_one_out_distances(points: np.ndarray) -> np.ndarray:

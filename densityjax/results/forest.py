@@ -62,7 +62,7 @@ class Forest:
 
 
 def fit_forest(
-    columns: np.ndarray, labels: np.ndarray, weights: np.ndarray, trees: int = 100, seed: int = 0
+    columns: np.ndarray, labels: np.ndarray, weights: np.ndarray, trees: int = 50, seed: int = 0
 ) -> Forest:
     """Extra-trees (Geurts, Ernst and Wehenkel, Mach. Learn. 63, 3, 2006).
 

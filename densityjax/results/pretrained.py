@@ -3,6 +3,7 @@
 import difflib
 from pathlib import Path
 
+from densityjax.results import hub
 from densityjax.runtime.errors import UserError
 
 FOLDER = Path(__file__).parents[1] / "pretrained"
@@ -18,13 +19,16 @@ def find_model(given: str | Path, setting: str = "--model") -> Path:
     """The folder of a model.
 
     Args:
-        given: the name of a model that ships, or a folder: of a finished run, or exported.
+        given: the name of a model that ships, a folder (of a finished run, or exported), or
+          'hf:owner/name@commit', see `hub.fetch`.
         setting: where it was given, for the message.
 
     Raises:
         UserError: it is neither; names what ships.
     """
     text = str(given)
+    if text.startswith(hub.PREFIX):
+        return hub.fetch(text)
     if text in names():
         return FOLDER / text
     if Path(text).is_dir():

@@ -120,6 +120,16 @@ class RunDirectory:
         return self.path / "applicability.npz"
 
     @property
+    def average_atoms(self) -> Path:
+        """NumPy archive of the average atoms of the training densities, see `attribution`."""
+        return self.path / "average_atoms.npz"
+
+    @property
+    def maps(self) -> Path:
+        """Folder of the maps that `densityjax explain --report` makes, see `attribution`."""
+        return self.path / "maps"
+
+    @property
     def report(self) -> Path:
         """The page, which needs no other file."""
         return self.path / "report.html"

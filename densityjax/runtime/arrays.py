@@ -24,7 +24,7 @@ def save_arrays(
     with replaced(path) as partial:
         if path.suffix == SAFETENSORS:
             whole = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-            safetensors.numpy.save_file(whole, partial, dict(texts))
+            partial.write_bytes(safetensors.numpy.save(whole, dict(texts)))
             return
         with partial.open("wb") as file:
             np.savez_compressed(file, **{k: np.array(v) for k, v in texts.items()}, **arrays)

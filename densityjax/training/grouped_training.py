@@ -14,6 +14,7 @@ import jax
 from ml_collections import ConfigDict
 
 from densityjax.config import check
+from densityjax.constraints import check_constraints
 from densityjax.data.dataset import open_from_config, resolve_targets
 from densityjax.results.metrics import average_of
 from densityjax.results.predictions_table import join_tables, write_table
@@ -61,15 +62,19 @@ def resolve(config: ConfigDict) -> TargetGroups:
 
     Raises:
         GroupsError, DatasetError: they do not fit the config, or the dataset is not there.
+        ConfigError: a constraint binds targets of different groups.
     """
     data, identity = config.data, None
     if config.groups.endswith(".py"):
         identity = DatasetIdentity.of(open_from_config(data))
-    return resolve_groups(
+    groups = resolve_groups(
         config.groups, tuple(config.targets), test_fold=data.test_fold,
         train_folds=tuple(data.train_folds), held_out_elements=tuple(data.held_out_elements),
         identity=identity,
     )
+    for group in groups:
+        check_constraints(config.model.constraints, group)
+    return groups
 
 
 def group_config(config: ConfigDict, group: Sequence[str]) -> ConfigDict:

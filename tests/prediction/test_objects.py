@@ -73,8 +73,9 @@ def test_pymatgen_and_ase_read_the_same(spin_file, read):
 def test_augmentation_tells_the_code(spin_file):
     chgcar = Chgcar.from_file(spin_file)
     assert density_of(chgcar, "Chgcar").code == "unknown"
-    chgcar.data_aug = {"total": {1: np.zeros(8)}}
-    assert density_of(chgcar, "Chgcar").code == "VASP"
+    for augmentation in ({1: np.zeros(8)}, np.zeros(8), ["augmentation occupancies 1 8"]):
+        chgcar.data_aug = {"total": augmentation}
+        assert density_of(chgcar, "Chgcar").code == "VASP"
 
 
 def test_non_collinear_moments_are_lengths(spin_file, read):
@@ -174,4 +175,8 @@ def test_what_is_no_density_is_named(read):
         assert isinstance(found, str)
         assert found.startswith(f"{type(x).__name__} [2]: expected a path, a pymatgen Chgcar")
         assert found.endswith(f"found {name}")
+    pair = Structure(3 * np.eye(3), ["Fe"], [[0, 0, 0]]), read.values
+    found = material_of(pair, 24, name_of(pair))
+    assert found.startswith("Structure: expected a path")
+    assert found.endswith("found tuple of Structure, ndarray")
     assert isinstance(material_of(read, 24, name_of(read)), Material)

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from densityjax import predict
 from densityjax.configs import smoke
 from densityjax.report.page import write_report
-from densityjax.runtime.errors import UserError
-from densityjax.training.grouped_training import group_config, parse_shard, train_groups
+from densityjax.runtime.errors import ConfigError, UserError
+from densityjax.training.grouped_training import group_config, parse_shard, resolve, train_groups
 from densityjax.training.run import train_and_evaluate
 from tests.small_model import SMALL_MODEL
 
@@ -74,6 +74,18 @@ def test_groups_train_apart_and_join(small_dataset: Path, tmp_path: Path):
     for name, found in joined.items():
         value = next(float(r["prediction"]) for r in found if r["id"] == row["material_id"])
         assert predicted[name] == pytest.approx(value, rel=1e-3)
+
+
+def test_a_constraint_does_not_reach_over_groups():
+    """Before the first group is trained."""
+    config = smoke.get_config()
+    config.targets = ("bulk_modulus", "shear_modulus", "youngs_modulus", "total_energy")
+    config.model.constraints = ("elastic",)
+    config.groups = "bulk_modulus+shear_modulus+youngs_modulus,total_energy"
+    assert len(resolve(config)) == 2
+    config.groups = "bulk_modulus+shear_modulus,youngs_modulus+total_energy"
+    with pytest.raises(ConfigError, match=r"config\.groups, to the same group"):
+        resolve(config)
 
 
 def test_the_config_of_a_group_differs_in_its_targets_alone(tmp_path: Path):
