@@ -41,6 +41,8 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if "/resolve/" not in self.path:  # what huggingface_hub asks once a day of itself
+            return self._error(404, "")
         owner, name, _, commit, file = urllib.parse.unquote(self.path).strip("/").split("/", 4)
         self.server.asked.append(f"{self.command} {file}")
         model = self.server.models.get(f"{owner}/{name}")
