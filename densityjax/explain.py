@@ -21,7 +21,7 @@ from densityjax.prediction.materials import read_material
 from densityjax.prediction.model import open_model
 from densityjax.report.page import write_report
 from densityjax.report.text import with_unit
-from densityjax.results.pretrained import DEFAULT, find_model, names
+from densityjax.results.pretrained import add_model_options, chosen_model
 from densityjax.runtime import command_line, compile_cache
 from densityjax.runtime.errors import UserError
 from densityjax.targets import TargetSpec
@@ -34,13 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         "a table of the atoms.",
     )
     parser.add_argument("file", nargs="?", metavar="FILE", help="a density, as predict takes it")
-    chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument(
-        "--model", default=DEFAULT, metavar="NAME|FOLDER",
-        help=f"a model that ships ({', '.join(names())}; default {DEFAULT}), or a folder that "
-        "densityjax export made",
-    )
-    chosen.add_argument("--workdir", help="directory of a finished run")
+    add_model_options(parser)
     parser.add_argument("--target", help="which of its targets")
     parser.add_argument("--out", default="map", help="folder for the files (default: map)")
     parser.add_argument(
@@ -124,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError("--target is missing: name the property to explain")
     compile_cache.enable()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every step of a restore
-    folder = Path(options.workdir) if options.workdir else find_model(options.model)
+    folder = chosen_model(options)
     model = open_model(folder)
     settings = Settings(
         options.method, options.reference, options.steps, options.smooth,

@@ -17,7 +17,7 @@ from densityjax.prediction.model import Model, open_model
 from densityjax.prediction.rows import unreadable
 from densityjax.prediction.tables import CsvTable, JsonTable, PlainTable, Table
 from densityjax.results import interval_cells
-from densityjax.results.pretrained import DEFAULT, find_model, names
+from densityjax.results.pretrained import add_model_options, chosen_model
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import command_line, compile_cache
 from densityjax.runtime.errors import UserError
@@ -130,13 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 all predicted, 1 some files could not be read (their rows say why), "
         "2 nothing could be done.",
     )
-    chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument(
-        "--model", default=DEFAULT, metavar="NAME|FOLDER",
-        help=f"a model that ships ({', '.join(names())}; default {DEFAULT}), or a folder that "
-        "densityjax export made",
-    )
-    chosen.add_argument("--workdir", help="directory of a finished run")
+    add_model_options(parser)
     parser.add_argument(
         "--out", default="-",
         help="CSV to write; '-' (default) = standard output, on a terminal as an aligned table",
@@ -168,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compile_cache.enable()
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every step of a restore
     paths = expand_folders(options.files)
-    folder = Path(options.workdir) if options.workdir else find_model(options.model)
+    folder = chosen_model(options)
     if options.out != "-":
         of_runs = [file for own in RunDirectory(folder).tree() for file in own.files]
         check_out(options.out, [*paths, *of_runs])

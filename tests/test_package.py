@@ -13,6 +13,7 @@ import pytest
 
 from densityjax.__main__ import DOORS
 from densityjax.runtime.commit import BUILT_FROM, clone_commit
+from tests.prediction.golden import golden_files
 from tests.small_model import SMALL_MODEL
 
 ROOT = Path(__file__).parents[1]
@@ -85,6 +86,8 @@ def test_the_wheel_holds_the_configs_below_the_package(wheel):
     for version in ("1.0.0", "2.0.0"):
         assert f"tfds_builders/elastic_densities/elastic_densities-{version}.tar" in names
     assert "densityjax/report/template.html" in names
+    models = (path for path in (ROOT / "densityjax/pretrained").rglob("*") if path.is_file())
+    assert {path.relative_to(ROOT).as_posix() for path in models} <= names
     assert licences == {"LICENSE", "tfds_builders/elastic_densities/LICENSE"}
     assert "License-Expression: Apache-2.0 AND CC-BY-4.0" in text
 
@@ -128,6 +131,15 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
         [sys.executable, "-m", "densityjax", *arguments],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )
+
+
+def test_a_file_is_predicted_in_an_empty_folder(installed, tmp_path):
+    """With the weights of the wheel, from somewhere else than the clone."""
+    (file, *_) = golden_files(tmp_path)
+    result = run(installed, tmp_path, "predict", file.name, "--json")
+    (answer,) = json.loads(result.stdout)
+    assert {row["target"] for row in answer["predictions"]} >= {"bulk_modulus", "band_gap"}
+    assert all("lower" in row for row in answer["predictions"])
 
 
 def test_help_names_every_command():

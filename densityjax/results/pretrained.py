@@ -1,5 +1,6 @@
 """Models by name: those that ship with the package, folders, and the hub's."""
 
+import argparse
 import difflib
 from pathlib import Path
 
@@ -39,3 +40,19 @@ def find_model(given: str | Path, setting: str = "--model") -> Path:
         f"{setting}={text}: no such folder, and no model of that name ships; {hint}"
         f"Models: {', '.join(names()) or 'none'}"
     )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """--model and --workdir, of which a command line has one at most."""
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--model", default=DEFAULT, metavar="NAME|FOLDER|hf:OWNER/NAME@COMMIT",
+        help=f"a model that ships ({', '.join(names())}; default {DEFAULT}), a folder that "
+        "densityjax export made, or such a folder on the Hugging Face hub",
+    )
+    chosen.add_argument("--workdir", help="directory of a finished run")
+
+
+def chosen_model(options: argparse.Namespace) -> Path:
+    """The folder that the options of `add_model_options` name."""
+    return Path(options.workdir) if options.workdir else find_model(options.model)
