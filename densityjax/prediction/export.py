@@ -80,7 +80,7 @@ def _copy_tree(run: RunDirectory, model: Model, made: RunDirectory, half: bool) 
         whole.descriptors.save(made.descriptors)
         replace_json(made.stack, whole.stack.to_json())
         save_learners(made.path / "learners.safetensors", whole.yardsticks)
-    for file in (run.calibration, run.metrics, run.intervals):
+    for file in (run.calibration, run.metrics, run.intervals, run.average_atoms):
         if file.exists():
             shutil.copyfile(file, made.path / file.name)
 
