@@ -80,8 +80,9 @@ class MSA3DCNN(nn.Module):
                 )(x)
         x = silu(x).astype(jnp.float32)  # [B, g, g, g, W]
         # For attribution.grad_cam; neither does anything where nobody asks.
-        self.sow("intermediates", "last_scale", x)
-        x = self.perturb("last_scale", x)
+        if not self.is_initializing():
+            self.sow("intermediates", "last_scale", x)
+            x = self.perturb("last_scale", x)
         pooled = jnp.concatenate([x.mean(axis=(1, 2, 3)), x.max(axis=(1, 2, 3))], axis=-1)
         embedding = jnp.concatenate([nn.LayerNorm(name="pooled_norm")(pooled), features], axis=-1)
         visible = embedding
