@@ -2,7 +2,7 @@
 
 Reproduces: the first of the future work of arXiv 2510.13207, at the size of
 configs/ablations/paper_cpu.py, in one trunk of ten targets.
-Result: docs/results/constraints/README.md.
+Result: docs/results/constraints/README.md; 90 runs of 31 to 42 s on a shared machine of 2 cores.
 Command: python -m densityjax.ablation --config=configs/ablations/constraints.py
   --workdir=runs/constraints
 """
