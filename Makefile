@@ -25,11 +25,13 @@ UV := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin
 INSTALLED := $(VENV)/installed-py$(VERSION)
 TESTABLE := $(VENV)/testable-py$(VERSION)
 
-.PHONY: help train test quick lock clean
+.PHONY: help install train test quick lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
 	@echo '  e.g. make train CONFIG=configs/smoke.py WORKDIR=runs/smoke ARGS="--config.seed=1"'
+
+install: $(INSTALLED)  ## the environment alone: .venv/bin/densityjax predict my/CHGCAR
 
 train: $(INSTALLED)  ## install, build the dataset when it is missing, train CONFIG, write a report to WORKDIR
 	$(VENV)/bin/python -m densityjax.main --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
