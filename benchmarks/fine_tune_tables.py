@@ -74,7 +74,7 @@ def _interval(found: Mapping[str, Any], digits: int) -> str:
 
 
 def write_tables(results: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Writes fine_tune.json and table.md."""
+    """Writes fine_tune.json and table.md, which the README.md there has."""
     out.mkdir(parents=True, exist_ok=True)
     rows = summary(results)
     replace_text(out / "fine_tune.json", json.dumps(rows, indent=1) + "\n")
