@@ -88,6 +88,7 @@ def _copy_tree(run: RunDirectory, model: Model, made: RunDirectory, half: bool) 
 def _copy_settings(run: RunDirectory, made: RunDirectory) -> None:
     config = run.read_config("data")
     config["data"] |= {key: value for key, value in _PLACES.items() if key in config["data"]}
+    config |= {"init": ""} if "init" in config else {}  # a path, of no use elsewhere
     facts = run.read_facts()
     kept: dict[str, Any] = {name: facts[name] for name in _FACTS if name in facts}
     for kind in ("members", "groups"):
