@@ -33,9 +33,9 @@ def test_a_file_and_a_run_are_explained(smoke_run, tmp_path, capsys):
     file = tmp_path / "CHGCAR"
     file.write_text(silicon())
     out = tmp_path / "map"
-    common = [f"--workdir={workdir}", "--steps=4", "--views=4"]
+    common = [f"--workdir={workdir}", "--steps=3", "--views=2"]
     explain.main([
-        str(file), "--target=fermi_energy", "--reference=atoms", "--orders=2", f"--out={out}",
+        str(file), "--target=fermi_energy", "--reference=atoms", "--orders=1", f"--out={out}",
         *common,
     ])
     said = capsys.readouterr().out
