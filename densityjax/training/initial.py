@@ -57,7 +57,7 @@ def read_start(config: ConfigDict, workdir: Path) -> Start | None:
         return _resumed(config, run)
     source = find_source(config)
     check_trunk(config, completed(source.read_config("model", "input", "view")))
-    return start_from(restore_run(source.path), config, source)
+    return start_from(restore_run(source.path, mixed=False), config, source)
 
 
 def check_init(config: ConfigDict, workdir: Path) -> None:

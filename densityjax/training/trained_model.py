@@ -92,13 +92,14 @@ class TrainedModel:
 
 
 def restore_run(
-    workdir: str | Path, whole: Mixture | None = None, quick: bool = False
+    workdir: str | Path, whole: Mixture | None = None, quick: bool = False, mixed: bool = True
 ) -> TrainedModel:
     """Restores the best state of a run and everything that was fitted with it.
 
     Args:
         whole: of a member of an ensemble, in the place of the member's own mixture.
         quick: to predict few materials, see `parallel.mapped_predict_step`.
+        mixed: with what is mixed with the network, which an exported member does not have.
 
     Raises:
         UserError: `workdir` is not the directory of a finished run, or a file of it is damaged.
@@ -129,7 +130,7 @@ def restore_run(
         states = _best_states(run, config, task, statistics, applicability.grid)
     mapped = parallel.mapped_predict_step(task, config.view.evaluation_views, quick)
     best, *others = states
-    if config.stack.learners and whole is None:
+    if mixed and config.stack.learners and whole is None:
         yardsticks = run.load(run.learners, lambda path: load_learners(path, specs))
         stack = run.load(run.stack, lambda path: read_stack(path, task.constraints))
     return TrainedModel(

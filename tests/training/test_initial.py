@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from densityjax.configs import smoke
+from densityjax.configs import elastic_pretrained, smoke
 from densityjax.results.predictions import predict_records
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError, UserError
@@ -172,3 +172,14 @@ def test_folds_that_the_source_has_seen_are_warned_of(
     initial.say_start(new, new.initial_state().params["model"])
     found = [line for line in caplog.messages if "was trained on fold" in line]
     assert [int(line.partition("on fold ")[2][0]) for line in found] == said
+
+
+def test_the_model_that_ships_is_a_start(tmp_path):
+    """Of an exported ensemble, whose members have no kernels of their own."""
+    config = elastic_pretrained.get_config()
+    config.init = "elastic"
+    start = initial.read_start(config, tmp_path)
+    assert tuple(spec.name for spec in start.specs) == config.targets
+    assert start.parameters["stem"]
+    assert start.descriptors.size == 128
+    assert start.facts["path"].endswith("elastic/member0")
