@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from ase.data import covalent_radii
 
-from densityjax.density.core import charges_alone, voxels_near
+from densityjax.attribution.smoothing import gaussian_smooth
+from densityjax.density.core import charges_alone, core_window, voxels_near
 
 Array = np.ndarray
 # density [G, G, G, C] e/Å^3, lattice [3, 3] Å, positions [N, 3] -> density
@@ -36,15 +36,8 @@ def low_pass(sigma: float) -> View:
     """Convolution with a Gaussian of sigma Å."""
 
     def smooth(density: Array, lattice: Array, positions: Array) -> Array:
-        size, reciprocal = density.shape[0], 2 * np.pi * np.linalg.inv(lattice).T
-        steps = scipy.fft.fftfreq(size, 1 / size), np.arange(size // 2 + 1)
-        x, y, z = (
-            np.multiply.outer(own, vector)
-            for own, vector in zip((steps[0], steps[0], steps[1]), reciprocal, strict=True)
-        )
-        k2 = np.square(x[:, None, None] + y[:, None] + z).sum(axis=-1)  # rad^2/Å^2
-        spectrum = scipy.fft.rfftn(density, axes=(0, 1, 2)) * np.exp(-k2 * sigma**2 / 2)[..., None]
-        return scipy.fft.irfftn(spectrum, density.shape[:3], axes=(0, 1, 2))
+        channels = np.moveaxis(density, -1, 0)
+        return np.moveaxis(gaussian_smooth(channels, lattice, sigma), 0, -1)
 
     return smooth
 
@@ -60,8 +53,7 @@ def shell(radius: float) -> View:
         flat, kept = seen.reshape(-1, seen.shape[-1]), density.reshape(-1, seen.shape[-1])
         for position in np.asarray(positions, np.float64) % 1:
             voxels, away = voxels_near(density.shape[:3], lattice, position, radius)
-            place = np.clip((away / radius - 0.6) / 0.4, 0, 1)
-            window = 1 - place**3 * (10 - 15 * place + 6 * place**2)
+            window = core_window(away, radius)
             rim = window * (1 - window) + 1e-9
             mean = rim @ kept[voxels] / max(rim.sum(), 1e-9)
             flat[voxels] += window[:, None] * (mean - flat[voxels])

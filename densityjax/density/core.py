@@ -67,7 +67,7 @@ def charges_alone(
         voxels_near(density.shape[:3], lattice, position, radius)
         for position in np.asarray(positions, np.float64) % 1.0
     ]
-    windows = [1 - _smoothstep((away / radius - _INNER) / (1 - _INNER)) for _, away in spheres]
+    windows = [core_window(away, radius) for _, away in spheres]
     total = np.zeros(len(fields))
     for (voxels, _), window in zip(spheres, windows, strict=True):
         np.add.at(total, voxels, window)  # of a small cell a voxel may be there twice
@@ -80,10 +80,13 @@ def charges_alone(
     return seen.reshape(density.shape).astype(np.float32)
 
 
-def _smoothstep(place: np.ndarray) -> np.ndarray:
-    """From 0 to 1 between 0 and 1, with two continuous derivatives."""
-    place = np.clip(place, 0, 1)
-    return place**3 * (10 - 15 * place + 6 * place**2)
+def core_window(away: np.ndarray, radius: float) -> np.ndarray:
+    """What is taken as core at distances Å: 1 up to 0.6 of the radius, 0 from the radius on.
+
+    Between, a quintic smoothstep, with two continuous derivatives.
+    """
+    place = np.clip((away / radius - _INNER) / (1 - _INNER), 0, 1)
+    return 1 - place**3 * (10 - 15 * place + 6 * place**2)
 
 
 def voxels_near(

@@ -55,7 +55,7 @@ def prepared(members: Sequence[Sequence[TrainedModel]], material: Material) -> M
 
 def _asked(
     model: TrainedModel, materials: Sequence[Material], batch_size: int,
-    features: Mapping[str, Any] | None,
+    features: Mapping[str, Any],
 ) -> tuple[Predictions, list[list[str]], tuple[dict, dict]]:
     """`predict_materials`, and the spreads of `spreads_as_trained`."""
     config, channels = model.config, model.config.input.channels

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from densityjax.config import NO_FOLD
 from densityjax.results.baselines import BASELINES
 from densityjax.results.calibration import Calibration
 from densityjax.results.run_directory import RunDirectory
@@ -26,7 +27,7 @@ and the versions that made it; nothing in the folder is code.
 
 ## How good it is
 
-{rows}. R2 beside baselines and yardsticks without a network on the same rows{mae}.
+{rows}. R2 beside baselines and yardsticks without a network on the same rows.
 
 {table}
 
@@ -59,7 +60,7 @@ def write_card(
     """
     dataset = facts["dataset"]
     metrics = folder.read_metrics("test", "validation", "baselines.test")
-    kept_back = dataset.get("test_fold", 0) is not None and dataset.get("test_fold", 0) >= 0
+    kept_back = dataset.get("test_fold") != NO_FOLD
     split = "test" if kept_back else "validation"
     rows = (
         f"On {dataset.get('test_examples')} materials of fold {dataset.get('test_fold')}, which "
@@ -72,8 +73,8 @@ def write_card(
         count=dataset.get("train_examples"), dataset=dataset["name"],
         folds=f", folds {', '.join(map(str, dataset.get('train_folds', ())))}",
         who=f"The densities are of {', '.join(codes)}.",
-        rows=rows, mae="", table=_table(metrics[split], metrics["baselines"][split], specs,
-                                        calibration),
+        rows=rows,
+        table=_table(metrics[split], metrics["baselines"][split], specs, calibration),
         intervals=_intervals(calibration), code=f"it knows those of {', '.join(codes)} alone.",
         elements=f"{elements} elements",
     )

@@ -61,7 +61,7 @@ class JsonTable:
         found: dict[str, Any] = {
             "file": first["file"], "formula": first.get("formula"),
             "elsewhere": first.get("elsewhere") or None, "error": None,
-            "warnings": first["warnings"], "predictions": [],
+            "warnings": _warnings(rows), "predictions": [],
         }
         if "target" in first:
             found["predictions"] = [
@@ -98,11 +98,16 @@ class PlainTable:
             ]
             lines += _aligned([["target", "value", *heads, "unit"], *body])
         told = first.get("elsewhere", "")  # in the first line
-        lines += [f"  {_warning(text)}" for text in first["warnings"] if text not in told]
+        lines += [f"  {_warning(text)}" for text in _warnings(rows) if text not in told]
         self._file.write("\n".join(lines) + "\n\n")
 
     def end(self) -> None:
         """Nothing: a table is whole."""
+
+
+def _warnings(rows: Sequence[Row]) -> list[str]:
+    """Those of any row of a file, each once: targets may have their own."""
+    return list(dict.fromkeys(text for row in rows for text in row["warnings"]))
 
 
 def _value(row: Row) -> str:

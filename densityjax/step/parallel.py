@@ -41,9 +41,6 @@ class TrainStep:
     def __init__(self, task: Task, devices: Devices = None, split: bool | None = None):
         """Maps; `split` into two programs where oneDNN is available, unless given."""
         self._split = onednn.available() if split is None else split
-        on_cpu = jax.default_backend() == "cpu"
-        self._options = _KEEP_BARRIERS if getattr(task.model, "remat", False) and on_cpu else None
-        self._compiled: dict[Any, jax.stages.Compiled] = {}  # of programs[0], with these options
         if self._split:
             update_step = functools.partial(steps.update_step, task=task)
             self.programs = (
@@ -58,6 +55,9 @@ class TrainStep:
                     in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=(0,),
                 ),
             )
+        # The first of them compiles with options where the model needs some.
+        keep = getattr(task.model, "remat", False) and jax.default_backend() == "cpu"
+        self._first = _Program(self.programs[0], _KEEP_BARRIERS if keep else None)
 
     def __call__(self, state: TrainState, batch: PyTree) -> tuple[TrainState, dict]:
         if not self._split:
@@ -77,27 +77,34 @@ class TrainStep:
             The compiled programs, which know the memory that they need.
         """
         if not self._split:
-            return [self._compile_first(state, batch)]
+            return [self._first.compile(state, batch)]
         with compile_cache.unwritten():
-            gradient = self._compile_first(_read_by_gradient(state), batch)
+            gradient = self._first.compile(_read_by_gradient(state), batch)
         loss = jax.ShapeDtypeStruct((), np.float32, sharding=state.step.sharding)
         return [gradient, self.programs[1].lower(state, state.params, loss).compile()]
 
-    def _first(self, state: PyTree, batch: PyTree) -> Any:
-        if self._options is None:
-            return self.programs[0](state, batch)
-        return self._compile_first(state, batch)(state, batch)
 
-    def _compile_first(self, state: PyTree, batch: PyTree) -> jax.stages.Compiled:
-        """Of `programs[0]`. What is compiled with options is kept here: jax.pmap takes none."""
-        leaves, tree = jax.tree.flatten((state, batch))
+class _Program:
+    """A mapped function with the compiler's options, of which jax.pmap takes none."""
+
+    def __init__(self, mapped: Callable, options: dict[str, Any] | None):
+        self._mapped, self._options = mapped, options
+        self._compiled: dict[Any, jax.stages.Compiled] = {}  # with options; JAX keeps the others
+
+    def __call__(self, *arguments: PyTree) -> PyTree:
+        if self._options is None:
+            return self._mapped(*arguments)
+        return self.compile(*arguments)(*arguments)
+
+    def compile(self, *arguments: PyTree) -> jax.stages.Compiled:
+        """For arguments of these shapes, which may be `jax.ShapeDtypeStruct` leaves."""
+        if self._options is None:
+            return self._mapped.lower(*arguments).compile()
+        leaves, tree = jax.tree.flatten(arguments)
         key = (tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
-        if key in self._compiled:
-            return self._compiled[key]
-        compiled = self.programs[0].lower(state, batch).compile(self._options)
-        if self._options is not None:
-            self._compiled[key] = compiled
-        return compiled
+        if key not in self._compiled:
+            self._compiled[key] = self._mapped.lower(*arguments).compile(self._options)
+        return self._compiled[key]
 
 
 def _read_by_gradient(state: TrainState) -> TrainState:
@@ -145,8 +152,7 @@ def _predict_program(task: Task, num_views: int, quick: bool) -> Callable:
         in_axes=(None, 0),
         out_axes=0,
     )
-    if quick:
-        mapped = _with_options(mapped, _COMPILE_FAST)
+    mapped = _Program(mapped, _COMPILE_FAST if quick else None)
     if not onednn.available():
         return mapped
 
@@ -155,24 +161,6 @@ def _predict_program(task: Task, num_views: int, quick: bool) -> Callable:
             return mapped(state, batch)
 
     return call
-
-
-def _with_options(mapped: Callable, options: dict[str, Any]) -> Callable:
-    """A mapped function compiled with options, of which jax.pmap takes none."""
-    compiled: dict[Any, jax.stages.Compiled] = {}
-
-    def call(*arguments: PyTree) -> PyTree:
-        key = _shapes_of(arguments)
-        if key not in compiled:
-            compiled[key] = mapped.lower(*arguments).compile(options)
-        return compiled[key](*arguments)
-
-    return call
-
-
-def _shapes_of(arguments: PyTree) -> Any:
-    leaves, tree = jax.tree.flatten(arguments)
-    return (tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
 
 
 def replicate(state: TrainState, devices: Devices = None) -> TrainState:

@@ -193,13 +193,14 @@ def join_members(config: ConfigDict, members: Sequence[Member], out: Path) -> di
     facts = [run.read_facts(*_MEMBER_FACTS) for run in runs]
     _check_same_data(runs, facts)
     configs = [member.config for member in members]
-    builder, held_back = open_from_config(config.data), config.data.test_fold != NO_FOLD
+    builder = open_from_config(config.data)
+    held_back = config.data.test_fold != NO_FOLD
     constraints = tuple(config.model.constraints)
-    tables, stack = {
+    tables = {
         split: project_tables(average_predictions(runs, specs, split), constraints)
         for split in SPLITS
-    }, None
-    whole = test = said = None
+    }
+    stack = whole = test = said = None
     if names_of(config):
         log.info("Fitting yardsticks to all that members train on")
         whole = fit_whole(config, builder, specs)

@@ -136,9 +136,17 @@ def test_tables_for_people_and_programs(exported, files):
     assert first["formula"] == rows[0]["formula"]
     assert [p["prediction"] for p in first["predictions"]] == [row["prediction"] for row in rows]
     assert (failed["error"], failed["predictions"]) == ("no such file", [])
+    last = rows[-1]["warnings"]
+    rows[-1]["warnings"] = [*last, "of one target alone"]  # as another group's model may say
+    with io.StringIO() as text:
+        table = JsonTable(text)
+        table.add(rows)
+        table.end()
+        assert json.loads(text.getvalue())[0]["warnings"] == [*last, "of one target alone"]
     with io.StringIO() as text:
         PlainTable(text, (0.9,)).add(rows)
         lines = text.getvalue().splitlines()
+    assert "  warning: of one target alone" in lines
     start = lines[1].index("value")
     for line, row in zip(lines[2:], rows):
         assert line.split()[0] == row["target"]
