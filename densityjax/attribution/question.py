@@ -239,19 +239,24 @@ def _network_parts(
     ]
 
 
-def said_by(question: Question) -> str:
-    """Who answers, and how much of it the network is, in a sentence."""
-    weights = question.weights
+def said_by(question: Question, of_all: bool = False) -> str:
+    """Who answers, and how much of it the network is, in a sentence.
+
+    Args:
+        of_all: the map is of everything that answers, as that of occlusion is.
+    """
+    name, weights = question.spec.name, question.weights
+    whose = "all that answers" if of_all else "the network"
     if IDENTITY in weights:
         return (
-            f"What answers {question.spec.name} is an identity of the input "
-            f"({question.spec.identity}): the network has no say, and the map is of the network."
+            f"What answers {name} is an identity of the input ({question.spec.identity}): the "
+            f"network has no say, and the map is of {whose}."
         )
     share = weights.get(NETWORK, 0.0)
-    others = [name for name, weight in weights.items() if weight > 0 and name != NETWORK]
+    others = [other for other, weight in weights.items() if weight > 0 and other != NETWORK]
     if not others:
-        return f"The network alone answers {question.spec.name}."
+        return f"The network alone answers {name}."
     return (
-        f"The network has weight {share:.2f} in what answers {question.spec.name}, beside "
-        f"{', '.join(others)}: the map is of the network."
+        f"The network has weight {share:.2f} in what answers {name}, beside {', '.join(others)}: "
+        f"the map is of {whose}."
     )

@@ -91,7 +91,8 @@ def facts_of(
         "target": spec.name, "unit": question.unit, "method": found.method,
         "class": classes[question.which] if classes else None,
         "views": question.num_views, "networks": len(question.parts),
-        "weights_of_what_answers": question.weights, "said_by": said_by(question),
+        "weights_of_what_answers": question.weights,
+        "said_by": said_by(question, of_all=found.method == "occlusion"),
         "prediction": found.prediction,
     }
     if found.reference is not None:
