@@ -9,50 +9,40 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 import tfds_builders
 from densityjax.configs import elastic
-from densityjax.configs.pretrain import masked
 from densityjax.data.dataset import DatasetError
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError
 from densityjax.runtime.preemption import NoWatch, Preempted
 from densityjax.step.weights import load_weights
 from densityjax.training import initial, pretraining, run, setup
+from densityjax.training.checkpoint import digests
 from densityjax.training.trained_model import RestoreError, restore_run
 from tests.small_model import SMALL_MODEL
+from tests.small_pretraining import OBJECTIVES, small_config
 from tests.tfds_builders.test_elastic_densities import SHIPPED, pack
 
 pytestmark = pytest.mark.slow
-OBJECTIVES = ("masked", "denoising", "nearest_element", "deformation", "invariants")
-FILES = ("network.safetensors", "metrics.json", "statistics.json", "average_atoms.npz")
-
-
-def _config(data_dir: Path) -> ConfigDict:
-    config = masked.get_config()
-    config.data.data_dir, config.data.name = str(data_dir), "elastic_densities/grid24"
-    config.update_from_flattened_dict(SMALL_MODEL)
-    for name in OBJECTIVES:
-        config.pretraining.objectives[name] = 1.0
-    config.pretraining.block, config.pretraining.components = 1.8, 4
-    config.pretraining.decoder_width = 4
-    config.train.epochs, config.train.batch_size = 2, 8
-    config.train.evaluate_every_epochs = 1
-    return config
+FILES = ("metrics.json", "statistics.json", "average_atoms.npz")
 
 
 @pytest.fixture(scope="module")
 def source(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a finished run: read it only."""
     workdir = tmp_path_factory.mktemp("pretrained") / "run"
-    pretraining.pretrain(_config(small_dataset), workdir)
+    pretraining.pretrain(small_config(small_dataset), workdir)
     return workdir
 
 
 def _same_files(first: Path, second: Path) -> None:
     for name in FILES:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    # Of the weights the arrays: safetensors writes its header in any order.
+    one, other = (digests(load_weights(k / "network.safetensors", {})) for k in (first, second))
+    assert one == other
+    assert len(one) > 10
 
 
 def test_losses_of_every_objective_stand_beside_trivial_ones(source: Path):
@@ -62,7 +52,7 @@ def test_losses_of_every_objective_stand_beside_trivial_ones(source: Path):
         assert ("interpolation" in values) == (name in ("masked", "denoising"))
         others = [values[kind] for kind in ("mean", "interpolation") if kind in values]
         assert values["explained"] == pytest.approx(1 - values["loss"] / min(others))
-    assert 0.04 < found["denoising"]["interpolation"] / 0.25 / 1 < 1.1  # noise of 0.5: 0.25
+    assert 0.2 < found["denoising"]["interpolation"] < 0.3  # noise of 0.5
     lines = RunDirectory(source).read_history()
     assert {line["split"] for line in lines} == {"train", "validation"}
     assert all(f"loss/{name}" in line for line in lines for name in OBJECTIVES)
@@ -88,7 +78,7 @@ def test_labels_and_the_test_fold_change_nothing(
     other = pack(tmp_path / "other.tar", changed, files)
     data = tmp_path / "data"
     tfds_builders.load_builder("elastic_densities/grid24", data, other).download_and_prepare()
-    pretraining.pretrain(_config(data), tmp_path / "run")
+    pretraining.pretrain(small_config(data), tmp_path / "run")
     _same_files(tmp_path / "run", source)
 
 
@@ -102,41 +92,33 @@ def test_a_killed_run_ends_with_the_same_bytes(
     train = run.train
     monkeypatch.setattr(run, "train", lambda *args: train(*args[:3], Cut()))
     with pytest.raises(Preempted):
-        pretraining.pretrain(_config(small_dataset), tmp_path)
+        pretraining.pretrain(small_config(small_dataset), tmp_path)
     monkeypatch.undo()
-    pretraining.pretrain(_config(small_dataset), tmp_path)
+    pretraining.pretrain(small_config(small_dataset), tmp_path)
     _same_files(tmp_path, source)
 
 
-def test_training_starts_from_the_trunk_and_keeps_an_objective(
-    source: Path, small_dataset: Path, tmp_path: Path
-):
+def test_training_starts_from_the_trunk(source: Path, small_dataset: Path, tmp_path: Path):
     """Without the pretrained run's checkpoints, which it does not need."""
     start = tmp_path / "start"
     shutil.copytree(source, start, ignore=shutil.ignore_patterns("checkpoints"))
-    config = _config(small_dataset)
-    config.targets, config.yardsticks, config.stack.learners = ("bulk_modulus",), (), ()
-    config.input.invariants, config.input.identified = 4, 0
-    for name in OBJECTIVES[1:]:
-        config.pretraining.objectives[name] = 0.0
-    config.pretraining.objectives.masked = 0.5
-    config.init, config.train.epochs = str(start), 1
-    config.optimizer.trunk_rate = 0.0
-    run.train_and_evaluate(config, tmp_path / "run")
-    found = RunDirectory(tmp_path / "run")
-    statistics = found.read_facts("init.sha256")
-    assert statistics["init"]["heads"] == []
-    model = restore_run(tmp_path / "run").state.params["model"]
-    scalers = json.loads((start / "statistics.json").read_text())
+    config = elastic.get_config()
+    config.data.data_dir, config.data.name = str(small_dataset), "elastic_densities/grid24"
+    config.update_from_flattened_dict(SMALL_MODEL)
+    config.targets, config.init = ("bulk_modulus",), str(start)
+    config.input.invariants, config.input.identified = 4, 4
+    new = setup.prepare_run(config, tmp_path, start=initial.read_start(config, tmp_path))
+    modules = new.initial_state().params["model"]
     (old,) = load_weights(start / "network.safetensors", {})
-    for name in old.ema_params["model"]:  # a rate of 0 leaves the trunk as it was taken
-        jax.tree.map(np.testing.assert_array_equal, model[name], old.ema_params["model"][name])
-    assert json.loads(found.statistics.read_text())["field_mean"] == scalers["field_mean"]
-    (line,) = [line for line in found.read_history() if line["split"] == "train"]
-    assert line["loss/masked"] > 0
-    assert line["loss"] == pytest.approx(
-        (line["loss/bulk_modulus"] + 0.5 * line["loss/masked"]) / 1.5, rel=0.2
-    )
+    trunk = old.ema_params["model"]
+    assert set(modules) - set(trunk) == {"bulk_modulus_hidden", "bulk_modulus_out"}
+    for name in set(trunk) - {"pooled_norm"}:
+        jax.tree.map(np.testing.assert_array_equal, modules[name], trunk[name])
+    scalers = json.loads((start / "statistics.json").read_text())
+    assert new.statistics.field_mean.tolist() == scalers["field_mean"]
+    assert len(new.statistics.feature_mean) == 1 + 4 + 4
+    initial.say_start(new, modules)
+    assert new.facts._content["init"]["heads"] == []
 
 
 @pytest.mark.parametrize(
@@ -172,5 +154,5 @@ def test_atoms_without_a_name_are_refused(
 
     monkeypatch.setattr(setup, "load_records", nameless)
     with pytest.raises(DatasetError, match="nearest_element, deformation needs to know the atoms"):
-        pretraining.pretrain(_config(small_dataset), tmp_path / "run")
+        pretraining.pretrain(small_config(small_dataset), tmp_path / "run")
     assert not (tmp_path / "run").exists()
