@@ -58,7 +58,7 @@ def read_start(config: ConfigDict, workdir: Path) -> Start | None:
         return _resumed(config, run)
     source = find_source(config)
     check_trunk(config, completed(source.read_config("model", "input", "view")))
-    if is_pretrained(source):
+    if source.is_pretrained():
         return _start_from_pretraining(source)
     return start_from(restore_run(source.path, mixed=False), config, source)
 
@@ -132,11 +132,6 @@ def check_trunk(config: ConfigDict, source: ConfigDict) -> None:
 def _spoken(value: Any) -> str:
     """A value as the command line takes it."""
     return f'"{tuple(value)}"' if isinstance(value, list) else str(value)
-
-
-def is_pretrained(run: RunDirectory) -> bool:
-    """Whether it is a run of `pretraining`, which has no targets."""
-    return not run.read_config("targets")["targets"]
 
 
 def _start_from_pretraining(source: RunDirectory) -> Start:

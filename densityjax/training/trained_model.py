@@ -110,11 +110,7 @@ def restore_run(
         key: RULES[key] for key in ("view.evaluation_views", "ensemble.epochs", "input.core")
     }
     check_rules(config, counts, f"{run.config}: ")
-    if not config.targets:
-        raise RestoreError(
-            f"{run.path} is a pretraining run, which has no targets to predict: train a model with "
-            f"--config.init={run.path}"
-        )
+    run.check_predicts()
     specs = run.read_specs(config.targets)
     statistics = run.load(run.statistics, Statistics.load)
     descriptors, yardsticks, stack = Descriptors(None, {}), {}, None

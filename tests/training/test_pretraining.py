@@ -13,13 +13,14 @@ import pytest
 import tfds_builders
 from densityjax.configs import elastic
 from densityjax.data.dataset import DatasetError
+from densityjax.report.page import write_report
 from densityjax.results.run_directory import RunDirectory
-from densityjax.runtime.errors import ConfigError
+from densityjax.runtime.errors import ConfigError, UserError
 from densityjax.runtime.preemption import NoWatch, Preempted
 from densityjax.step.weights import load_weights
 from densityjax.training import initial, pretraining, run, setup
 from densityjax.training.checkpoint import digests
-from densityjax.training.trained_model import RestoreError, restore_run
+from densityjax.training.trained_model import restore_run
 from tests.small_model import SMALL_MODEL
 from tests.small_pretraining import OBJECTIVES, small_config
 from tests.tfds_builders.test_elastic_densities import SHIPPED, pack
@@ -131,9 +132,10 @@ def test_another_trunk_is_refused(source: Path, tmp_path: Path, key: str, value)
         initial.check_init(config, tmp_path / "run")
 
 
-def test_it_predicts_nothing_and_says_what_to_do(source: Path):
-    with pytest.raises(RestoreError, match=r"no targets to predict: .* --config\.init="):
-        restore_run(source)
+@pytest.mark.parametrize("door", [restore_run, write_report])
+def test_it_predicts_nothing_and_says_what_to_do(source: Path, door):
+    with pytest.raises(UserError, match=r"no targets to predict: .* --config\.init="):
+        door(source)
 
 
 def test_a_config_without_objectives_is_refused(small_dataset: Path, tmp_path: Path):
