@@ -13,7 +13,7 @@ from densityjax.data.dataset import DatasetError
 from densityjax.data.records import Records
 from densityjax.features.average_atoms import MAX_DENSITIES, AverageAtoms, fit_average_atoms
 from densityjax.features.reduction import Reduction, fit_reduction
-from densityjax.features.voxel_targets import voxel_targets, voxel_width
+from densityjax.features.voxel_targets import VOXEL, voxel_targets, voxel_width
 
 MAX_SCALED = 200  # materials that means and spreads of voxels are fitted to
 _SPREAD = 1e-6  # least, which numbers are divided by
@@ -42,8 +42,7 @@ class FreeTargets:
         """[n, O] float32, 1 where a material has the target of an objective."""
         mask = np.ones((len(records), len(self.names)), np.float32)
         if self.atoms is not None:
-            numbers = set(self.atoms.numbers.tolist())
-            has = [numbers.issuperset(species.tolist()) for species in records.species]
+            has = [self._has_atoms_of(species) for species in records.species]
             mask[:, self.names.index("deformation")] = has
         return mask
 
@@ -56,16 +55,17 @@ class FreeTargets:
 
     def voxels(self, record: Mapping[str, Any]) -> np.ndarray:
         """[G, G, G, K] float16 of a record, standardised; 0 of elements without average atoms."""
-        names = self.names
-        unknown = self.atoms is not None and not set(
-            np.asarray(record["species"]).tolist()
-        ).issubset(self.atoms.numbers.tolist())
-        if unknown:
-            names = tuple(name for name in names if name != "deformation")
-        values = voxel_targets(record, names, self.atoms)
-        if unknown:  # the last of the columns; the mask leaves it out of the loss
-            values = np.pad(values, ((0, 0),) * 3 + ((0, 1),))
+        parts = [voxel_targets(record, (), None)]  # of no number
+        for name in (name for name in self.names if name in VOXEL):
+            if name == "deformation" and not self._has_atoms_of(record["species"]):
+                parts.append(np.zeros((*parts[0].shape[:3], VOXEL[name])))  # the mask knows
+            else:
+                parts.append(voxel_targets(record, (name,), self.atoms))
+        values = np.concatenate(parts, axis=-1)
         return ((values - self.voxel_mean) / self.voxel_std).astype(np.float16)
+
+    def _has_atoms_of(self, species: np.ndarray) -> bool:
+        return np.isin(species, self.atoms.numbers).all()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
