@@ -114,6 +114,12 @@ def test_a_broken_rule_names_key_value_and_what_it_must_be(key: str, value, must
         ({"targets": ("bulk_modulos",)}, "did you mean bulk_modulus"),
         ({"targets": ("volume", "volume")}, "each target once"),
         ({"targets": ("bulk_modulus,volume",)}, "several targets are a tuple"),
+        ({"pretraining__objectives__masked": 1.0, "pretraining__block": 4.0},
+         r"block=4.0 Å is too large for a view of 24 x 0.3 Å"),
+        ({"pretraining__objectives__masked": 1.0, "view__kind": "fractional"}, "take 'cartesian'"),
+        ({"pretraining__objectives__denoising": 1.0, "view__padding": "valid"}, "take 'zero'"),
+        ({"pretraining__objectives__masked": 1.0, "pretraining__objectives__reconstruction": 1.0},
+         "reconstruction hides nothing, masked does"),
     ],
 )
 def test_values_that_do_not_fit_together(changes: dict, message: str):

@@ -192,6 +192,18 @@ class RunDirectory:
         """config.json; each of the dotted `keys` is in it."""
         return self._mapping(self.config, keys)
 
+    def is_pretrained(self) -> bool:
+        """Whether it is a run without targets, see `training.pretraining`."""
+        return self.read_config().get("targets", None) == []
+
+    def check_predicts(self) -> None:
+        """Raises RunDirectoryError of a run without targets; its config.json is read."""
+        if self.is_pretrained():
+            raise RunDirectoryError(
+                f"{self.path} is a pretraining run, which has no targets to predict: train a model "
+                f"with --config.init={self.path}"
+            )
+
     def read_facts(self, *keys: str) -> dict[str, Any]:
         """run.json; each of the dotted `keys` is in it."""
         return self._mapping(self.facts, keys)
