@@ -98,6 +98,19 @@ def get_config() -> ConfigDict:
     config.stack = stack = ConfigDict()
     stack.learners = ("network", "invariants", "density")
 
+    # What is learned of densities without labels.
+    config.pretraining = pretraining = ConfigDict()
+    # Datasets whose densities are learned from beside the training folds of config.data, all folds:
+    # 'lemat_rho/grid32', and 'density_folder/grid32=/my/folder' of one that is built from a folder.
+    pretraining.sources = ()
+    # A file of materials that are never learned from: a material id or chemical system per line,
+    # or a CSV with such columns. '': none.
+    pretraining.exclude = ""
+    # What of sources is not learned from, because it is like the validation and test rows of
+    # config.data or like an excluded material: all of the same 'system' of elements, 'formula', or
+    # material 'id'; or 'nothing', with which the test set is seen, its labels excepted.
+    pretraining.withhold = "system"
+
     config.intervals = intervals = ConfigDict()
     # Leave what densityjax.predict makes intervals from (densityjax/training/calibrate.py).
     intervals.calibrate = True

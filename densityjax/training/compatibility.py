@@ -36,6 +36,7 @@ _LATER_KEYS = (
     "input.invariants", "input.identified", "input.composition", "input.structure",
     "auxiliary.", "ensemble.",
     "stack.", "intervals.", "model.constraints", "init", "optimizer.trunk_rate",
+    "pretraining.",
 )
 
 
