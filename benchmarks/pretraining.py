@@ -37,6 +37,7 @@ from densityjax.step import parallel
 from densityjax.targets import get_specs
 from densityjax.training.facts import read_facts
 from densityjax.training.initial import read_start
+from densityjax.training.pretraining import pretrain
 from densityjax.training.setup import fit_inputs, load_folds
 
 TARGETS = (
@@ -46,7 +47,8 @@ TARGETS = (
 TRAIN_FOLDS, VALIDATION_FOLD, TEST_FOLD = (2, 3, 4), 1, 0
 SEEDS = (0, 1, 2)
 # Share of the chemical systems whose labels are known -> updates of 16.
-STEPS = {0.1: 240, 0.3: 480, 1.0: 960}
+STEPS = {0.1: 300, 0.3: 600, 1.0: 1500}
+PRETRAINING_EPOCHS = 120  # of 43 updates of 16
 SCRATCH = "from scratch"
 LONG = "from scratch, twice as long"
 # Name of a start -> weights of config.pretraining.objectives.
@@ -104,8 +106,18 @@ def fit(
 
 
 def pretrained(config: ConfigDict, name: str, workdir: Path) -> Path:
-    """The directory of a finished run of an objective, trained unless it is there."""
-    raise NotImplementedError(name)
+    """The directory of a finished run of an objective, trained unless it is there.
+
+    It has one state, its last, so that no density of fold 1 chooses one.
+    """
+    path = workdir / f"source {name}".replace(" ", "_")
+    if "finished" not in read_facts(path):
+        print(path.name, flush=True)
+        own = config.copy_and_resolve_references()
+        own.pretraining.objectives.update(OBJECTIVES[name])
+        own.train.epochs = own.train.evaluate_every_epochs = PRETRAINING_EPOCHS
+        pretrain(own, path)
+    return path
 
 
 def methods(names: list[str]) -> list[str]:
