@@ -47,8 +47,8 @@ TARGETS = (
 TRAIN_FOLDS, VALIDATION_FOLD, TEST_FOLD = (2, 3, 4), 1, 0
 SEEDS = (0, 1, 2)
 # Share of the chemical systems whose labels are known -> updates of 16.
-STEPS = {0.1: 300, 0.3: 600, 1.0: 1500}
-PRETRAINING_EPOCHS = 120  # of 43 updates of 16
+STEPS = {0.1: 300, 0.3: 600, 1.0: 1000}
+PRETRAINING_EPOCHS = 60  # of 43 updates of 16
 SCRATCH = "from scratch"
 LONG = "from scratch, twice as long"
 # Name of a start -> weights of config.pretraining.objectives.
@@ -122,7 +122,7 @@ def pretrained(config: ConfigDict, name: str, workdir: Path) -> Path:
 
 def methods(names: list[str]) -> list[str]:
     """Starts in the order of the tables."""
-    return [name for name in (SCRATCH, LONG, *OBJECTIVES) if not names or name in names]
+    return [name for name in (SCRATCH, *OBJECTIVES, LONG) if not names or name in names]
 
 
 def results_of(workdir: Path) -> list[dict[str, Any]]:
@@ -158,8 +158,8 @@ def fit_missing(config: ConfigDict, names: list[str], workdir: Path) -> None:
         )
     }
     train = folds.pop("train")
-    for name in names:
-        for share, num_steps in STEPS.items():
+    for share, num_steps in STEPS.items():
+        for name in names:
             for seed in SEEDS:
                 slug = f"{name}, {share}, {seed}.json".replace(" ", "_")
                 path = workdir / "fits" / slug

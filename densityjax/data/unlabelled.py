@@ -1,7 +1,9 @@
 """What pretraining learns from: training folds and further datasets, without withheld materials."""
 
 import dataclasses
+import hashlib
 import logging
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,25 +46,21 @@ def with_sources(
 
     Returns:
         (records, cached if `own` is; for run.json: how many of each dataset, how many withheld, and
-        the names of config.pretraining.exclude that are in none of the datasets).
+        the names of config.pretraining.exclude that are in none of the datasets). Without sources
+        and excluded materials, `own` and {}.
 
     Raises:
         ConfigError: the file of excluded materials cannot be read; a source has another grid.
         DatasetError, DatasetSourceError: a source is not there, damaged, or nothing of it is left.
     """
     settings = config.pretraining
+    if not (settings.sources or settings.exclude):
+        return own, {}
     names = read_withheld(settings.exclude) if settings.exclude else ()
     whole = {fold: _materials(builder, fold) for fold in builder.info.splits}
     sources = [_load_source(config, entry, own.grid, load) for entry in settings.sources]
     everything = [*whole.values(), *(records for _, records in sources)]
     excluded = as_withheld(names).reaching(everything, settings.withhold)
-    unknown = unknown_names(names, everything)
-    if unknown:
-        log.warning(
-            "config.pretraining.exclude='%s': %d of %d names are in none of the datasets: %s%s",
-            settings.exclude, len(unknown), len(names), ", ".join(unknown[:_MOST_NAMES]),
-            ", ..." * (len(unknown) > _MOST_NAMES),
-        )
     kept = taken(own, np.flatnonzero(~excluded.holds(own)))
     report = {config.data.name: _counts(own, kept)}
     _refuse_none(kept, "the training folds of config.data")
@@ -77,10 +75,32 @@ def with_sources(
         report[entry] = _counts(records, part) | {"again": len(part) - len(new)}
         if new:
             parts.append(_cached(taken(part, np.array(new)), own.densities is not None))
-    for name, counts in report.items():
-        log.info("pretraining on %s: %s", name, counts)
-    joined = join_records(parts)
-    return joined, {"datasets": report, "unknown_names": list(unknown)}
+    found = {
+        "datasets": report, "excluded_names": len(names),
+        "unknown_names": list(unknown_names(names, everything)),
+        "fingerprints": [identity for identity, _ in sources], "digest": _digest(names, sources),
+    }
+    return join_records(parts), found
+
+
+def say(report: Mapping[str, Any]) -> None:
+    """Logs what `with_sources` reports."""
+    for name, counts in report.get("datasets", {}).items():
+        words = [f"{count} {what}" for what, count in counts.items() if count]
+        log.info("learning from %s: %s", name, ", ".join(words))
+    unknown = report.get("unknown_names", [])
+    if unknown:
+        log.warning(
+            "config.pretraining.exclude: %d of %d names are in none of the datasets: %s%s",
+            len(unknown), report["excluded_names"], ", ".join(unknown[:_MOST_NAMES]),
+            ", ..." * (len(unknown) > _MOST_NAMES),
+        )
+
+
+def _digest(names: Sequence[str], sources: Sequence[tuple[str, Records]]) -> str:
+    """Changes with the excluded names and with what the sources hold."""
+    texts = [*names, "", *(identity for identity, _ in sources)]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def _materials(builder: Any, split: str) -> Materials:

@@ -9,7 +9,7 @@ import pytest
 from densityjax.configs import elastic
 from densityjax.data.dataset import DatasetError, open_dataset, open_from_config, resolve_targets
 from densityjax.data.records import load_records
-from densityjax.data.unlabelled import with_sources
+from densityjax.data.unlabelled import say, with_sources
 from densityjax.runtime.errors import ConfigError
 from tests.data.loading import NAME, load
 from tfds_builders.errors import DatasetSourceError
@@ -103,6 +103,7 @@ def test_excluded_materials(builder, test_system, tmp_path, caplog):
         joined, report = with_sources(config, builder, own)
     assert set(map(str, joined.chemical_system)) == set(systems[2:])
     assert report["unknown_names"] == ["mp-unheard-of"]
+    say(report)
     assert "1 of 4 names are in none of the datasets: mp-unheard-of" in caplog.text
     config.pretraining.withhold = "nothing"  # then the id itself, and the system that is named
     joined, _ = with_sources(config, builder, own)
