@@ -51,14 +51,21 @@ STEPS = {0.1: 300, 0.3: 600, 1.0: 1000}
 PRETRAINING_EPOCHS = 60  # of 43 updates of 16
 SCRATCH = "from scratch"
 LONG = "from scratch, twice as long"
-# Name of a start -> weights of config.pretraining.objectives.
-OBJECTIVES: dict[str, dict[str, float]] = {
-    "masked": {"masked": 1.0},
-    "denoising": {"denoising": 1.0},
-    "nearest_element": {"nearest_element": 1.0},
-    "invariants": {"invariants": 1.0},
-    "deformation": {"deformation": 1.0},
-    "invariants and nearest_element": {"invariants": 1.0, "nearest_element": 1.0},
+_DATA = "elastic_densities/grid24"
+_TRANSDUCTIVE = {"sources": (_DATA,), "withhold": "nothing"}
+# Name of a start -> settings of config.pretraining.
+PRETRAINED: dict[str, dict[str, Any]] = {
+    **{
+        name: {f"objectives.{name}": 1.0}
+        for name in ("masked", "denoising", "nearest_element", "invariants", "deformation")
+    },
+    "invariants and nearest_element": {
+        "objectives.invariants": 1.0, "objectives.nearest_element": 1.0,
+    },
+    # Transductive: the densities of all folds, those that are judged among them, are learned from.
+    "masked, judged densities too": {"objectives.masked": 1.0, **_TRANSDUCTIVE},
+    "nearest_element, judged densities too": {"objectives.nearest_element": 1.0, **_TRANSDUCTIVE},
+    "invariants, judged densities too": {"objectives.invariants": 1.0, **_TRANSDUCTIVE},
 }
 
 
@@ -66,7 +73,7 @@ def base_config(data_dir: str) -> ConfigDict:
     """configs/elastic_paper.py with the small trunk."""
     config = elastic_paper.get_config()
     config.targets, config.yardsticks = TARGETS, ()
-    config.data.name, config.data.data_dir = "elastic_densities/grid24", data_dir
+    config.data.name, config.data.data_dir = _DATA, data_dir
     config.data.train_folds = TRAIN_FOLDS
     config.data.validation_fold, config.data.test_fold = VALIDATION_FOLD, TEST_FOLD
     config.view.size, config.view.spacing, config.view.evaluation_views = 12, 0.6, 4
@@ -114,7 +121,7 @@ def pretrained(config: ConfigDict, name: str, workdir: Path) -> Path:
     if "finished" not in read_facts(path):
         print(path.name, flush=True)
         own = config.copy_and_resolve_references()
-        own.pretraining.objectives.update(OBJECTIVES[name])
+        own.pretraining.update_from_flattened_dict(PRETRAINED[name])
         own.train.epochs = own.train.evaluate_every_epochs = PRETRAINING_EPOCHS
         pretrain(own, path)
     return path
@@ -122,7 +129,7 @@ def pretrained(config: ConfigDict, name: str, workdir: Path) -> Path:
 
 def methods(names: list[str]) -> list[str]:
     """Starts in the order of the tables."""
-    return [name for name in (SCRATCH, *OBJECTIVES, LONG) if not names or name in names]
+    return [name for name in (SCRATCH, *PRETRAINED, LONG) if not names or name in names]
 
 
 def results_of(workdir: Path) -> list[dict[str, Any]]:
@@ -136,7 +143,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--data_dir", default="data")
     parser.add_argument("--out", type=Path, help="folder of the tables")
-    parser.add_argument("--starts", nargs="*", default=[], help="these alone")
+    parser.add_argument("--starts", nargs="*", default=[], choices=methods([]), help="these alone")
     parser.add_argument("--tables", action="store_true", help="of what is there; fit nothing")
     parser.add_argument("--test", action="store_true", help="a table of fold 0, too: at the end")
     arguments = parser.parse_args()
@@ -167,7 +174,7 @@ def fit_missing(config: ConfigDict, names: list[str], workdir: Path) -> None:
                     continue
                 own = config.copy_and_resolve_references()
                 own.seed = seed
-                if name in OBJECTIVES:
+                if name in PRETRAINED:
                     own.init = str(pretrained(config, name, workdir))
                 rows = labelled(train, share, seed)
                 print(f"{name}, {len(rows)} labelled materials, seed {seed}", flush=True)

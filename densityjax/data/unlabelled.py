@@ -76,7 +76,7 @@ def with_sources(
         if new:
             parts.append(_cached(taken(part, np.array(new)), own.densities is not None))
     found = {
-        "datasets": report, "excluded_names": len(names),
+        "datasets": report, "withhold": settings.withhold, "excluded_names": len(names),
         "unknown_names": list(unknown_names(names, everything)),
         "fingerprints": [identity for identity, _ in sources], "digest": _digest(names, sources),
     }
