@@ -68,6 +68,12 @@ PRETRAINED: dict[str, dict[str, Any]] = {
     "invariants, judged densities too": {"objectives.invariants": 1.0, **_TRANSDUCTIVE},
 }
 
+# Name of a start -> (pretrained start or '', settings): objectives that are learned beside targets.
+KEPT: dict[str, tuple[str, dict[str, Any]]] = {
+    "from scratch, nearest_element beside": ("", {"objectives.nearest_element": 0.3}),
+    "nearest_element, kept on": ("nearest_element", {"objectives.nearest_element": 0.3}),
+}
+
 
 def base_config(data_dir: str) -> ConfigDict:
     """configs/elastic_paper.py with the small trunk."""
@@ -129,7 +135,7 @@ def pretrained(config: ConfigDict, name: str, workdir: Path) -> Path:
 
 def methods(names: list[str]) -> list[str]:
     """Starts in the order of the tables."""
-    return [name for name in (SCRATCH, *PRETRAINED, LONG) if not names or name in names]
+    return [name for name in (SCRATCH, *PRETRAINED, *KEPT, LONG) if not names or name in names]
 
 
 def results_of(workdir: Path) -> list[dict[str, Any]]:
@@ -158,8 +164,11 @@ def fit_missing(config: ConfigDict, names: list[str], workdir: Path) -> None:
     """Fits every start with every share of the labels and every seed."""
     compile_cache.enable()
     builder, specs = open_from_config(config.data), get_specs(TARGETS)
+    reading = config.copy_and_resolve_references()
+    for _, settings in (KEPT[name] for name in names if name in KEPT):
+        reading.pretraining.update_from_flattened_dict(settings)  # which needs atoms, perhaps
     folds = {
-        name: load_folds(config, builder, specs, numbers, cache_in_memory=True)
+        name: load_folds(reading, builder, specs, numbers, cache_in_memory=True)
         for name, numbers in (
             ("train", TRAIN_FOLDS), ("validation", (VALIDATION_FOLD,)), ("test", (TEST_FOLD,))
         )
@@ -174,8 +183,10 @@ def fit_missing(config: ConfigDict, names: list[str], workdir: Path) -> None:
                     continue
                 own = config.copy_and_resolve_references()
                 own.seed = seed
-                if name in PRETRAINED:
-                    own.init = str(pretrained(config, name, workdir))
+                source, settings = KEPT.get(name, (name, {}))
+                if source in PRETRAINED:
+                    own.init = str(pretrained(config, source, workdir))
+                own.pretraining.update_from_flattened_dict(settings)
                 rows = labelled(train, share, seed)
                 print(f"{name}, {len(rows)} labelled materials, seed {seed}", flush=True)
                 said = fit(own, rows, folds, num_steps * (2 if name == LONG else 1))
