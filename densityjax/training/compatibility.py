@@ -48,6 +48,8 @@ def may_differ(allow_config_change: bool, prefix: str = "") -> tuple[str, ...]:
 def identity(config: ConfigDict, dataset: Mapping[str, Any]) -> dict[str, Any]:
     """What a state of a run belongs to, under dotted keys: the config and the data."""
     named = {key: dataset[key] for key in ("name", "fingerprint")}
+    if "pretraining" in dataset:  # other sources, or other materials withheld
+        named["sources"] = dataset["pretraining"]["digest"]
     return _flat(config, "config.") | flatten(named, "dataset.")
 
 

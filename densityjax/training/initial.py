@@ -156,6 +156,7 @@ def _facts(source: RunDirectory, parameters: Mapping[str, Any]) -> dict[str, Any
         "dataset": {
             key: data.get(key) for key in ("name", "fingerprint", "train_folds", "validation_fold")
         },
+        "sources": data.get("pretraining", {}),  # without labels
     }
 
 
@@ -221,6 +222,15 @@ def _warn_of_shared_folds(run: PreparedRun) -> None:
     start, data = run.start.facts["dataset"], run.config.data
     if start["name"] is None:
         return
+    sources = run.start.facts["sources"]
+    if run.dataset["fingerprint"] in sources.get("fingerprints", ()) and (
+        sources["withhold"] == "nothing" or start["fingerprint"] != run.dataset["fingerprint"]
+    ):
+        log.warning(
+            "%s learned from densities of all folds of this dataset, as one of its "
+            "config.pretraining.sources: scores of this run are not those of new materials",
+            run.start.facts["path"],
+        )
     # The same materials on another grid have another fingerprint; two folders the same name.
     folder = run.dataset["name"].startswith("density_folder/")
     same = start["name"].split("/")[0] == run.dataset["name"].split("/")[0] and not folder

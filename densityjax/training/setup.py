@@ -18,6 +18,7 @@ from densityjax.data.batches import BatchSource, training_labels
 from densityjax.data.dataset import fingerprint, open_from_config
 from densityjax.data.free_targets import FreeTargets, fit_free_targets
 from densityjax.data.records import Records, load_records
+from densityjax.data.unlabelled import say, with_sources
 from densityjax.features.auxiliary import auxiliary_labels
 from densityjax.features.descriptors import (
     Descriptors,
@@ -31,7 +32,7 @@ from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.step import parallel
-from densityjax.step.create_task import create_task, field_size, objective_names
+from densityjax.step.create_task import create_task, field_size, objective_names, reads_atoms
 from densityjax.step.scalers import Statistics, fit_statistics
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState, create_train_state, train_state_shapes
@@ -125,13 +126,14 @@ def prepare_run(
     check_workdir(config, workdir, allow_config_change)
     facts = facts or RunFacts(workdir, config.seed)
     with facts.timed("build"):
-        builder = open_from_config(config.data)
+        builder = open_from_config(config.data, "required" if config.targets else "optional")
         specs = get_specs(config.targets, dataset_targets(builder)) if config.targets else ()
         data_fingerprint = fingerprint(builder)
         check_same_data(workdir, data_fingerprint)
         # Without densities, at once: their number and size are all that the compiler needs.
         cache = config.data.cache_in_memory
-        records = load_training(config, builder, specs, cache_in_memory=False, features=not cache)
+        records, more = load_training(config, builder, specs, False, features=not cache)
+        say(more)
         check_grid(config, records.grid)
         num_steps = count_steps(config, len(records), config.train.epochs)
         compiling = None
@@ -141,7 +143,7 @@ def prepare_run(
         splits = {
             role: load_role(config, builder, specs, role, cache) for role in roles[1:]
         }
-        splits["train"] = load_training(config, builder, specs, True) if cache else records
+        splits["train"] = load_training(config, builder, specs, True)[0] if cache else records
         splits = {role: splits[role] for role in roles}
         if specs:
             check_evaluation_labels(splits, specs, config.data.validation_fold)
@@ -151,6 +153,7 @@ def prepare_run(
             for role, records in splits.items()
         }
     dataset = _describe_dataset(config.data, builder, data_fingerprint, splits)
+    dataset |= {"pretraining": more} if more else {}
     facts.note(dataset=dataset)
     return PreparedRun(
         **{field.name: getattr(inputs, field.name) for field in dataclasses.fields(inputs)},
@@ -172,16 +175,23 @@ def load_folds(
         builder, [f"fold{fold}" for fold in folds], specs, channels=config.input.channels,
         spin_polarized_only=config.data.spin_polarized_only, cache_in_memory=cache_in_memory,
         features=features and reads_features(config), core=config.input.core,
-        atoms=bool(voxel_width(objective_names(config))), **filters,
+        atoms=reads_atoms(config), **filters,
     )
 
 
 def load_training(
     config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], cache_in_memory: bool,
     features: bool = True,
-) -> Records:
-    """Everything that a run learns from, with labels or without; see `load_folds`."""
-    return load_role(config, builder, specs, "train", cache_in_memory, features)
+) -> tuple[Records, dict[str, Any]]:
+    """All that a run learns from, and what `with_sources` says of it; see `load_folds`.
+
+    Of pretraining, which has no `specs`, the records of config.pretraining.sources are among them.
+    """
+    own = load_role(config, builder, specs, "train", cache_in_memory, features)
+    if specs:
+        return own, {}
+    needed = {"features": features and reads_features(config), "atoms": reads_atoms(config)}
+    return with_sources(config, builder, own, **needed)
 
 
 def load_role(
