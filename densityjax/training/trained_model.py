@@ -56,8 +56,8 @@ class TrainedModel:
 
     Attributes:
         state: the best.
-        mapped: predict step over all devices, see `parallel.mapped_predict_step`; the same object
-          for runs that differ in data and seed alone.
+        mapped: predicts with several states, see `parallel.mapped_predict_members`; the same
+          object for runs that differ in data and seed alone.
         more_states: the next best, averaged with it (config.ensemble.epochs).
         yardsticks: those whose learners are mixed with the network.
         stack: the weights; None where the network answers alone.
@@ -98,7 +98,7 @@ def restore_run(
 
     Args:
         whole: of a member of an ensemble, in the place of the member's own mixture.
-        quick: to predict few materials, see `parallel.mapped_predict_step`.
+        quick: to predict few materials, see `parallel.mapped_predict_members`.
         mixed: with what is mixed with the network, which an exported member does not have.
 
     Raises:
@@ -129,7 +129,7 @@ def restore_run(
         states = [parallel.replicate(state) for state in states]
     else:
         states = _best_states(run, config, task, statistics, applicability.grid)
-    mapped = parallel.mapped_predict_step(task, config.view.evaluation_views, quick)
+    mapped = parallel.mapped_predict_members(task, config.view.evaluation_views, quick)
     best, *others = states
     if mixed and config.stack.learners and whole is None:
         yardsticks = run.load(run.learners, lambda path: load_learners(path, specs))
