@@ -74,6 +74,13 @@ def up_to(high: int) -> Rule:
     )
 
 
+def at_least(low: int) -> Rule:
+    """A whole number of `low` or more."""
+    return Rule(
+        f"a whole number of at least {low}", lambda value: _is_whole(value) and value >= low
+    )
+
+
 def from_to(low: float, high: float) -> Rule:
     """A number from `low` to `high`, both included."""
     return Rule(
@@ -112,6 +119,13 @@ MODEL_RULES: dict[str, dict[str, Rule]] = {
         "model.implementation": one_of("auto", "lax", "folded", "onednn"),
         "model.remat": boolean,
     },
+    "autoencoder": {
+        "model.widths": each(positive_whole, at_least=1),
+        # Two channels of a density are charge and magnetisation: a latent is not taken for one.
+        "model.latent": at_least(3),
+        "model.head_width": positive_whole,
+        "model.implementation": one_of("auto", "lax", "folded", "onednn"),
+    },
 }
 # Every key of a training config but those of a model and those of the section `grouping`.
 RULES: dict[str, Rule] = {
@@ -140,6 +154,7 @@ RULES: dict[str, Rule] = {
     "data.cache_in_memory": boolean,
     "input.channels": one_of(1, 2),
     "input.core": one_of("all", "charge"),
+    "input.encoder": text,
     "input.transform": one_of("linear", "times_volume", "log", "log_and_linear"),
     "input.log_clamp": positive,
     "input.lattice_features": one_of("none", "volume_per_electron", "metric"),
@@ -206,6 +221,7 @@ def check(config: ConfigDict, num_devices: int | None = None) -> None:
     _check_targets(config)
     check_target_weights(config)
     _check_folds(config)
+    _check_encoder(config)
     if config.model.name == "msa3dcnn":
         _check_stages(config)
     if num_devices is not None:
@@ -287,6 +303,30 @@ def _check_folds(config: ConfigDict) -> None:
         )
 
 
+def _check_encoder(config: ConfigDict) -> None:
+    """Latents are numbers of their own on a grid of their own: not all can be done to them."""
+    fitting = {
+        "view.kind": ("fractional", "a latent has the cell's grid, and cannot be sampled in Å"),
+        "view.cube_operations": (False, "they turn a density, not what stands in its latent"),
+        "input.transform": ("linear", "a latent is no density, and may be negative"),
+        "model.name": ("msa3dcnn", "an autoencoder reads densities"),
+    }
+    if not config.input.encoder:
+        return
+    for key, (value, reason) in fitting.items():
+        section, name = key.split(".")
+        if config[section][name] != value:
+            raise ConfigError(
+                f"config.{key}={config[section][name]!r} does not go with config.input.encoder, "
+                f"{reason}: set --config.{key}={value}"
+            )
+    if "even_spin" in config.model.constraints:
+        raise ConfigError(
+            "config.model.constraints: 'even_spin' changes the sign of a magnetisation, which "
+            "latents do not have; leave it out, or config.input.encoder"
+        )
+
+
 def _check_stages(config: ConfigDict) -> None:
     model = config.model
     if len(model.widths) != len(model.blocks):
@@ -318,11 +358,15 @@ def check_grid(config: ConfigDict, stored_grid: int) -> None:
     depend on the origin of the cell.
 
     Args:
-        stored_grid: voxels along each axis of the dataset's densities.
+        stored_grid: voxels along each axis of the dataset's densities, or of their latents.
     """
-    if config.view.kind != "fractional" or config.model.name != "msa3dcnn":
+    if config.view.kind != "fractional":
         return
-    stride = config.model.stem_stride * 2 ** (len(config.model.widths) - 1)
+    stages = len(config.model.widths)
+    if config.model.name == "msa3dcnn":
+        stride = config.model.stem_stride * 2 ** (stages - 1)
+    else:
+        stride = 2**stages
     if stored_grid % stride:
         raise ConfigError(
             f"config.data.name='{config.data.name}': its grid of {stored_grid} does not divide by "

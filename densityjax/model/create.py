@@ -6,10 +6,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from densityjax.model.autoencoder import Autoencoder
 from densityjax.model.msa3dcnn import MSA3DCNN
 from densityjax.targets import TargetSpec
 
-MODELS = {"msa3dcnn": MSA3DCNN}
+MODELS = {"msa3dcnn": MSA3DCNN, "autoencoder": Autoencoder}
 
 
 def create_model(

@@ -21,6 +21,7 @@ from densityjax.results.predictions import (
     unlabelled_records,
 )
 from densityjax.results.stack import IDENTITY
+from densityjax.step.encoder import Encoder
 from densityjax.targets import TargetSpec
 from densityjax.training import mixture
 from densityjax.training.trained_model import Mixture, TrainedModel
@@ -50,7 +51,19 @@ def prepared(members: Sequence[Sequence[TrainedModel]], material: Material) -> M
     record = seen_record(material.record, models[0].config.input.core)
     needed = models[0].whole is not None or any(model.needs_features for model in models)
     features = record_features(record) if needed else {}
+    encoder = models[0].encoder
+    if encoder is not None:
+        record = {**record, "density": _latent(encoder, record)}
     return dataclasses.replace(material, record=record, features=features)
+
+
+def _latent(encoder: Encoder, record: Mapping[str, Any]) -> np.ndarray:
+    """[g, g, g, L] of a record on the encoder's grid."""
+    density = record["density"][..., : encoder.settings["channels"]]
+    missing = encoder.settings["channels"] - density.shape[-1]
+    density = np.pad(density, ((0, 0),) * 3 + ((0, missing),))
+    volume = abs(np.linalg.det(np.asarray(record["lattice"], np.float64)))  # Å^3
+    return encoder.encode([density], [volume])[0]
 
 
 def _asked(
@@ -60,7 +73,7 @@ def _asked(
     """`predict_materials`, and the spreads of `spreads_as_trained`."""
     config, channels = model.config, model.config.input.channels
     records = model.described(unlabelled_records(
-        [m.record for m in materials], model.specs, channels, features
+        [m.record for m in materials], model.specs, model.channels, features
     ))
     predictions = network_answer([
         predict_records(
@@ -134,7 +147,7 @@ def answers(
         values = {answer.spec.name: answer.values for answer in found}
         values = project(values, [a.spec for a in found], models[0].config.model.constraints)
         return [dataclasses.replace(a, values=values[a.spec.name]) for a in found]
-    made, channels = [material.record for material in materials], models[0].config.input.channels
+    made, channels = [material.record for material in materials], models[0].channels
     records = unlabelled_records(made, whole.specs, channels, features)
     return _mixed(whole, found, records.described(whole.descriptors))
 

@@ -30,6 +30,7 @@ from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
+from densityjax.step.encoder import Encoder
 from densityjax.step.scalers import Statistics, fit_statistics
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState, create_train_state, train_state_shapes
@@ -37,6 +38,12 @@ from densityjax.targets import TargetSpec, dataset_targets, get_specs, specs_to_
 from densityjax.training.compatibility import check_hosts_share, check_same_data, check_workdir
 from densityjax.training.evaluation_labels import check_evaluation_labels
 from densityjax.training.facts import RunFacts, read_facts
+from densityjax.training.latents import (
+    check_same_encoder,
+    read_encoder,
+    warn_of_seen_folds,
+    with_latents,
+)
 from densityjax.training.mixture import names_of
 from densityjax.training.start import Start
 
@@ -89,6 +96,7 @@ class PreparedRun(FittedInputs):
     Attributes:
         splits: {'train', 'validation', 'test': records}.
         dataset: what run.json says of the data.
+        encoder: what the densities of `splits` were encoded by, if they are latents.
         compiling: of the step, in another thread; its result is the seconds that it took.
     """
 
@@ -98,6 +106,7 @@ class PreparedRun(FittedInputs):
     train_step: parallel.TrainStep
     compiling: Future[float] | None
     facts: RunFacts
+    encoder: Encoder | None
 
 
 def prepare_run(
@@ -119,6 +128,9 @@ def prepare_run(
     """
     check_workdir(config, workdir, allow_config_change)
     facts = facts or RunFacts(workdir, config.seed)
+    encoder = read_encoder(config)
+    check_same_encoder(RunDirectory(workdir), encoder)
+    warn_of_seen_folds(config, encoder)
     with facts.timed("build"):
         builder = open_from_config(config.data)
         specs = get_specs(config.targets, dataset_targets(builder))
@@ -133,7 +145,9 @@ def prepare_run(
         num_steps = count_steps(config, len(records), config.train.epochs)
         compiling = None
         if compile_ahead and "finished" not in read_facts(workdir):
-            compiling = _compile_ahead(config, create_task(config, specs, num_steps), records.grid)
+            compiling = _compile_ahead(
+                config, create_task(config, specs, num_steps), records.grid, records.channels
+            )
         splits = {
             role: records if role == "train" and not cache
             else load_role(config, builder, specs, role, cache)
@@ -147,9 +161,12 @@ def prepare_run(
         }
     dataset = _describe_dataset(config.data, builder, data_fingerprint, splits)
     facts.note(dataset=dataset)
+    if encoder is not None:
+        facts.note(encoder={"sha256": encoder.sha256, **encoder.facts})
     return PreparedRun(
         **{field.name: getattr(inputs, field.name) for field in dataclasses.fields(inputs)},
         workdir=workdir, splits=splits, dataset=dataset, compiling=compiling, facts=facts,
+        encoder=encoder,
         train_step=parallel.mapped_train_step(inputs.task),
     )
 
@@ -163,11 +180,14 @@ def load_folds(
     Args:
         features: take those that the config needs, too.
     """
-    return load_records(
-        builder, [f"fold{fold}" for fold in folds], specs, channels=config.input.channels,
-        spin_polarized_only=config.data.spin_polarized_only, cache_in_memory=cache_in_memory,
+    encoder, splits = read_encoder(config), [f"fold{fold}" for fold in folds]
+    records = load_records(
+        builder, splits, specs, channels=config.input.channels,
+        spin_polarized_only=config.data.spin_polarized_only,
+        cache_in_memory=cache_in_memory and encoder is None,
         features=features and reads_features(config), core=config.input.core, **filters,
     )
+    return records if encoder is None else with_latents(records, encoder, builder, splits)
 
 
 def load_role(
@@ -284,17 +304,21 @@ def write_run_files(run: PreparedRun) -> None:
         run.statistics.save(directory.statistics)
         if reads_features(run.config):
             run.descriptors.save(directory.descriptors)
+        if run.encoder is not None:
+            run.encoder.save(directory.encoder)
     distributed.write_json(directory.config, json.loads(run.config.to_json_best_effort()))
     distributed.write_json(directory.targets, specs_to_json(run.specs))
     check_hosts_share(run.workdir, run.dataset)
 
 
-def _compile_ahead(config: ConfigDict, task: Task, grid: int) -> Future[float] | None:
+def _compile_ahead(
+    config: ConfigDict, task: Task, grid: int, channels: int
+) -> Future[float] | None:
     """Compiles the training step in a thread; the future holds the seconds that it took."""
     # On a GPU the compiler times candidates, which the work beside it would disturb.
     if jax.default_backend() != "cpu" or jax.process_count() > 1:
         return None
-    state, batch = step_shapes(config, task, grid)
+    state, batch = step_shapes(config, task, grid, channels)
     shapes = parallel.shapes(state, batch, config.train.accumulation_steps)
     return _in_background(parallel.mapped_train_step(task).compile, *shapes)
 
@@ -313,11 +337,14 @@ def _in_background(function: Callable[..., Any], *arguments: Any) -> Future[floa
     return future
 
 
-def step_shapes(config: ConfigDict, task: Task, grid: int) -> tuple[TrainState, dict]:
+def step_shapes(
+    config: ConfigDict, task: Task, grid: int, channels: int = 0
+) -> tuple[TrainState, dict]:
     """Shapes of the state and of this host's batches.
 
     Args:
         grid: voxels along each axis of the stored densities.
+        channels: numbers per voxel; 0: config.input.channels.
 
     Returns:
         (state, batch), leaves `jax.ShapeDtypeStruct`; of the batch [B, ...].
@@ -326,7 +353,8 @@ def step_shapes(config: ConfigDict, task: Task, grid: int) -> tuple[TrainState, 
     def leaf(*shape: int, dtype: Any = np.float32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype)
 
-    size, channels = config.train.batch_size // jax.process_count(), config.input.channels
+    size = config.train.batch_size // jax.process_count()
+    channels = channels or config.input.channels
     fields = num_fields(channels, task.field_transform)
     descriptors = sum(descriptor_sizes(config.input).values())
     features = NUM_FEATURES[task.lattice_features] + descriptors

@@ -1,0 +1,171 @@
+"""config.input.encoder: the trained encoder that it names, and the latents of a dataset's records.
+
+Latents are computed once per dataset and encoder and kept beside the dataset's index.
+"""
+
+import dataclasses
+import functools
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from densityjax.config import NO_FOLD
+from densityjax.data.dataset import fingerprint
+from densityjax.data.record_index import Columns, concatenate, kept_beside, split_key
+from densityjax.data.records import Records, load_records
+from densityjax.results.pretrained import find_model
+from densityjax.results.run_directory import RunDirectory
+from densityjax.runtime.errors import ConfigError
+from densityjax.step.encoder import Encoder
+from densityjax.training.errors import RunError
+
+log = logging.getLogger("densityjax")
+
+_VERSION = 1  # of the columns of the file
+_MANY = 500  # records of which the computation is announced: 10 ms to a second each
+
+
+def read_encoder(config: ConfigDict) -> Encoder | None:
+    """The encoder that config.input.encoder names, as the config can use it; None without one.
+
+    Raises:
+        UserError: there is none, or its file is damaged.
+        ConfigError: it reads other densities, or has seen the test fold of the config.
+    """
+    if not config.input.encoder:
+        return None
+    run = RunDirectory(find_model(config.input.encoder, "config.input.encoder"))
+    if not run.encoder.is_file():
+        raise ConfigError(
+            f"config.input.encoder='{config.input.encoder}' has no {run.encoder.name}: name the "
+            "directory of a finished run of densityjax.pretrain with config.model.name="
+            "'autoencoder'"
+        )
+    encoder = run.load(run.encoder, Encoder.load)
+    for key in ("channels", "core"):
+        there, here = encoder.settings[key], config.input[key]
+        if there != here:
+            raise ConfigError(
+                f"config.input.{key}={here!r}, but the autoencoder of config.input.encoder read "
+                f"{there!r}: take --config.input.{key}={there}, or train another autoencoder"
+            )
+    _check_folds(config, encoder)
+    return encoder
+
+
+def _check_folds(config: ConfigDict, encoder: Encoder) -> None:
+    """Raises ConfigError where the encoder was fitted on what the run is judged on."""
+    data, source = config.data, encoder.facts.get("dataset", {})
+    if not shares_materials(data.name, source):
+        return
+    missing = sorted({*data.held_out_elements} - {*source.get("held_out_elements", ())})
+    if missing:
+        raise ConfigError(
+            f"config.input.encoder='{config.input.encoder}' was fitted on materials with "
+            f"{', '.join(missing)}, which config.data.held_out_elements keeps back: train the "
+            "autoencoder with the same"
+        )
+    seen = {*source["train_folds"], source["validation_fold"]}
+    if data.test_fold != NO_FOLD and data.test_fold in seen and not data.held_out_elements:
+        raise ConfigError(
+            f"config.input.encoder='{config.input.encoder}' was fitted on folds "
+            f"{', '.join(map(str, sorted(seen)))}, config.data.test_fold={data.test_fold} of this "
+            "run among them: train the autoencoder without that fold"
+        )
+
+
+def warn_of_seen_folds(config: ConfigDict, encoder: Encoder | None) -> None:
+    """Says where the rows that choose were among those that the encoder was fitted on."""
+    if encoder is None or not shares_materials(config.data.name, encoder.facts.get("dataset", {})):
+        return
+    fold = config.data.validation_fold
+    if fold in encoder.facts["dataset"]["train_folds"]:
+        log.warning(
+            "%s was fitted on densities of fold %d, config.data.validation_fold of this run: "
+            "scores there, and what is calibrated on them, are not quite those of new materials",
+            config.input.encoder, fold,
+        )
+
+
+def shares_materials(name: str, source: dict[str, Any]) -> bool:
+    """Whether a dataset may be the one that an encoder was fitted on, perhaps on another grid."""
+    there = source.get("name") or ""
+    return there.split("/")[0] == name.split("/")[0]
+
+
+def check_same_encoder(run: RunDirectory, encoder: Encoder | None) -> None:
+    """Raises RunError where a run goes on with another encoder than it began with."""
+    if encoder is None or not run.encoder.exists():
+        return
+    before = run.load(run.encoder, Encoder.load)
+    if before.sha256 != encoder.sha256:
+        raise RunError(
+            f"{run.path} was trained on latents of another autoencoder than that of "
+            f"config.input.encoder: {before.sha256[:12]} there, {encoder.sha256[:12]} now; use "
+            "another --workdir"
+        )
+
+
+def with_latents(
+    records: Records, encoder: Encoder, builder: Any, splits: Sequence[str]
+) -> Records:
+    """Records whose densities are latents [g, g, g, L], in memory.
+
+    Args:
+        records: of these splits, in this order, all or some.
+
+    Raises:
+        ConfigError: the dataset is on another grid than the encoder's.
+    """
+    if records.grid != encoder.grid:
+        raise ConfigError(
+            f"config.data.name: densities of {builder.info.full_name} are on a grid of "
+            f"{records.grid}, those that the autoencoder of config.input.encoder was fitted on, "
+            f"of {encoder.grid}: choose that grid, or train another autoencoder"
+        )
+    identity = fingerprint(builder)
+    columns = concatenate([_read(encoder, builder, split, identity) for split in splits])
+    latents = columns["latents"][records.rows]  # [n, g, g, g, L]
+    return dataclasses.replace(
+        records, densities=tuple(latents), channels=encoder.channels, grid=latents.shape[1],
+        coarsening=encoder.stride,
+    )
+
+
+def _read(encoder: Encoder, builder: Any, split: str, identity: str) -> Columns:
+    """Latents of a split, in the order of its records, from the file beside the dataset."""
+    key = split_key(builder, split, identity, _VERSION, encoder.sha256)
+    name = f"latents-{split}-{encoder.sha256[:12]}.npz"
+    return kept_beside(
+        builder, name, key, functools.partial(_compute, encoder, builder, split)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Densities(Sequence):
+    """The densities of records, read as they come."""
+
+    records: Records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.records.density(row)
+
+
+def _compute(encoder: Encoder, builder: Any, split: str) -> Columns:
+    records = load_records(
+        builder, [split], (), channels=encoder.settings["channels"], spin_polarized_only=False,
+        cache_in_memory=False, core=encoder.settings["core"],
+    )
+    if len(records) > _MANY:
+        print(
+            f"Computing latents of {len(records)} records of {builder.info.full_name} {split} "
+            "(once)", file=sys.stderr, flush=True,
+        )
+    return {"latents": encoder.encode(_Densities(records), records.volume)}
