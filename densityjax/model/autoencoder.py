@@ -1,4 +1,4 @@
-"""autoencoder: a periodic convolutional encoder to a latent grid, and the decoder that it learns by.
+"""autoencoder: a periodic encoder of densities to a latent grid, and the decoder it learns by.
 
 After arXiv 2605.07227: convolutions of 16, 32, 32 and 16 channels with pooling between them, and
 the same back, 112 thousand parameters with one field; 128^3 becomes 16^3 x 16. Theirs pads with

@@ -101,7 +101,7 @@ class RunDirectory:
 
     @property
     def encoder(self) -> Path:
-        """The encoder that an autoencoder's run leaves, or that a run was fed by; `step.encoder`."""
+        """What an autoencoder leaves, and what networks on latents keep, see `step.encoder`."""
         return self.path / "encoder.safetensors"
 
     @property
