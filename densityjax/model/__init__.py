@@ -9,6 +9,9 @@ Files, each importing only from those above it:
   views: What the model sees of a stored density
   msa3dcnn: msa3dcnn
   autoencoder: autoencoder
+  corruption: What pretraining does to a view before a network sees it
+  decoder: Decoders
+  objectives: Objectives
   constraints: Constraints on what the network puts out
   create: Models
 """

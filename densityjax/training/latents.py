@@ -8,19 +8,23 @@ import functools
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from densityjax.config import NO_FOLD
+from densityjax.config import completed
 from densityjax.data.dataset import fingerprint
 from densityjax.data.record_index import Columns, concatenate, kept_beside, split_key
 from densityjax.data.records import Records, load_records
+from densityjax.model.create import head_modules
 from densityjax.results.pretrained import find_model
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError
-from densityjax.step.encoder import Encoder
+from densityjax.step.encoder import Encoder, make_encoder
+from densityjax.step.scalers import Statistics
+from densityjax.step.weights import load_weights
 from densityjax.training.errors import RunError
 
 log = logging.getLogger("densityjax")
@@ -29,23 +33,35 @@ _VERSION = 1  # of the columns of the file
 _MANY = 500  # records of which the computation is announced: 10 ms to a second each
 
 
+def encoder_of(config: ConfigDict, workdir: Path, dataset: str) -> Encoder | None:
+    """`read_encoder` for a run in `workdir`, which it may not lead to see its test fold.
+
+    Args:
+        dataset: full name of the run's dataset.
+
+    Raises:
+        ConfigError: the encoder was fitted on what the run is judged on.
+        RunError: the run began with another encoder.
+    """
+    encoder = read_encoder(config)
+    if encoder is not None:
+        _check_same_encoder(RunDirectory(workdir), encoder)
+        if _materials(dataset) == _materials(encoder.facts["dataset"]["name"]):
+            _check_folds(config, encoder)
+    return encoder
+
+
 def read_encoder(config: ConfigDict) -> Encoder | None:
     """The encoder that config.input.encoder names, as the config can use it; None without one.
 
     Raises:
-        UserError: there is none, or its file is damaged.
-        ConfigError: it reads other densities, or has seen the test fold of the config.
+        UserError: there is none, or a file of it is damaged.
+        ConfigError: it reads other densities.
     """
     if not config.input.encoder:
         return None
     run = RunDirectory(find_model(config.input.encoder, "config.input.encoder"))
-    if not run.encoder.is_file():
-        raise ConfigError(
-            f"config.input.encoder='{config.input.encoder}' has no {run.encoder.name}: name the "
-            "directory of a finished run of densityjax.pretrain with config.model.name="
-            "'autoencoder'"
-        )
-    encoder = run.load(run.encoder, Encoder.load)
+    encoder = encoder_from(run)
     for key in ("channels", "core"):
         there, here = encoder.settings[key], config.input[key]
         if there != here:
@@ -53,15 +69,57 @@ def read_encoder(config: ConfigDict) -> Encoder | None:
                 f"config.input.{key}={here!r}, but the autoencoder of config.input.encoder read "
                 f"{there!r}: take --config.input.{key}={there}, or train another autoencoder"
             )
-    _check_folds(config, encoder)
     return encoder
 
 
+def encoder_from(run: RunDirectory) -> Encoder:
+    """The encoder of a finished run of an autoencoder: its averaged parameters.
+
+    Raises:
+        ConfigError: the run is of another model.
+        RunDirectoryError: it has not finished, or a file is damaged.
+    """
+    config = completed(run.read_config("model.name", "input.channels"))
+    if config.model.name != "autoencoder" or config.view.kind != "fractional":
+        raise ConfigError(
+            f"config.input.encoder: {run.path} is a run of config.model.name="
+            f"'{config.model.name}': name one of densityjax.pretrain "
+            "--config=configs/ecd/autoencoder.py"
+        )
+    statistics = run.load(run.statistics, Statistics.load)
+    (state, *_) = run.load(run.weights, lambda path: load_weights(path, statistics.arrays()))
+    facts = run.read_facts("dataset.grid", "dataset.train_folds", "dataset.validation_fold")
+    model = {
+        name: list(value) if isinstance(value, list | tuple) else value
+        for name, value in config.model.items()
+        if name in ("widths", "latent")
+    }
+    heads = {name for target in config.targets for name in head_modules(target)}
+    return make_encoder(
+        {name: leaf for name, leaf in state.ema_params["model"].items() if name not in heads},
+        statistics.field_mean, statistics.field_std,
+        {
+            "grid": facts["dataset"]["grid"], "channels": config.input.channels,
+            "core": config.input.core, "transform": config.input.transform,
+            "log_clamp": config.input.log_clamp, "model": model,
+        },
+        {"path": str(run.path), "commit": facts.get("commit"), "dataset": facts["dataset"]},
+    )
+
+
+def _materials(dataset: str) -> tuple[str, str]:
+    """What datasets of the same materials have in common, whatever their grids."""
+    name, _, rest = dataset.partition("/")
+    # Of folders of densities each has a digest: 'density_folder/grid48-DIGEST/1.0.0'.
+    return name, rest.partition("-")[2] if name == "density_folder" else ""
+
+
 def _check_folds(config: ConfigDict, encoder: Encoder) -> None:
-    """Raises ConfigError where the encoder was fitted on what the run is judged on."""
-    data, source = config.data, encoder.facts.get("dataset", {})
-    if not shares_materials(data.name, source):
-        return
+    """Raises ConfigError where the encoder was fitted on what the run is judged on.
+
+    Warns where it was fitted on rows that choose.
+    """
+    data, source = config.data, encoder.facts["dataset"]
     missing = sorted({*data.held_out_elements} - {*source.get("held_out_elements", ())})
     if missing:
         raise ConfigError(
@@ -70,36 +128,23 @@ def _check_folds(config: ConfigDict, encoder: Encoder) -> None:
             "autoencoder with the same"
         )
     seen = {*source["train_folds"], source["validation_fold"]}
-    if data.test_fold != NO_FOLD and data.test_fold in seen and not data.held_out_elements:
+    if data.test_fold in seen and not data.held_out_elements:
         raise ConfigError(
             f"config.input.encoder='{config.input.encoder}' was fitted on folds "
             f"{', '.join(map(str, sorted(seen)))}, config.data.test_fold={data.test_fold} of this "
             "run among them: train the autoencoder without that fold"
         )
-
-
-def warn_of_seen_folds(config: ConfigDict, encoder: Encoder | None) -> None:
-    """Says where the rows that choose were among those that the encoder was fitted on."""
-    if encoder is None or not shares_materials(config.data.name, encoder.facts.get("dataset", {})):
-        return
-    fold = config.data.validation_fold
-    if fold in encoder.facts["dataset"]["train_folds"]:
+    if data.validation_fold in source["train_folds"]:
         log.warning(
             "%s was fitted on densities of fold %d, config.data.validation_fold of this run: "
             "scores there, and what is calibrated on them, are not quite those of new materials",
-            config.input.encoder, fold,
+            config.input.encoder, data.validation_fold,
         )
 
 
-def shares_materials(name: str, source: dict[str, Any]) -> bool:
-    """Whether a dataset may be the one that an encoder was fitted on, perhaps on another grid."""
-    there = source.get("name") or ""
-    return there.split("/")[0] == name.split("/")[0]
-
-
-def check_same_encoder(run: RunDirectory, encoder: Encoder | None) -> None:
+def _check_same_encoder(run: RunDirectory, encoder: Encoder) -> None:
     """Raises RunError where a run goes on with another encoder than it began with."""
-    if encoder is None or not run.encoder.exists():
+    if not run.encoder.exists():
         return
     before = run.load(run.encoder, Encoder.load)
     if before.sha256 != encoder.sha256:

@@ -3,9 +3,8 @@
 import dataclasses
 import json
 import logging
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ml_collections import ConfigDict
 from densityjax.config import NO_FOLD, check_grid
 from densityjax.data.batches import BatchSource, training_labels
 from densityjax.data.dataset import fingerprint, open_from_config
+from densityjax.data.free_targets import FreeTargets, fit_free_targets
 from densityjax.data.records import Records, load_records
 from densityjax.features.auxiliary import auxiliary_labels
 from densityjax.features.descriptors import (
@@ -24,26 +24,20 @@ from densityjax.features.descriptors import (
     descriptor_sizes,
     fit_descriptors,
 )
-from densityjax.model.field import num_fields
-from densityjax.model.lattice_features import NUM_FEATURES
+from densityjax.features.voxel_targets import voxel_width
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.step import parallel
-from densityjax.step.create_task import create_task, field_size
+from densityjax.step.create_task import create_task, field_size, objective_names
 from densityjax.step.encoder import Encoder
 from densityjax.step.scalers import Statistics, fit_statistics
 from densityjax.step.task import Task
-from densityjax.step.train_state import TrainState, create_train_state, train_state_shapes
+from densityjax.step.train_state import TrainState, create_train_state
 from densityjax.targets import TargetSpec, dataset_targets, get_specs, specs_to_json
 from densityjax.training.compatibility import check_hosts_share, check_same_data, check_workdir
 from densityjax.training.evaluation_labels import check_evaluation_labels
 from densityjax.training.facts import RunFacts, read_facts
-from densityjax.training.latents import (
-    check_same_encoder,
-    read_encoder,
-    warn_of_seen_folds,
-    with_latents,
-)
+from densityjax.training.latents import encoder_of, read_encoder, with_latents
 from densityjax.training.mixture import names_of
 from densityjax.training.start import Start
 
@@ -59,6 +53,7 @@ class FittedInputs:
     Attributes:
         specs: the targets that are reported; auxiliary ones are in `task` alone.
         start: where the state comes from; None: at random.
+        free: what records say of themselves, of a run with objectives without labels.
     """
 
     config: ConfigDict
@@ -68,6 +63,7 @@ class FittedInputs:
     task: Task
     source: BatchSource
     start: Start | None
+    free: FreeTargets | None
 
     def described(self, records: Records) -> Records:
         """Records with what enters the network beside the density, see `Records.described`."""
@@ -82,7 +78,7 @@ class FittedInputs:
         state = create_train_state(
             self.task.model, self.task.tx, self.statistics.arrays(bool(self.task.constraints)),
             self.config.seed,
-            field_size(self.config, self.source.records.grid),
+            field_size(self.config, self.source.records.grid), self.task.objectives,
         )
         if self.start is None:
             return state
@@ -94,7 +90,7 @@ class PreparedRun(FittedInputs):
     """Everything that a run is made of before its first step.
 
     Attributes:
-        splits: {'train', 'validation', 'test': records}.
+        splits: {'train', 'validation', 'test': records}; of pretraining the first two.
         dataset: what run.json says of the data.
         encoder: what the densities of `splits` were encoded by, if they are latents.
         compiling: of the step, in another thread; its result is the seconds that it took.
@@ -116,7 +112,8 @@ def prepare_run(
     """Loads data, fits statistics on the training rows, builds the task; writes no file.
 
     Args:
-        config: as `densityjax.config.check` accepts it, with its targets spelled out.
+        config: as `densityjax.config.check` accepts it, with its targets spelled out; without any,
+          which is pretraining, the test fold is not read.
         facts: where to note what is found; None begins new ones.
         compile_ahead: compile the training step meanwhile, unless the run has finished.
         allow_config_change: see `train_and_evaluate`.
@@ -128,32 +125,30 @@ def prepare_run(
     """
     check_workdir(config, workdir, allow_config_change)
     facts = facts or RunFacts(workdir, config.seed)
-    encoder = read_encoder(config)
-    check_same_encoder(RunDirectory(workdir), encoder)
-    warn_of_seen_folds(config, encoder)
     with facts.timed("build"):
         builder = open_from_config(config.data)
-        specs = get_specs(config.targets, dataset_targets(builder))
+        specs = get_specs(config.targets, dataset_targets(builder)) if config.targets else ()
+        encoder = encoder_of(config, workdir, builder.info.full_name)
         data_fingerprint = fingerprint(builder)
         check_same_data(workdir, data_fingerprint)
         # Without densities, at once: their number and size are all that the compiler needs.
         cache = config.data.cache_in_memory
-        records = load_role(
-            config, builder, specs, "train", cache_in_memory=False, features=not cache
-        )
+        records = load_training(config, builder, specs, cache_in_memory=False, features=not cache)
         check_grid(config, records.grid)
         num_steps = count_steps(config, len(records), config.train.epochs)
         compiling = None
         if compile_ahead and "finished" not in read_facts(workdir):
-            compiling = _compile_ahead(
+            compiling = compile_ahead(
                 config, create_task(config, specs, num_steps), records.grid, records.channels
             )
+        roles = ROLES if specs else ROLES[:2]
         splits = {
-            role: records if role == "train" and not cache
-            else load_role(config, builder, specs, role, cache)
-            for role in ROLES
+            role: load_role(config, builder, specs, role, cache) for role in roles[1:]
         }
-        check_evaluation_labels(splits, specs, config.data.validation_fold)
+        splits["train"] = load_training(config, builder, specs, True) if cache else records
+        splits = {role: splits[role] for role in roles}
+        if specs:
+            check_evaluation_labels(splits, specs, config.data.validation_fold)
         inputs = fit_inputs(config, specs, splits["train"], num_steps, start)
         splits = {
             role: inputs.source.records if role == "train" else inputs.described(records)
@@ -185,9 +180,18 @@ def load_folds(
         builder, splits, specs, channels=config.input.channels,
         spin_polarized_only=config.data.spin_polarized_only,
         cache_in_memory=cache_in_memory and encoder is None,
-        features=features and reads_features(config), core=config.input.core, **filters,
+        features=features and reads_features(config), core=config.input.core,
+        atoms=bool(voxel_width(objective_names(config))), **filters,
     )
     return records if encoder is None else with_latents(records, encoder, builder, splits)
+
+
+def load_training(
+    config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], cache_in_memory: bool,
+    features: bool = True,
+) -> Records:
+    """Everything that a run learns from, with labels or without; see `load_folds`."""
+    return load_role(config, builder, specs, "train", cache_in_memory, features)
 
 
 def load_role(
@@ -221,7 +225,10 @@ def count_steps(config: ConfigDict, num_records: int, epochs: int) -> int:
 
 def reads_features(config: ConfigDict) -> bool:
     """Whether a run needs the features of its records."""
-    return bool(any(descriptor_sizes(config.input).values()) or names_of(config))
+    return bool(
+        any(descriptor_sizes(config.input).values()) or names_of(config)
+        or "invariants" in objective_names(config)
+    )
 
 
 def fit_inputs(
@@ -256,12 +263,19 @@ def fit_inputs(
     labels, mask = training_labels(
         learned, task.specs, statistics.label_mean, statistics.label_std
     )
+    free, of_records = None, None
+    if task.objectives is not None:
+        free = fit_free_targets(records, task.objectives.names, config.pretraining.components)
+        of_records, known = free.of(records, config.data.cache_in_memory), free.known(records)
+        # Their labels come with each batch.
+        labels = np.concatenate([labels, np.zeros_like(known)], axis=1)
+        mask = np.concatenate([mask, known], axis=1)
     source = BatchSource(
         records=records, labels=labels, mask=mask, seed=config.seed,
         batch_size=config.train.batch_size, num_steps=num_steps, host=jax.process_index(),
-        num_hosts=jax.process_count(),
+        num_hosts=jax.process_count(), free=of_records,
     )
-    return FittedInputs(config, specs, descriptors, statistics, task, source, start)
+    return FittedInputs(config, specs, descriptors, statistics, task, source, start, free)
 
 
 def _descriptors(
@@ -285,6 +299,7 @@ def _describe_dataset(
         "version": str(builder.version),
         "fingerprint": fingerprint,
         **{f"{role}_examples": len(records) for role, records in splits.items()},
+        "grid": splits["train"].grid * splits["train"].coarsening,
         "train_folds": list(data.train_folds),
         "validation_fold": data.validation_fold,
         "test_fold": data.test_fold,
@@ -306,79 +321,8 @@ def write_run_files(run: PreparedRun) -> None:
             run.descriptors.save(directory.descriptors)
         if run.encoder is not None:
             run.encoder.save(directory.encoder)
+        if run.free is not None and run.free.atoms is not None:
+            run.free.atoms.save(directory.average_atoms)
     distributed.write_json(directory.config, json.loads(run.config.to_json_best_effort()))
     distributed.write_json(directory.targets, specs_to_json(run.specs))
     check_hosts_share(run.workdir, run.dataset)
-
-
-def _compile_ahead(
-    config: ConfigDict, task: Task, grid: int, channels: int
-) -> Future[float] | None:
-    """Compiles the training step in a thread; the future holds the seconds that it took."""
-    # On a GPU the compiler times candidates, which the work beside it would disturb.
-    if jax.default_backend() != "cpu" or jax.process_count() > 1:
-        return None
-    state, batch = step_shapes(config, task, grid, channels)
-    shapes = parallel.shapes(state, batch, config.train.accumulation_steps)
-    return _in_background(parallel.mapped_train_step(task).compile, *shapes)
-
-
-def _in_background(function: Callable[..., Any], *arguments: Any) -> Future[float]:
-    """Calls it in a thread; the future holds the seconds that it took, or its exception."""
-
-    def timed() -> float:
-        started = time.monotonic()
-        function(*arguments)
-        return time.monotonic() - started
-
-    executor = ThreadPoolExecutor(1, "compile")
-    future = executor.submit(timed)
-    executor.shutdown(wait=False)
-    return future
-
-
-def step_shapes(
-    config: ConfigDict, task: Task, grid: int, channels: int = 0
-) -> tuple[TrainState, dict]:
-    """Shapes of the state and of this host's batches.
-
-    Args:
-        grid: voxels along each axis of the stored densities.
-        channels: numbers per voxel; 0: config.input.channels.
-
-    Returns:
-        (state, batch), leaves `jax.ShapeDtypeStruct`; of the batch [B, ...].
-    """
-
-    def leaf(*shape: int, dtype: Any = np.float32) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype)
-
-    size = config.train.batch_size // jax.process_count()
-    channels = channels or config.input.channels
-    fields = num_fields(channels, task.field_transform)
-    descriptors = sum(descriptor_sizes(config.input).values())
-    features = NUM_FEATURES[task.lattice_features] + descriptors
-    statistics = {
-        "field_mean": leaf(fields),
-        "field_std": leaf(fields),
-        "feature_mean": leaf(features),
-        "feature_std": leaf(features),
-        "class_weights": {
-            spec.name: leaf(spec.num_outputs)
-            for spec in task.specs
-            if spec.kind == "classification"
-        },
-    }
-    if task.constraints:
-        statistics |= {name: leaf(len(task.specs)) for name in ("label_mean", "label_std")}
-    state = train_state_shapes(task.model, task.tx, statistics, field_size(config, grid))
-    batch = {
-        "density": leaf(size, grid, grid, grid, channels),
-        "lattice": leaf(size, 3, 3),
-        "num_electrons": leaf(size),
-        "descriptors": leaf(size, descriptors),
-        "index": leaf(size, dtype=np.int32),
-        "labels": leaf(size, len(task.specs)),
-        "mask": leaf(size, len(task.specs)),
-    }
-    return state, batch
