@@ -18,7 +18,6 @@ def get_config() -> ConfigDict:
     config.data.name = "elastic_densities/grid48"
     config.data.cache_in_memory = False
     config.input.transform = "log"
-    config.input.lattice_features = "none"
     config.view.kind = "fractional"
     config.view.validation_views = 1
     config.view.evaluation_views = 1
@@ -33,7 +32,8 @@ def get_config() -> ConfigDict:
     })
     config.pretraining.objectives.reconstruction = 1.0
     config.pretraining.decoder_width = 32
-    config.optimizer.learning_rate = 4e-3
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.warmup_fraction = 0.1
     config.optimizer.weight_decay = 1e-4
     config.train.batch_size = 8
     config.train.epochs = 8

@@ -100,8 +100,11 @@ class AutoencoderDecoder(nn.Module):
             width = self.width if stage < stages - 1 else self.width // 2
             x = silu(layers.Conv3D(width, name=f"up{stage}", **options)(x))
             x = repeated(x)
-        x = layers.Conv3D(self.channels, name="voxels_out", **options)(x)
-        return {"voxels": x.astype(jnp.float32)[:, :size, :size, :size]}
+        x = layers.Conv3D(self.channels, name="voxels_out", **options)(x).astype(jnp.float32)
+        # It begins near the mean of training: from random voxels the first steps lead to a network
+        # that says the mean and stays there.
+        gain = self.param("gain", nn.initializers.constant(0.1), (self.channels,))
+        return {"voxels": (x * gain)[:, :size, :size, :size]}
 
 
 def pooled(x: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState, train_state_shapes
 
 
-def compile_ahead(
+def start_compiling(
     config: ConfigDict, task: Task, grid: int, channels: int
 ) -> Future[float] | None:
     """Compiles the training step in a thread; the future holds the seconds that it took."""

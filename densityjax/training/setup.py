@@ -35,6 +35,7 @@ from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState, create_train_state
 from densityjax.targets import TargetSpec, dataset_targets, get_specs, specs_to_json
 from densityjax.training.compatibility import check_hosts_share, check_same_data, check_workdir
+from densityjax.training.compile_ahead import start_compiling
 from densityjax.training.evaluation_labels import check_evaluation_labels
 from densityjax.training.facts import RunFacts, read_facts
 from densityjax.training.latents import encoder_of, read_encoder, with_latents
@@ -138,7 +139,7 @@ def prepare_run(
         num_steps = count_steps(config, len(records), config.train.epochs)
         compiling = None
         if compile_ahead and "finished" not in read_facts(workdir):
-            compiling = compile_ahead(
+            compiling = start_compiling(
                 config, create_task(config, specs, num_steps), records.grid, records.channels
             )
         roles = ROLES if specs else ROLES[:2]
