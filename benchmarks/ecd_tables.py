@@ -85,6 +85,8 @@ def summary(
         row["average_r2"] = estimate(average)
         if base is not None and protocol != OURS.name:
             row["average_r2_difference"] = estimate(average - _average(base, "r2"))
+            ratios = [values["mae"] / base[name]["mae"] for name, values in own.items()]
+            row["mae_change"] = estimate(np.mean(ratios, axis=0) - 1)
         composition = whole.get((protocol, "trees: composition"))
         if composition is not None and learner != "trees: composition":
             row["over_composition"] = estimate(average - _average(composition, "r2"))
@@ -100,6 +102,10 @@ def _interval(found: Mapping[str, Any] | None) -> str:
     if not found or found["value"] is None:
         return ""
     return f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+
+
+def _percent(found: Mapping[str, Any]) -> str:
+    return f"{found['value']:+.0%} [{found['low']:+.0%}, {found['high']:+.0%}]"
 
 
 def write_tables(rows: Sequence[Mapping[str, Any]], specs: Sequence[TargetSpec], out: Path) -> None:
@@ -127,15 +133,16 @@ def write_tables(rows: Sequence[Mapping[str, Any]], specs: Sequence[TargetSpec],
             cells = [f"{PUBLISHED[learner].get(s.name, ''):}" for s in specs]
             lines.append(f"| {learner} | published | " + " | ".join(cells) + " | |")
     lines += ["", "**What a leak adds to R2** (95 % intervals over chemical systems, paired)", "",
-              "| learner | leak | " + " | ".join(labels) + " | average |",
-              "| --- |" + " --- |" * (len(specs) + 2)]
+              "| learner | leak | " + " | ".join(labels)
+              + " | average | change of MAE |", "| --- |" + " --- |" * (len(specs) + 3)]
     for learner in learners:
         for row in rows:
             if row["learner"] != learner or "average_r2_difference" not in row:
                 continue
             cells = [_interval(row["targets"][spec.name].get("r2_difference")) for spec in specs]
             lines.append(f"| {learner} | {row['protocol']} | " + " | ".join(cells)
-                         + f" | {_interval(row['average_r2_difference'])} |")
+                         + f" | {_interval(row['average_r2_difference'])} | "
+                         f"{_percent(row['mae_change'])} |")
     lines += ["", "**Average R2 over that of composition alone, trees, same protocol**", "",
               "| learner | " + " | ".join((OURS.name, THEIRS.name)) + " |", "| --- | --- | --- |"]
     for learner in learners:

@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from densityjax.model.autoencoder import Autoencoder
 from densityjax.model.field import transform_field
+from densityjax.runtime import compile_cache
 from densityjax.runtime.arrays import load_arrays, save_arrays
 
 FORMAT = "1"
@@ -85,10 +86,11 @@ class Encoder:
         for rows in _chunks(len(densities), max(1, VOXELS_AT_ONCE // self.grid**3)):
             fields = np.stack([densities[row] for row in rows])  # [B, G, G, G, C]
             sizes = np.asarray([volumes[row] for row in rows], np.float32)
-            found.append(np.asarray(encode(
-                parameters, fields, sizes, model=self.model,
-                transform=self.settings["transform"], log_clamp=self.settings["log_clamp"],
-            )))
+            with compile_cache.unwritten():
+                found.append(np.asarray(encode(
+                    parameters, fields, sizes, model=self.model,
+                    transform=self.settings["transform"], log_clamp=self.settings["log_clamp"],
+                )))
         return np.concatenate(found)
 
     @functools.cached_property
