@@ -53,16 +53,18 @@ def needed(protocol: Protocol) -> set[str]:
 
 
 def run_trees(materials: Materials, protocols: tuple[Protocol, ...], workdir: Path) -> None:
-    """What is missing, where its autoencoders are there."""
+    """What is missing, of those materials whose autoencoders are there."""
     for protocol, name in tree_cells(protocols):
         path = workdir / "trees" / f"{protocol.name}, {name}.json".replace(" ", "_")
-        if path.exists() or not (name == "composition" or needed(protocol) <= {*materials.encoded}):
+        found = set() if name == "composition" else needed(protocol) & {*materials.encoded}
+        done = set(json.loads(path.read_text())["autoencoders"]) if path.exists() else None
+        if found == done or not (found or name == "composition"):
             continue
         print(f"trees: {protocol.name}: {name}", flush=True)
         # Matrices this small gain nothing from threads.
         with threadpool_limits(1):
             said = ecd_trees.predict(materials, protocol, name)
-        _keep(path, protocol, f"trees: {name}", said)
+        _keep(path, protocol, f"trees: {name}", said, found)
 
 
 def run_networks(materials: Materials, folds: tuple[int, ...], workdir: Path) -> None:
@@ -72,7 +74,7 @@ def run_networks(materials: Materials, folds: tuple[int, ...], workdir: Path) ->
             for protocol in (OURS, THEIRS):
                 stem = f"{protocol.name}, {name}".replace(" ", "_")
                 path = workdir / "networks" / f"{stem}_{number}.json"
-                own = {str(number)} if protocol == OURS else needed(protocol)
+                own = {str(number)} if protocol == OURS else {EVERY_ROW}
                 if path.exists() or not own <= {*materials.encoded}:
                     continue
                 print(f"network: {protocol.name}: {name}, part {number}", flush=True)
@@ -81,13 +83,16 @@ def run_networks(materials: Materials, folds: tuple[int, ...], workdir: Path) ->
                 for target, values in found.items():
                     said[target] = np.full(len(materials.fold), np.nan)
                     said[target][rows] = values
-                _keep(path, protocol, f"network: {name}", said)
+                _keep(path, protocol, f"network: {name}", said, own)
 
 
-def _keep(path: Path, protocol: Protocol, learner: str, said: dict[str, np.ndarray]) -> None:
+def _keep(
+    path: Path, protocol: Protocol, learner: str, said: dict[str, np.ndarray],
+    autoencoders: set[str],
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_json(path, {
-        "protocol": protocol.name, "learner": learner,
+        "protocol": protocol.name, "learner": learner, "autoencoders": sorted(autoencoders),
         "said": {
             name: [None if np.isnan(v) else float(v) for v in values]
             for name, values in said.items()
@@ -96,10 +101,7 @@ def _keep(path: Path, protocol: Protocol, learner: str, said: dict[str, np.ndarr
 
 
 def results_in(workdir: Path) -> list[dict[str, Any]]:
-    """Of each protocol and learner; parts of networks are joined, where both protocols have them.
-
-    Parts are compared, not rows, so that a partial table is of the same number of parts.
-    """
+    """Of each protocol and learner, {protocol, learner, said: {target: [n]}}; parts are joined."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for path in sorted((workdir / "trees").glob("*.json")):
         one = json.loads(path.read_text())

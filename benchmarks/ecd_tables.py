@@ -62,6 +62,7 @@ def summary(
         systems: [n].
     """
     judge = Judge(systems)
+    results = _of_common_rows(results)
     whole: dict[tuple[str, str], dict[str, dict[str, np.ndarray]]] = {}
     rows = []
     said_of = {(r["protocol"], r["learner"]): r["said"] for r in results}
@@ -92,6 +93,25 @@ def summary(
             row["over_composition"] = estimate(average - _average(composition, "r2"))
         rows.append(row)
     return rows
+
+
+def _of_common_rows(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of each learner, the rows that it predicts under every protocol: all, once all has run.
+
+    Trees of a kind are compared with each other, so that all of them have the same rows.
+    """
+    kinds: dict[str, np.ndarray] = {}
+    for result in results:
+        known = np.any([np.isfinite(values) for values in result["said"].values()], axis=0)
+        kind = result["learner"].partition(":")[0]
+        kinds[kind] = kinds.get(kind, True) & known
+    return [
+        result | {"said": {
+            name: np.where(kinds[result["learner"].partition(":")[0]], values, np.nan)
+            for name, values in result["said"].items()
+        }}
+        for result in results
+    ]
 
 
 def _average(scores: Mapping[str, Mapping[str, np.ndarray]], key: str) -> np.ndarray:

@@ -58,16 +58,18 @@ def fit_trees(features: np.ndarray, labels: np.ndarray) -> HistGradientBoostingR
 def predict(materials: Materials, protocol: Protocol, name: str) -> dict[str, np.ndarray]:
     """Predictions {target: [n]} of every material by trees that were not fitted on it.
 
+    NaN where the autoencoder that it takes is not there.
+
     Args:
         name: of `INPUTS`.
     """
     part, encoder = protocol.part(materials), protocol.encoders(materials)
     if name == "composition":  # which no autoencoder changes
-        encoder = np.full_like(encoder, encoder[0])
+        encoder = np.full_like(encoder, "")
     labels = protocol.labels(materials)
     said = {target: np.full(len(part), np.nan) for target in labels}
     for number in FOLDS:
-        for source in np.unique(encoder[part == number]):
+        for source in {*encoder[part == number]} & {*materials.encoded, ""}:
             features = _features(materials, protocol, name, source, np.flatnonzero(part != number))
             judged = (part == number) & (encoder == source)
             for target, values in labels.items():

@@ -166,6 +166,8 @@ def check(config: ConfigDict, num_devices: int | None = None) -> None:
     _check_encoder(config)
     if config.model.name == "msa3dcnn":
         _check_stages(config)
+    elif config.model.name == "autoencoder":
+        _check_autoencoder(config)
     _check_objectives(config)
     if num_devices is not None:
         check_batch_size(config, num_devices)
@@ -243,6 +245,19 @@ def _check_folds(config: ConfigDict) -> None:
             f"config.data.train_folds={tuple(data.train_folds)}, "
             f"config.data.validation_fold={data.validation_fold} and "
             f"config.data.test_fold={data.test_fold} use a fold in two roles: name each fold once"
+        )
+
+
+def _check_autoencoder(config: ConfigDict) -> None:
+    if config.view.kind != "fractional":
+        raise ConfigError(
+            f"config.view.kind={config.view.kind!r}: an autoencoder is of the periodic field, set "
+            "--config.view.kind=fractional"
+        )
+    if config.pretraining.objectives.invariants:
+        raise ConfigError(
+            "config.pretraining.objectives.invariants: the decoder of an autoencoder gives "
+            "numbers of voxels alone; set it to 0"
         )
 
 

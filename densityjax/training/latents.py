@@ -80,7 +80,7 @@ def encoder_from(run: RunDirectory) -> Encoder:
         RunDirectoryError: it has not finished, or a file is damaged.
     """
     config = completed(run.read_config("model.name", "input.channels"))
-    if config.model.name != "autoencoder" or config.view.kind != "fractional":
+    if config.model.name != "autoencoder":
         raise ConfigError(
             f"config.input.encoder: {run.path} is a run of config.model.name="
             f"'{config.model.name}': name one of densityjax.pretrain "
