@@ -140,7 +140,11 @@ def mapped_predict_step(task: Task, num_views: int, quick: bool = False) -> Call
 
 
 def mapped_objective_step(task: Task, num_views: int, trivial: bool = False) -> Callable:
-    """`objective_steps.evaluate_objectives` over all devices, as `mapped_predict_step`."""
+    """`objective_steps.evaluate_objectives` over all devices, as `mapped_predict_step`.
+
+    Args:
+        trivial: `trivial_objectives` in its place.
+    """
     return _objective_program(_without_optimizer(task), num_views, trivial)
 
 
@@ -151,11 +155,8 @@ def _without_optimizer(task: Task) -> Task:
 
 @_cached
 def _objective_program(task: Task, num_views: int, trivial: bool) -> Callable:
-    return _mapped(
-        functools.partial(
-            objective_steps.evaluate_objectives, task=task, num_views=num_views, trivial=trivial
-        )
-    )
+    step = objective_steps.trivial_objectives if trivial else objective_steps.evaluate_objectives
+    return _mapped(functools.partial(step, task=task, num_views=num_views))
 
 
 @_cached
