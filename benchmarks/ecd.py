@@ -19,7 +19,6 @@ import densityjax  # noqa: F401  sets XLA's flags before jax starts
 
 # isort: split
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from benchmarks import ecd_networks, ecd_trees
 from benchmarks.ecd_data import EVERY_ROW, FOLDS, Materials, load_materials, train_autoencoder
@@ -61,9 +60,7 @@ def run_trees(materials: Materials, protocols: tuple[Protocol, ...], workdir: Pa
         if found == done or not (found or name == "composition"):
             continue
         print(f"trees: {protocol.name}: {name}", flush=True)
-        # Matrices this small gain nothing from threads.
-        with threadpool_limits(1):
-            said = ecd_trees.predict(materials, protocol, name)
+        said = ecd_trees.predict(materials, protocol, name)
         _keep(path, protocol, f"trees: {name}", said, found)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
 from benchmarks.ecd_data import FOLDS, Materials
 from benchmarks.ecd_protocol import Protocol
@@ -68,6 +69,17 @@ def predict(materials: Materials, protocol: Protocol, name: str) -> dict[str, np
         encoder = np.full_like(encoder, "")
     labels = protocol.labels(materials)
     said = {target: np.full(len(part), np.nan) for target in labels}
+    # Threads gain nothing on tables this small, and wait for each other on a busy machine.
+    with threadpool_limits(1):
+        _judge(materials, protocol, name, part, encoder, labels, said)
+    return said
+
+
+def _judge(
+    materials: Materials, protocol: Protocol, name: str, part: np.ndarray, encoder: np.ndarray,
+    labels: dict[str, np.ndarray], said: dict[str, np.ndarray],
+) -> None:
+    """Fills `said`."""
     for number in FOLDS:
         for source in {*encoder[part == number]} & {*materials.encoded, ""}:
             features = _features(materials, protocol, name, source, np.flatnonzero(part != number))
@@ -76,7 +88,6 @@ def predict(materials: Materials, protocol: Protocol, name: str) -> dict[str, np
                 known = (part != number) & np.isfinite(values)
                 trees = fit_trees(features[known], values[known])
                 said[target][judged] = trees.predict(features[judged])
-    return said
 
 
 def _features(
