@@ -68,6 +68,10 @@ def get_config() -> ConfigDict:
     # What everything that reads densities sees of an atom's core: 'all', or its 'charge' alone, on
     # which codes and pseudopotentials of the same valence agree (densityjax/density/core.py).
     input_.core = "all"
+    # Latents of an autoencoder (configs/ecd) in the place of densities: the directory of its run,
+    # made by densityjax.pretrain; '' is none. Needs view.kind 'fractional' without
+    # cube_operations, and transform 'linear'; rolls are by whole voxels of the latent.
+    input_.encoder = ""
     # 'linear' e/Å^3, 'times_volume' rho * V as VASP stores it, 'log', or 'log_and_linear' (a
     # channel each).
     input_.transform = "log_and_linear"

@@ -22,6 +22,7 @@ from densityjax.results.predictions import (
     unlabelled_records,
 )
 from densityjax.results.stack import IDENTITY
+from densityjax.step.encoder import Encoder
 from densityjax.targets import TargetSpec
 from densityjax.training import mixture
 from densityjax.training.trained_model import Mixture, TrainedModel
@@ -52,7 +53,19 @@ def prepared(members: Sequence[Sequence[TrainedModel]], material: Material) -> M
     record = seen_record(material.record, models[0].config.input.core)
     needed = models[0].whole is not None or any(model.needs_features for model in models)
     features = record_features(record) if needed else {}
+    encoder = models[0].encoder
+    if encoder is not None:
+        record = {**record, "density": _latent(encoder, record)}
     return dataclasses.replace(material, record=record, features=features)
+
+
+def _latent(encoder: Encoder, record: Mapping[str, Any]) -> np.ndarray:
+    """[g, g, g, L] of a record on the encoder's grid."""
+    density = record["density"][..., : encoder.settings["channels"]]
+    missing = encoder.settings["channels"] - density.shape[-1]
+    density = np.pad(density, ((0, 0),) * 3 + ((0, missing),))
+    volume = abs(np.linalg.det(np.asarray(record["lattice"], np.float64)))  # Å^3
+    return encoder.encode([density], [volume])[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +90,7 @@ def _asked(
     for mapped, places in _by_program(models).items():
         first = models[places[0]]
         made = unlabelled_records(
-            [m.record for m in materials], first.specs, first.config.input.channels, features
+            [m.record for m in materials], first.specs, first.channels, features
         )
         records = {place: models[place].described(made) for place in places}
         each = [(place, state) for place in places for state in models[place].states]
@@ -108,8 +121,7 @@ def compile_networks(members: Sequence[Sequence[TrainedModel]], batch_size: int)
         first = models[places[0]]
         compile_members(
             mapped, [state for place in places for state in models[place].states],
-            first.applicability.grid, first.config.input.channels, first.descriptors.size,
-            batch_size,
+            first.grid, first.channels, first.descriptors.size, batch_size,
         )
 
 
@@ -184,7 +196,7 @@ def answers(
         values = {answer.spec.name: answer.values for answer in found}
         values = project(values, [a.spec for a in found], models[0].config.model.constraints)
         return [dataclasses.replace(a, values=values[a.spec.name]) for a in found]
-    made, channels = [material.record for material in materials], models[0].config.input.channels
+    made, channels = [material.record for material in materials], models[0].channels
     records = unlabelled_records(made, whole.specs, channels, features)
     return _mixed(whole, found, records.described(whole.descriptors))
 

@@ -32,7 +32,7 @@ _CHANGEABLE_KEYS = (
 
 # Settings that came after runs which may still be opened; each is off in configs/elastic_paper.py.
 _LATER_KEYS = (
-    "data.train_fraction", "input.core",
+    "data.train_fraction", "input.core", "input.encoder",
     "input.invariants", "input.identified", "input.composition", "input.structure",
     "auxiliary.", "ensemble.", "pretraining.",
     "stack.", "intervals.", "model.constraints", "init", "optimizer.trunk_rate",

@@ -55,7 +55,7 @@ class Builder(DensityBuilder):
     RELEASE_NOTES: ClassVar = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar = [
         GridConfig(name=f"grid{size}", description=f"Densities on {size}^3 points.", grid=size)
-        for size in (32, 24, 48, 64)
+        for size in (32, 24, 48, 64, 128)
     ]
 
     specs: tuple[TargetSpec, ...] = ()
