@@ -11,7 +11,7 @@ from densityjax.step.optimizer import create_optimizer, create_schedule
 def config(**changes):
     values = dict(
         learning_rate=1e-2, warmup_fraction=0.1, weight_decay=0.0, clip_norm=1.0, b1=0.9, b2=0.99,
-        trunk_rate=1.0,
+        trunk_rate=1.0, head_first=0.0,
     )
     return ConfigDict(values | changes)
 
