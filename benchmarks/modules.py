@@ -1,6 +1,6 @@
 """Do composed modules beat other starts for a property with few labels? At one budget each.
 
-    python -m benchmarks.modules --start=runs/start --workdir=runs/modules --out=docs/results/modules
+    python -m benchmarks.modules --start=runs/start --workdir=runs/modules --out=OUT
 
 A module per target is trained on folds 2, 3 and 4 from one start that has seen no label of any
 held-out target. Then each of eight targets is new in turn: modules of it, or of targets that

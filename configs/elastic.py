@@ -98,6 +98,27 @@ def get_config() -> ConfigDict:
     config.stack = stack = ConfigDict()
     stack.learners = ("network", "invariants", "density")
 
+    # What is learned of densities without labels: by densityjax.pretrain alone, by densityjax.main
+    # beside the targets, in a pass of its own over each batch.
+    config.pretraining = pretraining = ConfigDict()
+    # Weight of each in the loss, where a target has 1; 0: not learned. The field where blocks of
+    # it are hidden, where it has noise, or where nothing is done to it, see
+    # densityjax/model/objectives.py.
+    pretraining.objectives = objectives = ConfigDict()
+    objectives.masked = 0.0
+    objectives.denoising = 0.0
+    objectives.reconstruction = 0.0
+    # Of each voxel: row, column and electronegativity of the nearest nucleus; the density minus
+    # average atoms. Of the view: principal components of the density's invariants.
+    objectives.nearest_element = 0.0
+    objectives.deformation = 0.0
+    objectives.invariants = 0.0
+    pretraining.hidden = 0.5  # share of the blocks that 'masked' hides (cartesian)
+    pretraining.block = 1.2  # Å, edge of a block
+    pretraining.noise = 0.5  # that 'denoising' adds, in standard deviations of the field
+    pretraining.components = 32  # of the invariants
+    pretraining.decoder_width = 64
+
     config.intervals = intervals = ConfigDict()
     # Leave what densityjax.predict makes intervals from (densityjax/training/calibrate.py).
     intervals.calibrate = True

@@ -150,6 +150,19 @@ RULES: dict[str, Rule] = {
     "input.structure": whole,
     "yardsticks": each(one_of(*YARDSTICK_NAMES)),
     "stack.learners": each(one_of("network", *YARDSTICK_NAMES)),
+    "pretraining.objectives.masked": not_negative,
+    "pretraining.objectives.denoising": not_negative,
+    "pretraining.objectives.reconstruction": not_negative,
+    "pretraining.objectives.nearest_element": not_negative,
+    "pretraining.objectives.deformation": not_negative,
+    "pretraining.objectives.invariants": not_negative,
+    "pretraining.hidden": Rule(
+        "a number above 0, below 1", lambda value: _is_number(value) and 0 < value < 1
+    ),
+    "pretraining.block": positive,
+    "pretraining.noise": positive,
+    "pretraining.components": positive_whole,
+    "pretraining.decoder_width": positive_whole,
     "intervals.calibrate": boolean,
     "auxiliary.properties": each(some_text),
     "auxiliary.weight": positive,
@@ -216,6 +229,7 @@ def check(config: ConfigDict, num_devices: int | None = None) -> None:
     _check_folds(config)
     if config.model.name == "msa3dcnn":
         _check_stages(config)
+    _check_objectives(config)
     if num_devices is not None:
         check_batch_size(config, num_devices)
 
@@ -306,6 +320,34 @@ def _check_stages(config: ConfigDict) -> None:
         raise ConfigError(
             f"config.model.widths={tuple(model.widths)}: each must be at least "
             f"{len(model.dilations)}, the number of config.model.dilations"
+        )
+
+
+def _check_objectives(config: ConfigDict) -> None:
+    view, settings = config.view, config.pretraining
+    on = [name for name, weight in settings.objectives.items() if weight]
+    if not on:
+        return
+    corrupting = [name for name in ("masked", "denoising") if name in on]
+    if "reconstruction" in on and corrupting:
+        raise ConfigError(
+            f"config.pretraining.objectives: reconstruction hides nothing, {corrupting[0]} does: "
+            "give one of them a weight of 0"
+        )
+    if view.kind == "cartesian" and view.padding == "valid" and on != ["invariants"]:
+        raise ConfigError(
+            "config.view.padding='valid' leaves no prediction at the edge of a view, which "
+            f"config.pretraining.objectives ({', '.join(on)}) need: take 'zero'"
+        )
+    if "masked" in on and view.kind != "cartesian":
+        raise ConfigError(
+            f"config.pretraining.objectives.masked hides blocks of a size in Å, which "
+            f"config.view.kind='{view.kind}' does not have: take 'cartesian', or another objective"
+        )
+    if "masked" in on and 2 * max(round(settings.block / view.spacing), 1) > view.size + 1:
+        raise ConfigError(
+            f"config.pretraining.block={settings.block} Å is too large for a view of "
+            f"{view.size} x {view.spacing} Å: half of that at most, so that something is seen"
         )
 
 

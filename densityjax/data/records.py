@@ -15,6 +15,8 @@ from densityjax.features.descriptors import Descriptors
 from densityjax.features.record_features import PER_ATOM, WIDTHS
 from densityjax.targets import TargetSpec
 
+# What the sources of records with atoms give.
+ATOMS = ("density", "lattice", "positions", "species", "num_electrons")
 _ELEMENTS = frozenset(chemical_symbols[1:])
 
 
@@ -138,6 +140,7 @@ def load_records(
     fraction: tuple[float, int] = (1.0, 0),
     features: bool = False,
     core: Core = "all",
+    atoms: bool = False,
 ) -> Records:
     """Takes the small fields of all records from the index, and the densities if cached.
 
@@ -148,6 +151,7 @@ def load_records(
           of a larger one.
         features: take the features of the records, too, see `feature_index`.
         core: what is seen of the densities, by features as well, see `density.core`.
+        atoms: let the source give the atoms of a record, too.
 
     Raises:
         DatasetError: a split or a target is not in the dataset, a symbol is not an element, a label
@@ -170,6 +174,7 @@ def load_records(
         )
     labels = {spec.name: _labels(builder, columns, rows, spec) for spec in specs}
     names = ("density",) if core == "all" else NEEDS
+    names = ATOMS if atoms else names
     source = SeenSource(PartialSource(builder, "+".join(splits), names), core)
     densities = None
     if cache_in_memory:

@@ -49,7 +49,7 @@ def element_table() -> np.ndarray:
 
 
 @functools.cache
-def _filled_table() -> np.ndarray:
+def filled_table() -> np.ndarray:
     """`element_table` with the mean of the column where an element lacks a property."""
     table = element_table().copy()
     missing = np.isnan(table[1:])
@@ -69,7 +69,7 @@ def magpie(numbers: np.ndarray, counts: np.ndarray) -> np.ndarray:
         element that the file does not name (0) or that lies beyond the table (Lr).
     """
     numbers, counts = np.asarray(numbers), np.asarray(counts, np.float64)
-    table = _filled_table()
+    table = filled_table()
     if not numbers.size or numbers.min() < 1 or numbers.max() >= len(table):
         return np.full(len(MAGPIE_NAMES), np.nan, np.float32)
     values = table[numbers]  # [E, 22]

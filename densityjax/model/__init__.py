@@ -8,6 +8,9 @@ Files, each importing only from those above it:
   losses: Masked multi-task losses, as sums that are divided once by the global label count.
   views: What the model sees of a stored density
   msa3dcnn: msa3dcnn
+  corruption: What pretraining does to a view before a network sees it
+  decoder: Decoders
+  objectives: Objectives
   constraints: Constraints on what the network puts out
   create: Models
 """

@@ -28,6 +28,8 @@ def trunk_task(config: ConfigDict) -> Task:
         name for name in own.model.constraints if name == "even_spin"
     )
     own.auxiliary.properties = ()
+    for name in own.pretraining.objectives:
+        own.pretraining.objectives[name] = 0.0
     return create_task(own, (), num_steps=1)
 
 

@@ -9,6 +9,7 @@ Files, each importing only from those above it:
   weights: The averaged parameters of a network in one safetensors file
   create_task: From a config, which `densityjax.config.check` has accepted, to the static
       part of a step.
+  objective_steps: Pure steps of what is learned without labels
   steps: Pure train and predict steps on one device's share of a batch.
   parallel: The only place that maps over devices and places arrays on them.
 """

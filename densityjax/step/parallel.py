@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 
 from densityjax.model.ops import onednn
 from densityjax.runtime import compile_cache, distributed
-from densityjax.step import steps
+from densityjax.step import objective_steps, steps
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState
 
@@ -139,20 +139,36 @@ def mapped_predict_step(task: Task, num_views: int, quick: bool = False) -> Call
     return _predict_program(_without_optimizer(task), num_views, quick)
 
 
+def mapped_objective_step(task: Task, num_views: int, trivial: bool = False) -> Callable:
+    """`objective_steps.evaluate_objectives` over all devices, as `mapped_predict_step`."""
+    return _objective_program(_without_optimizer(task), num_views, trivial)
+
+
 def _without_optimizer(task: Task) -> Task:
     """The task as far as gradients and predictions go: equal for runs of other length or rate."""
     return dataclasses.replace(task, tx=None, ema_decay=0.0)
 
 
 @_cached
-def _predict_program(task: Task, num_views: int, quick: bool) -> Callable:
-    mapped = jax.pmap(
-        functools.partial(steps.predict_step, task=task, num_views=num_views),
-        axis_name=steps.AXIS,
-        in_axes=(None, 0),
-        out_axes=0,
+def _objective_program(task: Task, num_views: int, trivial: bool) -> Callable:
+    return _mapped(
+        functools.partial(
+            objective_steps.evaluate_objectives, task=task, num_views=num_views, trivial=trivial
+        )
     )
-    mapped = _Program(mapped, _COMPILE_FAST if quick else None)
+
+
+@_cached
+def _predict_program(task: Task, num_views: int, quick: bool) -> Callable:
+    step = functools.partial(steps.predict_step, task=task, num_views=num_views)
+    return _mapped(step, _COMPILE_FAST if quick else None)
+
+
+def _mapped(step: Callable, options: dict[str, Any] | None = None) -> Callable:
+    """A step that changes nothing, (state, batch) -> leaves [D, b, ...]."""
+    mapped = _Program(
+        jax.pmap(step, axis_name=steps.AXIS, in_axes=(None, 0), out_axes=0), options
+    )
     if not onednn.available():
         return mapped
 

@@ -18,9 +18,11 @@ Files, each importing only from those above it:
   setup: What a run is made of before its first step
   initial: The model that config.init names, read for a run to start from.
   evaluate: The end of a run
+  validation: What the validation fold says of a state
   step_log: What the loop writes to the metric log
   loop: The training loop
   run: A run from its config to its results
+  pretraining: Pretraining
   leave_elements_out: Scores of materials with an element that what predicts them was not fitted
       on.
   calibrate: The calibration of a finished run

@@ -34,7 +34,7 @@ _CHANGEABLE_KEYS = (
 _LATER_KEYS = (
     "data.train_fraction", "input.core",
     "input.invariants", "input.identified", "input.composition", "input.structure",
-    "auxiliary.", "ensemble.",
+    "auxiliary.", "ensemble.", "pretraining.",
     "stack.", "intervals.", "model.constraints", "init", "optimizer.trunk_rate",
     "model.adapter", "optimizer.head_first", "modules.",
 )

@@ -19,6 +19,7 @@ from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError
 from densityjax.runtime.files import flatten
 from densityjax.step.scalers import Statistics
+from densityjax.step.weights import load_weights
 from densityjax.training.checkpoint import digests
 from densityjax.training.facts import read_facts
 from densityjax.training.setup import PreparedRun, reads_features
@@ -58,6 +59,8 @@ def read_start(config: ConfigDict, workdir: Path) -> Start | None:
         return _resumed(config, run)
     source = find_source(config)
     check_trunk(config, completed(source.read_config("model", "input", "view")))
+    if is_pretrained(source):
+        return _start_from_pretraining(source)
     return start_from(restore_run(source.path, mixed=False), config, source)
 
 
@@ -143,26 +146,45 @@ def _spoken(value: Any) -> str:
     return f'"{tuple(value)}"' if isinstance(value, list) else str(value)
 
 
-def start_from(model: TrainedModel, config: ConfigDict, source: RunDirectory) -> Start:
-    """A trained model as a run of `config` starts from it: its best averaged parameters."""
-    parameters = jax.device_get(model.state.ema_params["model"])
+def is_pretrained(run: RunDirectory) -> bool:
+    """Whether it is a run of `pretraining`, which has no targets."""
+    return not run.read_config("targets")["targets"]
+
+
+def _start_from_pretraining(source: RunDirectory) -> Start:
+    """Its trunk and the scalers of the field; all that is beside the trunk is the new run's."""
+    statistics = source.load(source.statistics, Statistics.load)
+    (state,) = source.load(source.weights, lambda path: load_weights(path, statistics.arrays()))
+    return Start(
+        parameters=state.ema_params["model"], specs=(), statistics=statistics, descriptors=None,
+        facts=_facts(source, state.ema_params["model"]),
+    )
+
+
+def _facts(source: RunDirectory, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a start comes from, for run.json."""
     facts = read_facts(source.path)
     sha256 = hashlib.sha256(json.dumps(digests(parameters), sort_keys=True).encode()).hexdigest()
     data = facts.get("dataset", {})
+    return {
+        "path": str(source.path),
+        "sha256": sha256,
+        "commit": facts.get("commit"),
+        "dataset": {
+            key: data.get(key) for key in ("name", "fingerprint", "train_folds", "validation_fold")
+        },
+    }
+
+
+def start_from(model: TrainedModel, config: ConfigDict, source: RunDirectory) -> Start:
+    """A trained model as a run of `config` starts from it: its best averaged parameters."""
+    parameters = jax.device_get(model.state.ema_params["model"])
     return Start(
         parameters=parameters,
         specs=(*model.specs, *auxiliary_specs(model.config.auxiliary.properties)),
         statistics=model.statistics,
         descriptors=model.descriptors if _same_descriptors(config, model.config) else None,
-        facts={
-            "path": str(source.path),
-            "sha256": sha256,
-            "commit": facts.get("commit"),
-            "dataset": {
-                key: data.get(key)
-                for key in ("name", "fingerprint", "train_folds", "validation_fold")
-            },
-        },
+        facts=_facts(source, parameters),
     )
 
 

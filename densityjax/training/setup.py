@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from densityjax.config import NO_FOLD, check_grid
 from densityjax.data.batches import BatchSource, training_labels
 from densityjax.data.dataset import fingerprint, open_from_config
+from densityjax.data.free_targets import FreeTargets, fit_free_targets
 from densityjax.data.records import Records, load_records
 from densityjax.features.auxiliary import auxiliary_labels
 from densityjax.features.descriptors import (
@@ -24,12 +25,13 @@ from densityjax.features.descriptors import (
     descriptor_sizes,
     fit_descriptors,
 )
+from densityjax.features.voxel_targets import voxel_width
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.step import parallel
-from densityjax.step.create_task import create_task, field_size
+from densityjax.step.create_task import create_task, field_size, objective_names
 from densityjax.step.scalers import Statistics, fit_statistics
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState, create_train_state, train_state_shapes
@@ -52,6 +54,7 @@ class FittedInputs:
     Attributes:
         specs: the targets that are reported; auxiliary ones are in `task` alone.
         start: where the state comes from; None: at random.
+        free: what records say of themselves, of a run with objectives without labels.
     """
 
     config: ConfigDict
@@ -61,6 +64,7 @@ class FittedInputs:
     task: Task
     source: BatchSource
     start: Start | None
+    free: FreeTargets | None
 
     def described(self, records: Records) -> Records:
         """Records with what enters the network beside the density, see `Records.described`."""
@@ -75,7 +79,7 @@ class FittedInputs:
         state = create_train_state(
             self.task.model, self.task.tx, self.statistics.arrays(bool(self.task.constraints)),
             self.config.seed,
-            field_size(self.config, self.source.records.grid),
+            field_size(self.config, self.source.records.grid), self.task.objectives,
         )
         if self.start is None:
             return state
@@ -87,7 +91,7 @@ class PreparedRun(FittedInputs):
     """Everything that a run is made of before its first step.
 
     Attributes:
-        splits: {'train', 'validation', 'test': records}.
+        splits: {'train', 'validation', 'test': records}; of pretraining the first two.
         dataset: what run.json says of the data.
         compiling: of the step, in another thread; its result is the seconds that it took.
     """
@@ -107,7 +111,8 @@ def prepare_run(
     """Loads data, fits statistics on the training rows, builds the task; writes no file.
 
     Args:
-        config: as `densityjax.config.check` accepts it, with its targets spelled out.
+        config: as `densityjax.config.check` accepts it, with its targets spelled out; without any,
+          which is pretraining, the test fold is not read.
         facts: where to note what is found; None begins new ones.
         compile_ahead: compile the training step meanwhile, unless the run has finished.
         allow_config_change: see `train_and_evaluate`.
@@ -121,25 +126,25 @@ def prepare_run(
     facts = facts or RunFacts(workdir, config.seed)
     with facts.timed("build"):
         builder = open_from_config(config.data)
-        specs = get_specs(config.targets, dataset_targets(builder))
+        specs = get_specs(config.targets, dataset_targets(builder)) if config.targets else ()
         data_fingerprint = fingerprint(builder)
         check_same_data(workdir, data_fingerprint)
         # Without densities, at once: their number and size are all that the compiler needs.
         cache = config.data.cache_in_memory
-        records = load_role(
-            config, builder, specs, "train", cache_in_memory=False, features=not cache
-        )
+        records = load_training(config, builder, specs, cache_in_memory=False, features=not cache)
         check_grid(config, records.grid)
         num_steps = count_steps(config, len(records), config.train.epochs)
         compiling = None
         if compile_ahead and "finished" not in read_facts(workdir):
             compiling = _compile_ahead(config, create_task(config, specs, num_steps), records.grid)
+        roles = ROLES if specs else ROLES[:2]
         splits = {
-            role: records if role == "train" and not cache
-            else load_role(config, builder, specs, role, cache)
-            for role in ROLES
+            role: load_role(config, builder, specs, role, cache) for role in roles[1:]
         }
-        check_evaluation_labels(splits, specs, config.data.validation_fold)
+        splits["train"] = load_training(config, builder, specs, True) if cache else records
+        splits = {role: splits[role] for role in roles}
+        if specs:
+            check_evaluation_labels(splits, specs, config.data.validation_fold)
         inputs = fit_inputs(config, specs, splits["train"], num_steps, start)
         splits = {
             role: inputs.source.records if role == "train" else inputs.described(records)
@@ -166,8 +171,17 @@ def load_folds(
     return load_records(
         builder, [f"fold{fold}" for fold in folds], specs, channels=config.input.channels,
         spin_polarized_only=config.data.spin_polarized_only, cache_in_memory=cache_in_memory,
-        features=features and reads_features(config), core=config.input.core, **filters,
+        features=features and reads_features(config), core=config.input.core,
+        atoms=bool(voxel_width(objective_names(config))), **filters,
     )
+
+
+def load_training(
+    config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], cache_in_memory: bool,
+    features: bool = True,
+) -> Records:
+    """Everything that a run learns from, with labels or without; see `load_folds`."""
+    return load_role(config, builder, specs, "train", cache_in_memory, features)
 
 
 def load_role(
@@ -201,7 +215,10 @@ def count_steps(config: ConfigDict, num_records: int, epochs: int) -> int:
 
 def reads_features(config: ConfigDict) -> bool:
     """Whether a run needs the features of its records."""
-    return bool(any(descriptor_sizes(config.input).values()) or names_of(config))
+    return bool(
+        any(descriptor_sizes(config.input).values()) or names_of(config)
+        or "invariants" in objective_names(config)
+    )
 
 
 def fit_inputs(
@@ -236,12 +253,19 @@ def fit_inputs(
     labels, mask = training_labels(
         learned, task.specs, statistics.label_mean, statistics.label_std
     )
+    free, of_records = None, None
+    if task.objectives is not None:
+        free = fit_free_targets(records, task.objectives.names, config.pretraining.components)
+        of_records, known = free.of(records, config.data.cache_in_memory), free.known(records)
+        # Their labels come with each batch.
+        labels = np.concatenate([labels, np.zeros_like(known)], axis=1)
+        mask = np.concatenate([mask, known], axis=1)
     source = BatchSource(
         records=records, labels=labels, mask=mask, seed=config.seed,
         batch_size=config.train.batch_size, num_steps=num_steps, host=jax.process_index(),
-        num_hosts=jax.process_count(),
+        num_hosts=jax.process_count(), free=of_records,
     )
-    return FittedInputs(config, specs, descriptors, statistics, task, source, start)
+    return FittedInputs(config, specs, descriptors, statistics, task, source, start, free)
 
 
 def _descriptors(
@@ -284,6 +308,8 @@ def write_run_files(run: PreparedRun) -> None:
         run.statistics.save(directory.statistics)
         if reads_features(run.config):
             run.descriptors.save(directory.descriptors)
+        if run.free is not None and run.free.atoms is not None:
+            run.free.atoms.save(directory.average_atoms)
     distributed.write_json(directory.config, json.loads(run.config.to_json_best_effort()))
     distributed.write_json(directory.targets, specs_to_json(run.specs))
     check_hosts_share(run.workdir, run.dataset)
@@ -343,14 +369,20 @@ def step_shapes(config: ConfigDict, task: Task, grid: int) -> tuple[TrainState, 
     }
     if task.constraints:
         statistics |= {name: leaf(len(task.specs)) for name in ("label_mean", "label_std")}
-    state = train_state_shapes(task.model, task.tx, statistics, field_size(config, grid))
+    state = train_state_shapes(
+        task.model, task.tx, statistics, field_size(config, grid), task.objectives
+    )
     batch = {
         "density": leaf(size, grid, grid, grid, channels),
         "lattice": leaf(size, 3, 3),
         "num_electrons": leaf(size),
         "descriptors": leaf(size, descriptors),
         "index": leaf(size, dtype=np.int32),
-        "labels": leaf(size, len(task.specs)),
-        "mask": leaf(size, len(task.specs)),
+        "labels": leaf(size, len(task.columns)),
+        "mask": leaf(size, len(task.columns)),
     }
+    if task.objectives is not None:
+        width = voxel_width(task.objectives.names)
+        batch["voxels"] = leaf(size, grid, grid, grid, width)
+        batch["view"] = leaf(size, task.objectives.decoder.components)
     return state, batch

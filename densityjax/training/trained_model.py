@@ -110,6 +110,11 @@ def restore_run(
         key: RULES[key] for key in ("view.evaluation_views", "ensemble.epochs", "input.core")
     }
     check_rules(config, counts, f"{run.config}: ")
+    if not config.targets:
+        raise RestoreError(
+            f"{run.path} is a pretraining run, which has no targets to predict: train a model with "
+            f"--config.init={run.path}"
+        )
     specs = run.read_specs(config.targets)
     statistics = run.load(run.statistics, Statistics.load)
     descriptors, yardsticks, stack = Descriptors(None, {}), {}, None
@@ -153,7 +158,7 @@ def _best_states(
         )
     template = create_train_state(
         task.model, task.tx, statistics.arrays(bool(task.constraints)), config.seed,
-        field_size(config, grid),
+        field_size(config, grid), task.objectives,
     )
     with contextlib.closing(Checkpoints(run.path, read_only=True)) as checkpoints:
         restored = checkpoints.restore_bests(parallel.replicate(template), config.ensemble.epochs)
