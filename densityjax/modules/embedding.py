@@ -30,7 +30,8 @@ def trunk_task(config: ConfigDict) -> Task:
     own.auxiliary.properties = ()
     for name in own.pretraining.objectives:
         own.pretraining.objectives[name] = 0.0
-    return create_task(own, (), num_steps=1)
+    # The optimiser, which differs between runs, is of no use here.
+    return dataclasses.replace(create_task(own, (), num_steps=1), tx=None, ema_decay=0.0)
 
 
 def embed_step(
@@ -66,8 +67,6 @@ def embed_step(
 
 @functools.lru_cache(maxsize=8)
 def _program(task: Task, num_views: int, at_once: bool) -> Any:
-    # The optimiser, which differs between runs, is of no use here.
-    task = dataclasses.replace(task, tx=None, ema_decay=0.0)
     return jax.jit(functools.partial(
         embed_step, task=task, num_views=num_views, at_once=at_once
     ))
