@@ -25,7 +25,9 @@ from typing import Any
 import densityjax  # noqa: F401  sets XLA's flags before jax starts
 
 # isort: split
+import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from benchmarks.fine_tune import base_config, drawn, taken
@@ -33,18 +35,19 @@ from benchmarks.modules_tables import write_tables
 from densityjax.constraints import determining
 from densityjax.data.dataset import open_from_config
 from densityjax.data.records import Records
+from densityjax.model.create import head_modules
 from densityjax.modules.average import weighted_average
 from densityjax.modules.composition import Composition, find_composition, standardised_labels
 from densityjax.modules.embedding import embed
-from densityjax.modules.hub import Module, load_start, read_hub
-from densityjax.modules.train import train_modules
 from densityjax.results.predictions import predict_records
 from densityjax.runtime import compile_cache
+from densityjax.runtime.arrays import load_arrays, save_arrays
 from densityjax.runtime.files import replace_json
 from densityjax.step import parallel
+from densityjax.step.train_state import TrainState
 from densityjax.targets import TargetSpec, get_specs, to_intensive
 from densityjax.training.initial import read_start
-from densityjax.training.setup import fit_inputs, load_folds
+from densityjax.training.setup import FittedInputs, fit_inputs, load_folds
 from densityjax.training.start import Start
 
 HELD_OUT = (
@@ -53,7 +56,7 @@ HELD_OUT = (
 )
 OTHERS = (
     "shear_modulus", "volume", "density", "total_energy", "formation_energy_per_atom",
-    "fermi_energy", "band_gap", "bandwidth", "magnetic_moment", "is_metal",
+    "fermi_energy", "band_gap", "bandwidth", "magnetic_moment",
 )
 TRAIN_FOLDS, NEW_FOLD = (2, 3, 4), 1
 CHOICE_SHARE = 0.25  # of the systems of fold 1
@@ -70,7 +73,7 @@ CASES: dict[Any, tuple[int, tuple[int, ...], tuple[str, ...]]] = {
     100: (200, (0, 1, 2), METHODS),
     ALL: (300, (0,), FEW_METHODS),
 }
-BATCH, MODULE_EPOCHS = 10, 20
+BATCH, MODULE_STEPS = 10, 900
 NEW = TargetSpec("new", "regression", "", "the new target")
 
 
@@ -88,7 +91,7 @@ class Bench:
 
     config: ConfigDict
     workdir: Path
-    modules: list[Module]
+    trunks: dict[str, Any]  # {target: trunk of its module}
     pool: Records
     fold1: Records
     embeddings: np.ndarray
@@ -97,14 +100,14 @@ class Bench:
 
     def allowed(self, target: str) -> list[int]:
         """Places of the modules that do not determine a target."""
-        gone = determining(target, [module.target for module in self.modules])
-        return [i for i, module in enumerate(self.modules) if module.target not in gone]
+        gone = determining(target, list(self.trunks))
+        return [place for place, name in enumerate(self.trunks) if name not in gone]
 
 
 def study_config(data_dir: str) -> ConfigDict:
     """The config of modules and fits."""
     config = base_config(data_dir)
-    config.train.epochs = config.train.evaluate_every_epochs = MODULE_EPOCHS
+    config.train.batch_size, config.view.evaluation_views = BATCH, 2
     return config
 
 
@@ -117,37 +120,62 @@ def as_new(records: Records, spec: TargetSpec, rows: np.ndarray) -> Records:
 def prepare(data_dir: str, start: str, workdir: Path) -> Bench:
     """Trains the modules that are missing, and embeds the pool."""
     config = study_config(data_dir)
-    own = config.copy_and_resolve_references()
-    own.targets, own.init = (*HELD_OUT, *OTHERS), start
-    train_modules(own.lock(), workdir / "hub")
-    modules = read_hub(workdir / "hub")
-    builder, specs = open_from_config(config.data), get_specs(HELD_OUT)
+    builder, specs = open_from_config(config.data), get_specs((*HELD_OUT, *OTHERS))
     pool = load_folds(config, builder, specs, TRAIN_FOLDS, cache_in_memory=True)
     fold1 = load_folds(config, builder, specs, (NEW_FOLD,), cache_in_memory=True)
+    config.init = start
+    begun = dataclasses.replace(read_start(config, workdir / "none"), specs=())
+    trunks = {spec.name: module_of(config, spec, pool, begun, workdir) for spec in specs}
+    fresh = next(iter(trunks.values()))
+    begun = dataclasses.replace(begun, parameters={k: begun.parameters[k] for k in fresh})
     path = workdir / "embeddings.npy"
     if not path.exists():
         print("embedding", flush=True)
-        found = embed(
-            [module.trunk for module in modules], config, modules[0].model.statistics, pool,
-            np.arange(len(pool)),
-        )
-        np.save(path, found)
+        # Its scalers of the field are those of all modules.
+        fitted = fit_inputs(config, (NEW,), as_new(pool, specs[1], np.arange(9)), 1, begun)
+        np.save(path, embed(
+            list(trunks.values()), config, fitted.statistics, pool, np.arange(len(pool))
+        ))
     names = np.random.default_rng(5).permutation(np.unique(fold1.chemical_system))
     choice = np.isin(fold1.chemical_system, names[: round(CHOICE_SHARE * len(names))])
-    config.train.batch_size = BATCH
-    parameters, _ = load_start(workdir / "hub")
-    whole = dataclasses.replace(
-        read_start(own, workdir / "none"), specs=(),
-        parameters={name: parameters[name] for name in modules[0].trunk},
-    )
-    return Bench(config, workdir, modules, pool, fold1, np.load(path), whole, choice)
+    return Bench(config, workdir, trunks, pool, fold1, np.load(path), begun, choice)
+
+
+def module_of(
+    config: ConfigDict, spec: TargetSpec, pool: Records, begun: Start, workdir: Path
+) -> dict[str, Any]:
+    """The trunk of the module of a target, as densityjax.modules trains it.
+
+    Under the name of `NEW`, so that one compiled step serves all modules.
+    """
+    path = workdir / "trunks" / f"{spec.name}.safetensors"
+    if not path.exists():
+        print(f"module of {spec.name}", flush=True)
+        train = as_new(pool, spec, labelled_rows(pool, spec))
+        inputs = fit_inputs(config, (NEW,), train, MODULE_STEPS, begun)
+        state = train_state(inputs, MODULE_STEPS)
+        parameters = jax.device_get(state.ema_params["model"])
+        heads = head_modules(NEW.name)
+        trunk = {name: own for name, own in parameters.items() if name not in heads}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_arrays(path, flatten_dict(trunk, sep="/"), {})
+    return unflatten_dict(load_arrays(path)[0], sep="/")
+
+
+def train_state(inputs: FittedInputs, steps: int) -> TrainState:
+    """The state after all steps."""
+    step = parallel.mapped_train_step(inputs.task)
+    state = parallel.replicate(inputs.initial_state())
+    for number in range(steps):
+        state, _ = step(state, parallel.split_batch(inputs.source[number], 1))
+    return state
 
 
 def trunk_of(
     method: str, bench: Bench, places: Sequence[int], found: Composition, seed: int
 ) -> Mapping[str, Any]:
     """Parameters that a method starts from, without heads."""
-    trunks = [bench.modules[place].trunk for place in places]
+    trunks = [list(bench.trunks.values())[place] for place in places]
     if method == "start" or (found.weights is None and method in ("composed", "chosen, uniform")):
         return bench.start.parameters
     weights = np.zeros(len(places))
@@ -180,10 +208,7 @@ def fit(
     config.update_from_flattened_dict(dict(changes or {}))
     start = None if trunk is None else dataclasses.replace(bench.start, parameters=trunk)
     inputs = fit_inputs(config, (NEW,), train, steps, start)
-    step = parallel.mapped_train_step(inputs.task)
-    state = parallel.replicate(inputs.initial_state())
-    for number in range(steps):
-        state, _ = step(state, parallel.split_batch(inputs.source[number], 1))
+    state = train_state(inputs, steps)
     mapped = parallel.mapped_predict_step(inputs.task, config.view.evaluation_views)
     said = predict_records(mapped, state, judged, (NEW,), inputs.statistics, 16)
     return said.values[NEW.name]
@@ -205,7 +230,7 @@ def composition_of(
     own = bench.config.modules.copy_and_resolve_references()
     own.update(dict(settings or {}))
     return places, find_composition(
-        spec.name, [bench.modules[place].target for place in places],
+        spec.name, [list(bench.trunks)[place] for place in places],
         bench.embeddings[places][:, rows], labels, few.chemical_system.astype(str), own, seed,
     )
 
