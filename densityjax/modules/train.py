@@ -1,9 +1,7 @@
 """One module per target: a run from the common start, then a verified folder of the hub."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -12,7 +10,6 @@ from densityjax.data.dataset import resolve_targets
 from densityjax.modules.hub import FORMAT, RUNS, HubError, read_module, save_start
 from densityjax.prediction.export import export_run
 from densityjax.results.run_directory import RunDirectory
-from densityjax.runtime.claim import claimed
 from densityjax.runtime.errors import ConfigError
 from densityjax.runtime.files import replace_text
 from densityjax.training.facts import read_facts
@@ -29,7 +26,7 @@ Trained on {target} alone from the start with the hash {start}: {kind}. Modules 
 composed for a property that none of them knows:
 
 ```
-densityjax modules compose --hub={hub} --config={config} --config.targets="('PROPERTY',)" \\
+densityjax modules compose --hub={hub} --config=CONFIG --config.targets="('PROPERTY',)" \\
     --workdir=runs/mine
 ```
 """
@@ -67,9 +64,8 @@ def train_modules(config: ConfigDict, hub: Path, shard: Shard = (0, 1)) -> list[
     if config.model.adapter:
         config.optimizer.trunk_rate = 0.0
     hub.mkdir(parents=True, exist_ok=True)
-    start = read_start(config, hub / RUNS / ".none")
-    with claimed(hub / RUNS / ".start"):
-        save_start(hub, start)
+    start = read_start(config, hub / RUNS / "none")
+    save_start(hub, start)  # shards that begin together write the same bytes
     made = []
     for place, target in enumerate(config.targets):
         if place % shard[1] == shard[0]:
@@ -115,8 +111,7 @@ def kind_of(config: ConfigDict) -> str:
 
 def _extend_card(folder: Path, config: ConfigDict, hub: Path, target: str, start: str) -> None:
     path = RunDirectory(folder).path / "README.md"
-    values: Mapping[str, Any] = {
-        "target": target, "start": start[:12], "kind": kind_of(config), "hub": hub.name,
-        "config": "modules/elastic",
-    }
-    replace_text(path, path.read_text(encoding="utf-8") + _CARD.format(**values))
+    text = _CARD.format(
+        target=target, start=start[:12], kind=kind_of(config), hub=hub.name
+    )
+    replace_text(path, path.read_text(encoding="utf-8") + text)
