@@ -159,6 +159,9 @@ def get_config() -> ConfigDict:
     model.head_width = 64
     model.dropout = 0.2  # of the embedding that the heads share
     model.implementation = "auto"  # of convolutions, see densityjax/model/ops/conv3d.py
+    # Width of a bottleneck layer at the end of every residual block, which begins as the identity:
+    # what a module of densityjax.modules learns while the trunk stays as it is. 0: none.
+    model.adapter = 0
     # Physics that predictions obey exactly (densityjax/constraints.py): 'elastic', 'gap',
     # 'positive', 'even_spin'. One that speaks of none of the targets changes nothing.
     model.constraints = ()
@@ -177,6 +180,8 @@ def get_config() -> ConfigDict:
     # Of the trunk over that of the heads: 1 in a model that is trained from the start, less where
     # config.init gives a trunk; 0 leaves it as it is.
     optimizer.trunk_rate = 1.0
+    # First share of the steps in which the heads learn alone, adapters not; then all. 0: none.
+    optimizer.head_first = 0.0
     optimizer.warmup_fraction = 0.05
     optimizer.weight_decay = 1.0
     optimizer.clip_norm = 1.0
@@ -216,4 +221,15 @@ def get_config() -> ConfigDict:
     grouping.max_materials = 2000  # that similarities of n^2 memory see
     grouping.epochs = 10  # of the models that similarities train
     grouping.seed = 0
+
+    # Read by densityjax.modules alone: what a composition is found from.
+    config.modules = modules = ConfigDict()
+    # Predictors on the embeddings of a module: nearest neighbours, kernel ridge, or whichever errs
+    # less on rows of chemical systems that it did not see. Settings are chosen by the same rows.
+    modules.proxy = "best"  # 'neighbours', 'kernel_ridge' or 'best'
+    modules.neighbours = (3, 5, 10)
+    modules.temperatures = (0.05, 0.2, 1.0)  # of weights and kernels, over the cosine
+    modules.ridges = (0.01, 0.1, 1.0)
+    modules.bootstraps = 200  # resamples of the chemical systems
+    modules.min_labels = 10  # under which the start is taken as it is
     return config.lock()

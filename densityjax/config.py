@@ -47,6 +47,7 @@ MODEL_RULES: dict[str, dict[str, Rule]] = {
         "model.attention": each(one_of("channel", "spatial")),
         "model.head_width": positive_whole,
         "model.dropout": under_one,
+        "model.adapter": whole,
         "model.implementation": one_of("auto", "lax", "folded", "onednn"),
         "model.remat": boolean,
     },
@@ -132,6 +133,7 @@ RULES: dict[str, Rule] = {
     "loss.balance_classes": boolean,
     "optimizer.learning_rate": not_negative,
     "optimizer.trunk_rate": not_negative,
+    "optimizer.head_first": under_one,
     "optimizer.warmup_fraction": from_to(0, 1),
     "optimizer.weight_decay": not_negative,
     "optimizer.clip_norm": positive,
@@ -149,6 +151,12 @@ RULES: dict[str, Rule] = {
     "train.heartbeat_seconds": positive_whole,
     "train.watchdog_seconds": not_negative,
     "train.num_threads": positive_whole,
+    "modules.proxy": one_of("best", "neighbours", "kernel_ridge"),
+    "modules.neighbours": each(positive_whole, at_least=1),
+    "modules.temperatures": each(positive, at_least=1),
+    "modules.ridges": each(positive, at_least=1),
+    "modules.bootstraps": positive_whole,
+    "modules.min_labels": positive_whole,
 }
 
 

@@ -19,7 +19,7 @@ from densityjax.training.errors import RunError
 _FREE_KEYS = (
     "data.data_dir", "data.build", "data.source", "data.strict", "data.cache_in_memory",
     "train.log_every_steps", "train.num_threads", "train.heartbeat_seconds",
-    "train.watchdog_seconds", "grouping.", "yardsticks", "intervals.",
+    "train.watchdog_seconds", "grouping.", "modules.", "yardsticks", "intervals.",
 )
 # Settings under which a state stays usable, though the result is no longer that of one config:
 # the checkpoint has the same arrays, batches come in the same order, losses stay comparable.
@@ -36,6 +36,7 @@ _LATER_KEYS = (
     "input.invariants", "input.identified", "input.composition", "input.structure",
     "auxiliary.", "ensemble.", "pretraining.",
     "stack.", "intervals.", "model.constraints", "init", "optimizer.trunk_rate",
+    "model.adapter", "optimizer.head_first", "modules.",
 )
 
 

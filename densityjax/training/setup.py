@@ -25,7 +25,6 @@ from densityjax.features.descriptors import (
     descriptor_sizes,
     fit_descriptors,
 )
-from densityjax.features.voxel_targets import voxel_width
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.step import parallel
