@@ -17,6 +17,7 @@ DOORS = {
     "pretrain": ("densityjax.pretrain", "learn from densities without labels, to start from"),
     "inspect": ("densityjax.inspect", "say what density files hold"),
     "groups": ("densityjax.target_grouping", "find which targets to train together"),
+    "modules": ("densityjax.modules", "train modules of properties, compose them for a new one"),
     "ablation": ("densityjax.ablation", "train the variants of a config and compare them"),
     "report": ("densityjax.report", "write the page of a finished run again"),
 }

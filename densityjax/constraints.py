@@ -13,6 +13,7 @@ even_spin: the sign of the magnetisation changes no prediction.
 that it speaks of, and of a run without any of these nothing.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ CONSTRAINTS = ("elastic", "gap", "positive", "even_spin")
 
 BULK, SHEAR, YOUNG, POISSON = "bulk_modulus", "shear_modulus", "youngs_modulus", "poisson_ratio"
 MODULI, DERIVED = (BULK, SHEAR), (YOUNG, POISSON)
+DEBYE = "debye_temperature"
 GAP, METAL, INSULATOR_CLASS = "band_gap", "is_metal", "insulator"
 # What "above 0" means, in the unit of the target: GPa, eV, Å, Å^3, g/cm^3 or K.
 FLOOR = 1e-3
@@ -75,3 +77,45 @@ def youngs_modulus(bulk: Any, shear: Any) -> Any:
 def poisson_ratio(bulk: Any, shear: Any) -> Any:
     """Poisson ratio of an isotropic solid, see `youngs_modulus`."""
     return (3 * bulk - 2 * shear) / (2 * (3 * bulk + shear))
+
+
+@dataclasses.dataclass(frozen=True)
+class Relation:
+    """Targets that are bound by a formula: of any `rank` of them the others follow.
+
+    Attributes:
+        targets: names.
+        rank: how many are free.
+        why: the formula, in words.
+    """
+
+    targets: tuple[str, ...]
+    rank: int
+    why: str
+
+
+RELATIONS = (
+    Relation((BULK, SHEAR, YOUNG, POISSON), 2, "isotropic elasticity"),
+    # Anderson, J. Phys. Chem. Solids 24, 909 (1963); the density is in the input.
+    Relation((BULK, SHEAR, DEBYE), 2, "Debye temperature from the speeds of sound"),
+    Relation((BULK, "c11", "c12"), 2, "K = (c11 + 2 c12) / 3 of a cubic crystal"),
+    Relation((DEBYE, "c11", "c12", "c44"), 3, "speeds of sound of a cubic crystal"),
+    # Ranganathan and Ostoja-Starzewski, Phys. Rev. Lett. 101, 055504 (2008).
+    Relation(("elastic_anisotropy", "c11", "c12", "c44"), 3, "anisotropy of a cubic crystal"),
+)
+
+
+def determining(target: str, others: Sequence[str]) -> dict[str, str]:
+    """Those of `others` that give a target away: itself, and those from which it follows.
+
+    Of a relation whose other targets suffice all are named, though a part of them would do.
+
+    Returns:
+        {name: why}, in the order of `others`.
+    """
+    found = {target: "the same target"}
+    for relation in RELATIONS:
+        members = [name for name in others if name in relation.targets and name != target]
+        if target in relation.targets and len(members) >= relation.rank:
+            found |= {name: relation.why for name in members if name not in found}
+    return {name: found[name] for name in others if name in found}

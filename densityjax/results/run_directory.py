@@ -100,6 +100,11 @@ class RunDirectory:
         return self.path / "network.safetensors"
 
     @property
+    def encoder(self) -> Path:
+        """What an autoencoder leaves, and what networks on latents keep, see `step.encoder`."""
+        return self.path / "encoder.safetensors"
+
+    @property
     def manifest(self) -> Path:
         """JSON of a model that is given away, with the hash of every file, see `manifest`."""
         return self.path / "model.json"
@@ -156,7 +161,7 @@ class RunDirectory:
             self.config, self.targets, self.statistics, self.descriptors, self.metrics,
             self.history, self.facts, *(self.predictions(split) for split in SPLITS),
             self.stack, self.learners, self.applicability, self.calibration,
-            self.intervals, self.report,
+            self.intervals, self.report, self.encoder,
         )
 
     def groups(self) -> tuple["RunDirectory", ...]:

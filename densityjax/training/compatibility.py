@@ -19,7 +19,7 @@ from densityjax.training.errors import RunError
 _FREE_KEYS = (
     "data.data_dir", "data.build", "data.source", "data.strict", "data.cache_in_memory",
     "train.log_every_steps", "train.num_threads", "train.heartbeat_seconds",
-    "train.watchdog_seconds", "grouping.", "yardsticks", "intervals.",
+    "train.watchdog_seconds", "grouping.", "modules.", "yardsticks", "intervals.",
 )
 # Settings under which a state stays usable, though the result is no longer that of one config:
 # the checkpoint has the same arrays, batches come in the same order, losses stay comparable.
@@ -32,10 +32,11 @@ _CHANGEABLE_KEYS = (
 
 # Settings that came after runs which may still be opened; each is off in configs/elastic_paper.py.
 _LATER_KEYS = (
-    "data.train_fraction", "input.core",
+    "data.train_fraction", "input.core", "input.encoder",
     "input.invariants", "input.identified", "input.composition", "input.structure",
     "auxiliary.", "ensemble.", "pretraining.",
     "stack.", "intervals.", "model.constraints", "init", "optimizer.trunk_rate",
+    "model.adapter", "optimizer.head_first", "modules.",
 )
 
 
@@ -48,6 +49,8 @@ def may_differ(allow_config_change: bool, prefix: str = "") -> tuple[str, ...]:
 def identity(config: ConfigDict, dataset: Mapping[str, Any]) -> dict[str, Any]:
     """What a state of a run belongs to, under dotted keys: the config and the data."""
     named = {key: dataset[key] for key in ("name", "fingerprint")}
+    if "pretraining" in dataset:  # other sources, or other materials withheld
+        named["sources"] = dataset["pretraining"]["digest"]
     return _flat(config, "config.") | flatten(named, "dataset.")
 
 

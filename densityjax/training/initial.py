@@ -35,6 +35,7 @@ _NOT_OF_TRUNK = (
     "model.dtype", "model.remat",
     "input.lattice_features", *(f"input.{block}" for block in BLOCKS),
 )
+_ADAPTER = "model.adapter"
 _OF_VIEW = {
     "fractional": ("view.kind",), "cartesian": ("view.kind", "view.spacing", "view.padding"),
 }
@@ -104,29 +105,40 @@ def check_trunk(config: ConfigDict, source: ConfigDict) -> None:
     Args:
         source: of the run that config.init names.
     """
+    there, here = trunk_settings(source), trunk_settings(config)
+    if not there[_ADAPTER]:  # those of the run begin as the identity
+        here[_ADAPTER] = 0
+    if text := trunk_differences(there, here):
+        raise ConfigError(f"config.init='{config.init}' has another trunk:\n{text}")
 
-    def trunk(one: ConfigDict) -> dict[str, Any]:
-        values = flatten(json.loads(one.to_json_best_effort()))
-        return {
-            key: value for key, value in values.items()
-            if key in _OF_VIEW[one.view.kind]
-            or (key.startswith(("model.", "input.")) and key not in _NOT_OF_TRUNK)
-        }
 
-    there, here = trunk(source), trunk(config)
-    differing = [key for key in sorted(there | here) if there.get(key) != here.get(key)]
-    if differing:
-        lines = [
-            f"  config.{key}: {there.get(key, 'absent')} there, {here.get(key, 'absent')} here"
-            for key in differing
-        ]
-        remedy = " ".join(
-            f"--config.{key}={_spoken(there[key])}" for key in differing if key in there
-        )
-        raise ConfigError(
-            f"config.init='{config.init}' has another trunk:\n" + "\n".join(lines)
-            + f"\ntake its values: {remedy}"
-        )
+def trunk_settings(config: ConfigDict) -> dict[str, Any]:
+    """JSON values of what a trunk depends on, under dotted keys."""
+    values = flatten(json.loads(config.to_json_best_effort()))
+    return {_ADAPTER: 0} | {
+        key: value for key, value in values.items()
+        if key in _OF_VIEW[config.view.kind]
+        or (key.startswith(("model.", "input.")) and key not in _NOT_OF_TRUNK)
+    }
+
+
+def trunk_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Lines of the settings in which two trunks differ, and the remedy; '' where in none.
+
+    Args:
+        there, here: see `trunk_settings`; the run is `here`.
+    """
+    differing = [key for key in sorted({**there, **here}) if there.get(key) != here.get(key)]
+    if not differing:
+        return ""
+    lines = [
+        f"  config.{key}: {there.get(key, 'absent')} there, {here.get(key, 'absent')} here"
+        for key in differing
+    ]
+    remedy = " ".join(
+        f"--config.{key}={_spoken(there[key])}" for key in differing if key in there
+    )
+    return "\n".join(lines) + f"\ntake its values: {remedy}"
 
 
 def _spoken(value: Any) -> str:
@@ -156,6 +168,7 @@ def _facts(source: RunDirectory, parameters: Mapping[str, Any]) -> dict[str, Any
         "dataset": {
             key: data.get(key) for key in ("name", "fingerprint", "train_folds", "validation_fold")
         },
+        "sources": data.get("pretraining", {}),  # without labels
     }
 
 
@@ -221,6 +234,15 @@ def _warn_of_shared_folds(run: PreparedRun) -> None:
     start, data = run.start.facts["dataset"], run.config.data
     if start["name"] is None:
         return
+    sources = run.start.facts["sources"]
+    if run.dataset["fingerprint"] in sources.get("fingerprints", ()) and (
+        sources["withhold"] == "nothing" or start["fingerprint"] != run.dataset["fingerprint"]
+    ):
+        log.warning(
+            "%s learned from densities of all folds of this dataset, as one of its "
+            "config.pretraining.sources: scores of this run are not those of new materials",
+            run.start.facts["path"],
+        )
     # The same materials on another grid have another fingerprint; two folders the same name.
     folder = run.dataset["name"].startswith("density_folder/")
     same = start["name"].split("/")[0] == run.dataset["name"].split("/")[0] and not folder

@@ -17,6 +17,7 @@ from scipy.spatial.distance import cdist
 from densityjax.features.descriptors import Descriptors, Features, fit_descriptors
 from densityjax.features.identification import ElementFinder
 from densityjax.model.create import head_modules
+from densityjax.model.layers import ADAPTER
 from densityjax.step.scalers import Statistics
 from densityjax.step.train_state import TrainState
 from densityjax.targets import TargetSpec
@@ -121,7 +122,7 @@ class Start:
             if name not in heads:
                 if not _fits(self.parameters, modules, name):
                     raise ValueError(f"module {name} of the trunk has other parameters")
-                modules[name] = self.parameters[name]
+                modules[name] = _with_adapter(self.parameters[name], modules[name])
         old = {spec.name: place for place, spec in enumerate(self.specs)}
         taken, _ = self.heads_for(specs, modules)
         for place, spec in enumerate(specs):
@@ -172,7 +173,14 @@ def _fits(parameters: Modules, modules: Modules, name: str) -> bool:
     def shapes(module: Any) -> Any:
         return jax.tree.map(np.shape, module)
 
-    return name in parameters and shapes(parameters[name]) == shapes(modules[name])
+    if name not in parameters:
+        return False
+    return shapes(_with_adapter(parameters[name], modules[name])) == shapes(modules[name])
+
+
+def _with_adapter(module: Any, fresh: Any) -> Any:
+    """A module of a trunk with the fresh adapter, which changes nothing, where it has none."""
+    return {ADAPTER: fresh[ADAPTER]} | dict(module) if ADAPTER in fresh else module
 
 
 def _in_rows(finder: ElementFinder, surroundings: Sequence[np.ndarray]) -> ElementFinder:
