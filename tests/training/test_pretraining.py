@@ -17,6 +17,7 @@ from densityjax.report.page import write_report
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError, UserError
 from densityjax.runtime.preemption import NoWatch, Preempted
+from densityjax.step import parallel, steps
 from densityjax.step.weights import load_weights
 from densityjax.training import initial, pretraining, run, setup
 from densityjax.training.checkpoint import digests
@@ -120,6 +121,20 @@ def test_training_starts_from_the_trunk(source: Path, small_dataset: Path, tmp_p
     assert len(new.statistics.feature_mean) == 1 + 4 + 4
     initial.say_start(new, modules)
     assert new.facts._content["init"]["heads"] == []
+
+
+def test_the_number_of_devices_changes_nothing(source: Path, small_dataset: Path, tmp_path: Path):
+    """The step on 8 devices, of a batch whose last rows are padding, against one array."""
+    prepared = setup.prepare_run(pretraining.without_targets(small_config(small_dataset)), tmp_path)
+    batch, state = prepared.source[2], prepared.initial_state()
+    assert 0 < batch["mask"].all(1).sum() < len(batch["mask"])
+    whole = jax.jit(lambda batch: steps.loss_sums(state.params, state, batch, task=prepared.task))
+    expected = jax.device_get(whole(batch))  # [O]
+    step = parallel.mapped_train_step(prepared.task)  # as `source` has compiled it
+    _, found = step(parallel.replicate(state), parallel.split_batch(batch, 1))
+    np.testing.assert_allclose(found["target_sum"], expected, rtol=1e-4)
+    np.testing.assert_array_equal(found["target_count"], batch["mask"].sum(0))
+    assert found["loss"] == pytest.approx((expected / batch["mask"].sum(0)).mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
