@@ -48,7 +48,8 @@ TRAIN_FOLDS, VALIDATION_FOLD, TEST_FOLD = (2, 3, 4), 1, 0
 SEEDS = (0, 1, 2)
 # Share of the chemical systems whose labels are known -> updates of 16.
 STEPS = {0.1: 300, 0.3: 600, 1.0: 1000}
-PRETRAINING_EPOCHS = 60  # of 43 updates of 16
+# Of 43 updates of 16; of 72, with all densities of the dataset.
+PRETRAINING_EPOCHS, EPOCHS_ON_ALL = 60, 36
 SCRATCH = "from scratch"
 LONG = "from scratch, twice as long"
 _DATA = "elastic_densities/grid24"
@@ -128,7 +129,8 @@ def pretrained(config: ConfigDict, name: str, workdir: Path) -> Path:
         print(path.name, flush=True)
         own = config.copy_and_resolve_references()
         own.pretraining.update_from_flattened_dict(PRETRAINED[name])
-        own.train.epochs = own.train.evaluate_every_epochs = PRETRAINING_EPOCHS
+        own.train.epochs = EPOCHS_ON_ALL if own.pretraining.sources else PRETRAINING_EPOCHS
+        own.train.evaluate_every_epochs = own.train.epochs
         pretrain(own, path)
     return path
 
