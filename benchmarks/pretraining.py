@@ -140,7 +140,8 @@ def pretrained(config: ConfigDict, name: str, workdir: Path) -> Path:
 
 def methods(names: list[str]) -> list[str]:
     """Starts in the order of the tables."""
-    return [name for name in (SCRATCH, *PRETRAINED, *KEPT, LONG, LONGER) if not names or name in names]
+    known = (SCRATCH, *PRETRAINED, *KEPT, LONG, LONGER)
+    return [name for name in known if not names or name in names]
 
 
 def results_of(workdir: Path) -> list[dict[str, Any]]:
