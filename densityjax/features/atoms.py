@@ -19,10 +19,9 @@ Species are not read.
 import numpy as np
 
 from densityjax.features.energies import COULOMB
-from densityjax.features.field import PeriodicField
+from densityjax.features.field import FLOOR, PeriodicField
 from densityjax.features.harmonics import real_harmonics
 from densityjax.features.histogram import soft_histogram
-from densityjax.features.local import FLOOR
 
 _STEP = 0.2  # Å
 RADII = np.arange(16) * _STEP  # Å
@@ -114,18 +113,15 @@ def _histograms(log_charge: np.ndarray) -> list[np.ndarray]:
 
 def _per_atom(field: PeriodicField, cartesian: np.ndarray) -> tuple[np.ndarray, ...]:
     """Of each atom features [N, _ATOM], of them ln of the charge in balls [N, R - 1], `_smooth`."""
-    rho, places = field.values, field.places
-    vectors = np.take(field.wave_vectors.reshape(3, -1), places, axis=1)  # [3, K] rad/Å
-    k = field.wave_numbers.ravel()[places]  # [K] rad/Å
-    turns = (cartesian / (2 * np.pi)) @ vectors.astype(np.float64)  # [N, K]
+    k = field.wave_numbers  # [K] rad/Å
+    turns = (cartesian / (2 * np.pi)) @ field.wave_vectors.astype(np.float64)  # [N, K]
     phases = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)
     waves = np.cos(phases), np.sin(phases)  # [N, K] each
-    twice = field.multiplicity.ravel()[places]  # [K]
+    twice = field.multiplicity  # [K]
     # Real parts suffice for what is even about the atom, imaginary ones for what is odd.
-    even, odd = _about(waves, twice * field.spectrum.ravel()[places])  # [N, K] e/Å^3
-    squares, _ = _about(waves, twice * field.transform(np.square(rho)))
-    logarithm = np.log(np.maximum(rho, FLOOR))
-    logarithms, _ = _about(waves, twice * field.transform(logarithm))
+    even, odd = _about(waves, twice * field.spectrum)  # [N, K] e/Å^3
+    squares, _ = _about(waves, twice * field.transform(np.square(field.values)))
+    logarithms, _ = _about(waves, twice * field.transform(field.logarithm))
     shells, balls = _kernels(k)
     coulomb = 4 * np.pi * COULOMB * np.where(k > 0, 1 / np.square(np.maximum(k, 1e-3)), 0)
     # [N, R] each
@@ -139,7 +135,7 @@ def _per_atom(field: PeriodicField, cartesian: np.ndarray) -> tuple[np.ndarray, 
         logarithms @ shells[3:].T,
         log_charge,
         potential,
-        _angular(even, odd, k, vectors / np.maximum(k, np.float32(1e-6))),
+        _angular(even, odd, k, field.wave_vectors / np.maximum(k, np.float32(1e-6))),
     ], axis=1)
     return features.astype(np.float64), log_charge.astype(np.float64), _smooth(even, k)
 

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 
 from densityjax.data.records import Records
-from densityjax.density.core import seen_record
-from densityjax.features.record_features import record_features
-from densityjax.prediction.materials import Material
+from densityjax.prediction.materials import Material, Needs, prepare
 from densityjax.results.applicability import join_warnings
 from densityjax.results.averages import average_parts, network_answer
 from densityjax.results.constraints import project
@@ -39,20 +37,17 @@ def predict_materials(
     Returns:
         (predictions, warnings of each material).
     """
-    ready = [prepared(((model,),), material) for material in materials]
+    needs = needs_of(((model,),))
+    ready = [prepare(material, needs) for material in materials]
     (asked,) = _asked([model], ready, batch_size, join_features([m.features for m in ready]))
     return _said(model, asked, ready)[:2]
 
 
-def prepared(members: Sequence[Sequence[TrainedModel]], material: Material) -> Material:
-    """A material as all models of a run see it, with the features that any of them needs."""
-    if material.features is not None:
-        return material
+def needs_of(members: Sequence[Sequence[TrainedModel]]) -> Needs:
+    """What all models of a run see of a material; the features are those that any of them needs."""
     models = [model for own in members for model in own]
-    record = seen_record(material.record, models[0].config.input.core)
-    needed = models[0].whole is not None or any(model.needs_features for model in models)
-    features = record_features(record) if needed else {}
-    return dataclasses.replace(material, record=record, features=features)
+    features = models[0].whole is not None or any(model.needs_features for model in models)
+    return Needs(models[0].applicability.grid, models[0].config.input.core, features)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +164,8 @@ def answers(
         materials, batch_size: see `predict_materials`.
     """
     whole, models = members[0][0].whole, [model for own in members for model in own]
-    materials = [prepared(members, material) for material in materials]
+    needs = needs_of(members)
+    materials = [prepare(material, needs) for material in materials]
     features = join_features([material.features for material in materials])
     by_target: dict[str, list[Answer]] = {}
     asked = _asked(models, materials, batch_size, features)
