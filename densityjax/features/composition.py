@@ -49,7 +49,7 @@ def element_table() -> np.ndarray:
 
 
 @functools.cache
-def _filled_table() -> np.ndarray:
+def filled_table() -> np.ndarray:
     """`element_table` with the mean of the column where an element lacks a property."""
     table = element_table().copy()
     missing = np.isnan(table[1:])
@@ -69,14 +69,14 @@ def magpie(numbers: np.ndarray, counts: np.ndarray) -> np.ndarray:
         element that the file does not name (0) or that lies beyond the table (Lr).
     """
     numbers, counts = np.asarray(numbers), np.asarray(counts, np.float64)
-    table = _filled_table()
+    table = filled_table()
     if not numbers.size or numbers.min() < 1 or numbers.max() >= len(table):
         return np.full(len(MAGPIE_NAMES), np.nan, np.float32)
     values = table[numbers]  # [E, 22]
     shares = counts / counts.sum()  # [E]
     low, high, mean = values.min(axis=0), values.max(axis=0), shares @ values  # [22]
     deviation = shares @ np.abs(values - mean)
-    mode = values[np.isclose(shares, shares.max())].min(axis=0)
+    mode = values[shares > shares.max() * (1 - 1e-5)].min(axis=0)
     return np.stack([low, high, high - low, mean, deviation, mode], axis=1).ravel().astype(
         np.float32
     )
@@ -114,6 +114,13 @@ def compositions(species: Sequence[np.ndarray], lattice: np.ndarray) -> np.ndarr
     return np.stack([composition_features(*cell) for cell in cells])
 
 
+@functools.cache
+def _weights() -> np.ndarray:
+    """Atomic weights [256] u, NaN where there is none."""
+    weights = element_table()[:, PROPERTIES.index("AtomicWeight")]
+    return np.append(weights, np.full(256 - len(weights), np.nan))
+
+
 def mass_density(species: Sequence[np.ndarray], volume: np.ndarray) -> np.ndarray:
     """g/cm^3 of n cells, [n]; NaN for one with an atom of no known element.
 
@@ -121,7 +128,6 @@ def mass_density(species: Sequence[np.ndarray], volume: np.ndarray) -> np.ndarra
         species: n arrays of atomic numbers.
         volume: [n] Å^3.
     """
-    weights = element_table()[:, PROPERTIES.index("AtomicWeight")]  # [Z] u
-    known = np.append(weights, np.full(256 - len(weights), np.nan))
+    known = _weights()
     mass = np.array([known[np.asarray(numbers, int)].sum() for numbers in species])  # [n] u
     return GRAMS_PER_CM3 * mass / volume

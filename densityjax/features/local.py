@@ -46,7 +46,7 @@ def local_invariants(field: PeriodicField) -> np.ndarray:
     moments = [np.log(power.mean(dtype=np.float64) / mean) for power in _powers(positive)]
     return np.concatenate([
         [-np.log(mean)],
-        soft_histogram(logarithm, _NODES, np.ones_like(rho), positive),
+        soft_histogram(logarithm, _NODES, np.ones_like(rho), positive, ascending=True),
         _quantiles(logarithm),
         moments,
     ])
