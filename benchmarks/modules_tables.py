@@ -152,6 +152,6 @@ def weights_of(results: Sequence[Fit]) -> list[dict[str, Any]]:
     }
     return [
         {name: fit[name] for name in
-         ("target", "labels", "rows", "seed", "fallback", "proxy", "weights", "resampled")}
+         ("target", "labels", "rows", "seed", "fallback", "proxy", "weights")}
         for fit in found.values()
     ]
