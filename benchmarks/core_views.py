@@ -52,7 +52,7 @@ def shell(radius: float) -> View:
         seen = density.astype(np.float64)
         flat, kept = seen.reshape(-1, seen.shape[-1]), density.reshape(-1, seen.shape[-1])
         for position in np.asarray(positions, np.float64) % 1:
-            voxels, away = voxels_near(density.shape[:3], lattice, position, radius)
+            voxels, _, away = voxels_near(density.shape[:3], lattice, position[None], radius)
             window = core_window(away, radius)
             rim = window * (1 - window) + 1e-9
             mean = rim @ kept[voxels] / max(rim.sum(), 1e-9)
@@ -118,7 +118,7 @@ def _moved(share: float, radius: float | None) -> Callable[[Record], Array]:
         for number, position in zip(record["species"], record["positions"], strict=True):
             own = radius or float(np.clip(0.75 * covalent_radii[number], 0.45, 1.1))
             place = position.astype(np.float64) % 1
-            voxels, away = voxels_near(density.shape[:3], lattice, place, own)
+            voxels, _, away = voxels_near(density.shape[:3], lattice, place[None], own)
             inside = 1 - np.square(away / own)
             wide, narrow = inside**3, inside**8
             if narrow.sum() > 1e-6:

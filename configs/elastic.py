@@ -68,6 +68,10 @@ def get_config() -> ConfigDict:
     # What everything that reads densities sees of an atom's core: 'all', or its 'charge' alone, on
     # which codes and pseudopotentials of the same valence agree (densityjax/density/core.py).
     input_.core = "all"
+    # Latents of an autoencoder (configs/ecd) in the place of densities: the directory of its run,
+    # made by densityjax.pretrain; '' is none. Needs view.kind 'fractional' without
+    # cube_operations, and transform 'linear'; rolls are by whole voxels of the latent.
+    input_.encoder = ""
     # 'linear' e/Å^3, 'times_volume' rho * V as VASP stores it, 'log', or 'log_and_linear' (a
     # channel each).
     input_.transform = "log_and_linear"
@@ -118,6 +122,16 @@ def get_config() -> ConfigDict:
     pretraining.noise = 0.5  # that 'denoising' adds, in standard deviations of the field
     pretraining.components = 32  # of the invariants
     pretraining.decoder_width = 64
+    # Datasets whose densities are learned from beside the training folds of config.data, all folds:
+    # 'lemat_rho/grid32', and 'density_folder/grid32=/my/folder' of one that is built from a folder.
+    pretraining.sources = ()
+    # A file of materials that are never learned from: a material id or chemical system per line,
+    # or a CSV with such columns. '': none.
+    pretraining.exclude = ""
+    # What of sources is not learned from, because it is like the validation and test rows of
+    # config.data or like an excluded material: all of the same 'system' of elements, 'formula', or
+    # material 'id'; or 'nothing', with which the test set is seen, its labels excepted.
+    pretraining.withhold = "system"
 
     config.intervals = intervals = ConfigDict()
     # Leave what densityjax.predict makes intervals from (densityjax/training/calibrate.py).

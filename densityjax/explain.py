@@ -17,6 +17,7 @@ from densityjax.attribution.question import ask
 from densityjax.attribution.references import REFERENCES, WORDS
 from densityjax.attribution.run_maps import write_run_maps
 from densityjax.attribution.stored import average_atoms_of
+from densityjax.model.fixed_views import MAX_VIEWS
 from densityjax.prediction.materials import read_material
 from densityjax.prediction.model import open_model
 from densityjax.report.page import write_report
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "--steps", type=_positive, default=16, help="along the path from the reference (16)"
     )
     parser.add_argument(
-        "--views", type=_positive, default=0,
+        "--views", type=_num_views, default=0,
         help="that are averaged (default: 32, or the run's if more)",
     )
     parser.add_argument(
@@ -73,6 +74,12 @@ def _positive(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
+
+
+def _num_views(text: str) -> int:
+    if (count := _positive(text)) > MAX_VIEWS:
+        raise argparse.ArgumentTypeError(f"{count} is more than {MAX_VIEWS}")
+    return count
 
 
 def lines_of(answer: Explanation, spec: TargetSpec) -> list[str]:

@@ -1,6 +1,7 @@
 """Predicts density files: `densityjax predict FILE...`, or with a model of one's own, --model."""
 
 import argparse
+import collections
 import contextlib
 import logging
 import os
@@ -24,6 +25,7 @@ from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replaced
 
 QUICK = 30  # files, for which compilation takes longer than what it saves
+_AHEAD = 2**25  # bytes of densities on the grid of the model that wait to be predicted
 _TOLD = 3  # files from elsewhere that are named on standard error
 
 
@@ -43,8 +45,10 @@ def predict_files(
     Returns:
         How many files could not be read.
     """
-    size, failed, others = min(model.batch_size, len(paths)), 0, 0
-    for chosen, found in _read_ahead(model, paths, size):
+    many = len(paths) > QUICK
+    size = min(model.large_batch_size if many else model.batch_size, len(paths))
+    failed, others = 0, 0
+    for chosen, found in _read_ahead(model, paths, size, compile_first=many):
         readable = [material for material in found if isinstance(material, Material)]
         rows = iter(model.rows(readable, coverages, size, anyway))
         for path, material in zip(chosen, found, strict=True):
@@ -62,25 +66,33 @@ def predict_files(
 
 
 def _read_ahead(
-    model: Model, paths: Sequence[Path], size: int
+    model: Model, paths: Sequence[Path], size: int, compile_first: bool = False
 ) -> Iterator[tuple[Sequence[Path], list[Material | str]]]:
     """Batches of paths, and of each its material or what is wrong with it.
 
-    The next batch is read while this one is predicted, file by file: densities on their own grids
-    may take gigabytes.
+    The next batches are read while this one is predicted, file by file: densities on their own
+    grids may take gigabytes. With `compile_first` also while the networks are compiled.
     """
     batches = [paths[start : start + size] for start in range(0, len(paths), size)]
+    depth = max(1, _AHEAD // (size * model.grid**3 * 4))  # batches, of float32
 
     def read(path: Path) -> Material | str:
         found = read_material(path, model.grid)
         return found if isinstance(found, str) else model.prepared(found)
 
-    with ThreadPoolExecutor(1, "read") as pool:
-        ahead = [pool.submit(read, path) for path in batches[0]]
-        for place, chosen in enumerate(tqdm(batches, unit="batch", disable=None), start=1):
-            waiting, following = ahead, batches[place] if place < len(batches) else ()
-            ahead = [pool.submit(read, path) for path in following]
-            yield chosen, [future.result() for future in waiting]
+    pool = ThreadPoolExecutor(1, "read")
+    try:
+        waiting = collections.deque(
+            [pool.submit(read, path) for path in chosen] for chosen in batches[: depth + 1]
+        )
+        if compile_first:
+            model.compile(size)
+        for place, chosen in enumerate(tqdm(batches, unit="batch", disable=None)):
+            yield chosen, [future.result() for future in waiting.popleft()]
+            if place + 1 + depth < len(batches):
+                waiting.append([pool.submit(read, path) for path in batches[place + 1 + depth]])
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def check_out(out: str, inputs: Sequence[Path]) -> None:

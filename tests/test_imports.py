@@ -16,7 +16,7 @@ ORDER = (
     ("__init__",),
     ("runtime",),
     ("targets",),
-    ("constraints",),
+    ("constraints", "config_rules"),
     ("config",),
     ("density",),
     ("features",),

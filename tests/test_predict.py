@@ -85,7 +85,7 @@ def untrained_spin_model(restored: TrainedModel) -> TrainedModel:
     state = create_train_state(task.model, task.tx, statistics.arrays(), 0, size)
     return dataclasses.replace(
         restored, config=config, statistics=statistics, state=parallel.replicate(state),
-        mapped=parallel.mapped_predict_step(task, num_views=2),
+        mapped=parallel.mapped_predict_members(task, num_views=2),
     )
 
 
@@ -180,7 +180,7 @@ def test_batches_do_not_change_predictions(restored, folder):
     config = restored.config.copy_and_resolve_references()
     config.train.batch_size = 2
     compiled = []
-    mapped = parallel.mapped_predict_step(
+    mapped = parallel.mapped_predict_members(
         create_task(config, restored.specs, 1), config.view.evaluation_views
     )
 
@@ -376,7 +376,8 @@ def test_supercell_leaves_intensive_predictions_and_doubles_extensive_ones(resto
     adds to that is small.
     """
     task = create_task(restored.config, restored.specs, num_steps=1)
-    many = dataclasses.replace(restored, mapped=parallel.mapped_predict_step(task, num_views=64))
+    mapped = parallel.mapped_predict_members(task, num_views=64)
+    many = dataclasses.replace(restored, mapped=mapped)
     densities = [read_density(path) for path in sorted((folder / "0").iterdir())]
     densities = [d for d in densities if np.linalg.norm(d.lattice[2]) < 4.5]  # 0.4 Å a point
     assert len(densities) >= 2

@@ -7,5 +7,8 @@ Files, each importing only from those above it:
   feature_index: The features of every record
   records: What training knows of the materials of a dataset
   free_targets: What records say of themselves for nothing
+  joined_records: Records of several datasets as one
+  withheld: Materials that a run must not see
+  unlabelled: What pretraining learns from
   batches: Records -> per-host batches
 """

@@ -77,6 +77,8 @@ class Records:
           `features.record_features`; empty unless asked for.
         descriptors: [n, D] float32, what enters a network beside the density, see
           `features.reduction`; D is 0 until they are fitted.
+        coarsening: stored voxels along an edge of a voxel of `densities`; above 1 these are
+          latents of an encoder, see `training.latents`.
     """
 
     source: Sequence[Mapping[str, Any]]
@@ -96,6 +98,7 @@ class Records:
     densities: tuple[np.ndarray, ...] | None
     features: Mapping[str, Any]
     descriptors: np.ndarray
+    coarsening: int = 1
 
     def described(self, descriptors: Descriptors) -> "Records":
         """With complete features and what enters a network; they are not the training rows."""

@@ -62,21 +62,21 @@ def charges_alone(
         float32 [X, Y, Z, C].
     """
     fields = density.reshape(-1, density.shape[-1]).astype(np.float64)  # [voxels, C]
-    lattice = np.asarray(lattice, np.float64)
-    spheres = [
-        voxels_near(density.shape[:3], lattice, position, radius)
-        for position in np.asarray(positions, np.float64) % 1.0
-    ]
-    windows = [core_window(away, radius) for _, away in spheres]
-    total = np.zeros(len(fields))
-    for (voxels, _), window in zip(spheres, windows, strict=True):
-        np.add.at(total, voxels, window)  # of a small cell a voxel may be there twice
+    lattice, size, count = np.asarray(lattice, np.float64), len(fields), len(positions)
+    positions = np.asarray(positions, np.float64) % 1.0
+    # Of all spheres together: voxels, the atoms that they are near to, distances, [n] each.
+    voxels, atoms, away = voxels_near(density.shape[:3], lattice, positions, radius)
+    window = core_window(away, radius)
+    total = np.bincount(voxels, window, size)  # of a small cell a voxel may be there twice
     shared = np.maximum(total, 1)
     seen = fields * (1 - total / shared)[:, None]
-    for (voxels, away), window in zip(spheres, windows, strict=True):
-        shape = (1 - np.square(away / radius)) ** 3  # [n], 1 at the nucleus, 0 at the radius
-        charge = (window / shared[voxels]) @ fields[voxels]  # [C] over voxels
-        np.add.at(seen, voxels, np.multiply.outer(shape / max(shape.sum(), 1e-9), charge))
+    inside = 1 - np.square(away / radius)
+    shape = inside * inside * inside  # [n], 1 at the nucleus, 0 at the radius
+    sums = np.maximum(np.bincount(atoms, shape, count), 1e-9)  # [N]
+    taken = window / shared[voxels]
+    for channel in range(fields.shape[1]):
+        charge = np.bincount(atoms, taken * fields[voxels, channel], count)  # [N] over voxels
+        seen[:, channel] += np.bincount(voxels, shape * (charge / sums)[atoms], size)
     return seen.reshape(density.shape).astype(np.float32)
 
 
@@ -86,32 +86,56 @@ def core_window(away: np.ndarray, radius: float) -> np.ndarray:
     Between, a quintic smoothstep, with two continuous derivatives.
     """
     place = np.clip((away / radius - _INNER) / (1 - _INNER), 0, 1)
-    return 1 - place**3 * (10 - 15 * place + 6 * place**2)
+    # Products: powers take ten times as long.
+    return 1 - place * place * place * (10 - place * (15 - 6 * place))
 
 
 def voxels_near(
-    shape: tuple[int, ...], lattice: np.ndarray, position: np.ndarray, radius: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels nearer than `radius` Å to an atom at fractional [3], images each by itself.
+    shape: tuple[int, ...], lattice: np.ndarray, positions: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Voxels nearer than `radius` Å to atoms at fractional [N, 3], images each by itself.
 
     Returns:
-        (flat indices [n] into a grid of the shape, distances [n] Å).
+        (flat indices [n] into a grid of the shape, the atoms [n] that they are near to, distances
+        [n] Å), atom after atom.
     """
     sizes = np.array(shape)
     heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)  # [3] Å, between faces
     reach = np.ceil(radius / heights * sizes) + 1  # [3] voxels
     if not np.prod(2 * reach + 1) <= _MOST_VOXELS:
-        return np.zeros(0, int), np.zeros(0)
-    steps = [
-        np.arange(round(p * n) - int(r), round(p * n) + int(r) + 1)
-        for p, n, r in zip(position, sizes, reach, strict=True)
+        return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
+    metric = lattice @ lattice.T  # Å^2
+    found = [
+        _sphere(sizes, metric, position, reach.astype(int), radius) for position in positions
     ]
-    x, y, z = (
-        np.multiply.outer(own / n - p, vector)  # [steps, 3] Å
-        for own, n, p, vector in zip(steps, sizes, position, lattice, strict=True)
+    atoms = np.repeat(np.arange(len(found)), [len(voxels) for voxels, _ in found])
+    if not found:
+        return np.zeros(0, int), atoms, np.zeros(0)
+    voxels, squares = (np.concatenate(part) for part in zip(*found, strict=True))
+    return voxels, atoms, np.sqrt(squares)
+
+
+def _sphere(
+    sizes: np.ndarray, metric: np.ndarray, position: np.ndarray, reach: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels near one atom, flat indices [n] and squared distances [n] Å^2."""
+    steps = [
+        np.arange(round(p * n) - r, round(p * n) + r + 1)
+        for p, n, r in zip(position.tolist(), sizes.tolist(), reach.tolist(), strict=True)
+    ]
+    x, y, z = (own / n - p for own, n, p in zip(steps, sizes, position, strict=True))
+    # The quadratic form of the metric, as a sum of what depends on two axes at most.
+    plane = (
+        (metric[0, 0] * x * x)[:, None] + metric[1, 1] * y * y
+        + 2 * metric[0, 1] * np.multiply.outer(x, y)
     )
-    apart = x[:, None, None] + y[:, None] + z
-    square = np.einsum("xyza,xyza->xyz", apart, apart)  # Å^2
-    near = np.nonzero(square < radius**2)
-    x, y, z = (own[at] % n for own, at, n in zip(steps, near, sizes, strict=True))
-    return np.ravel_multi_index((x, y, z), shape), np.sqrt(square[near])
+    tilt = 2 * np.add.outer(metric[0, 2] * x, metric[1, 2] * y)
+    square = (
+        np.multiply.outer(tilt, z) + plane[:, :, None] + metric[2, 2] * z * z
+    ).ravel()  # [x * y * z] Å^2
+    near = np.flatnonzero(square < radius**2)
+    x, y, z = (own % n for own, n in zip(steps, sizes, strict=True))
+    flat = (np.add.outer(x * sizes[1], y)[:, :, None] * sizes[2] + z).ravel()
+    return flat[near], np.maximum(square[near], 0)
+
+

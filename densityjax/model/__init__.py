@@ -6,8 +6,10 @@ Files, each importing only from those above it:
   lattice_features: Invariants of the cell that reach the model beside the pooled trunk.
   layers: Layers of the trunk
   losses: Masked multi-task losses, as sums that are divided once by the global label count.
+  fixed_views: Origins and rotations of the evaluation views, computed without a compiler.
   views: What the model sees of a stored density
   msa3dcnn: msa3dcnn
+  autoencoder: autoencoder
   corruption: What pretraining does to a view before a network sees it
   decoder: Decoders
   objectives: Objectives

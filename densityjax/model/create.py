@@ -6,13 +6,14 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from densityjax.model.autoencoder import Autoencoder, AutoencoderDecoder
 from densityjax.model.decoder import Decoder
 from densityjax.model.msa3dcnn import MSA3DCNN
 from densityjax.targets import TargetSpec
 
-MODELS = {"msa3dcnn": MSA3DCNN}
+MODELS = {"msa3dcnn": MSA3DCNN, "autoencoder": Autoencoder}
 # What pretraining puts on the last scale of a model, where it is not `Decoder`.
-DECODERS: dict[str, type[nn.Module]] = {}
+DECODERS: dict[str, type[nn.Module]] = {"autoencoder": AutoencoderDecoder}
 
 
 def create_model(

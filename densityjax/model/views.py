@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from densityjax.model.fixed_views import VIEW_SEED, fixed_views
+
 # The 48 operations of the cube on grid axes: old axis j runs along new axis _AXES[op, j], with
 # direction _SIGNS[op, j].
 _PERMUTATIONS = list(itertools.permutations(range(3)))
 _AXES = np.repeat(_PERMUTATIONS, 8, axis=0)  # [48, 3]
 _SIGNS = np.tile(list(itertools.product((1, -1), repeat=3)), (6, 1))  # [48, 3]
 IDENTITY_OPERATION = 0
-_VIEW_SEED = 13207  # draws the fixed set of evaluation views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,18 +77,21 @@ def evaluation_view(
 ) -> tuple[jax.Array, jax.Array]:
     """View number `view` of the fixed set, the same for every material; see `training_view`.
 
+    Cartesian views end with number `fixed_views.MAX_VIEWS` - 1.
+
     Fractional: rolls, number 0 being the stored origin. Cartesian: origins and rotations, where
     training has them. The sign of a magnetisation is arbitrary, so odd views reverse it.
     """
     if config.flip_spin and density.shape[-1] == 2:
         sign = (1 - 2 * (view % 2)).astype(density.dtype)
         density = density * jnp.stack([jnp.ones_like(sign), sign])
-    origin_key, turn_key = jax.random.split(jax.random.fold_in(jax.random.key(_VIEW_SEED), view))
     if config.kind == "fractional":
+        origin_key, _ = jax.random.split(jax.random.fold_in(jax.random.key(VIEW_SEED), view))
         shift = jax.random.randint(origin_key, (3,), 0, density.shape[0])
         return transform_grid(density, lattice, IDENTITY_OPERATION, shift * (view > 0))
-    origin = jax.random.uniform(origin_key, (3,)) if config.roll else jnp.zeros(3)
-    rotation = random_rotation(turn_key) if config.rotate else jnp.eye(3)
+    origins, rotations = fixed_views()  # constants of the program
+    origin = jnp.asarray(origins)[view] if config.roll else jnp.zeros(3)
+    rotation = jnp.asarray(rotations)[view] if config.rotate else jnp.eye(3)
     return sample_cube(density, lattice, origin, rotation, config.size, config.spacing), lattice
 
 

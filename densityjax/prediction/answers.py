@@ -16,11 +16,13 @@ from densityjax.results.constraints import project
 from densityjax.results.interval_scale import spreads_as_trained
 from densityjax.results.predictions import (
     Predictions,
+    compile_members,
     join_features,
-    predict_records,
+    predict_members,
     unlabelled_records,
 )
 from densityjax.results.stack import IDENTITY
+from densityjax.step.encoder import Encoder
 from densityjax.targets import TargetSpec
 from densityjax.training import mixture
 from densityjax.training.trained_model import Mixture, TrainedModel
@@ -39,7 +41,8 @@ def predict_materials(
         (predictions, warnings of each material).
     """
     ready = [prepared(((model,),), material) for material in materials]
-    return _asked(model, ready, batch_size, join_features([m.features for m in ready]))[:2]
+    (asked,) = _asked([model], ready, batch_size, join_features([m.features for m in ready]))
+    return _said(model, asked, ready)[:2]
 
 
 def prepared(members: Sequence[Sequence[TrainedModel]], material: Material) -> Material:
@@ -50,29 +53,87 @@ def prepared(members: Sequence[Sequence[TrainedModel]], material: Material) -> M
     record = seen_record(material.record, models[0].config.input.core)
     needed = models[0].whole is not None or any(model.needs_features for model in models)
     features = record_features(record) if needed else {}
+    encoder = models[0].encoder
+    if encoder is not None:
+        record = {**record, "density": _latent(encoder, record)}
     return dataclasses.replace(material, record=record, features=features)
 
 
+def _latent(encoder: Encoder, record: Mapping[str, Any]) -> np.ndarray:
+    """[g, g, g, L] of a record on the encoder's grid."""
+    density = record["density"][..., : encoder.settings["channels"]]
+    missing = encoder.settings["channels"] - density.shape[-1]
+    density = np.pad(density, ((0, 0),) * 3 + ((0, missing),))
+    volume = abs(np.linalg.det(np.asarray(record["lattice"], np.float64)))  # Å^3
+    return encoder.encode([density], [volume])[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What the network of a model says: the mean over its states.
+
+    Attributes:
+        network: see `network_answer`.
+        records: the materials, with what enters the network beside the density.
+    """
+
+    network: Predictions
+    records: Records
+
+
 def _asked(
-    model: TrainedModel, materials: Sequence[Material], batch_size: int,
+    models: Sequence[TrainedModel], materials: Sequence[Material], batch_size: int,
     features: Mapping[str, Any],
+) -> list[_Asked]:
+    """Asks the networks of models; those that one program serves together."""
+    found: dict[int, _Asked] = {}
+    for mapped, places in _by_program(models).items():
+        first = models[places[0]]
+        made = unlabelled_records(
+            [m.record for m in materials], first.specs, first.channels, features
+        )
+        records = {place: models[place].described(made) for place in places}
+        each = [(place, state) for place in places for state in models[place].states]
+        said = predict_members(
+            mapped, [state for _, state in each], [records[place] for place, _ in each],
+            first.specs, [models[place].statistics for place, _ in each],
+            batch_size or len(materials), first.config.train.num_threads,
+        )
+        for place in places:
+            own = [parts for parts, (at, _) in zip(said, each, strict=True) if at == place]
+            answer = network_answer(own, first.specs, models[place].config.model.constraints)
+            found[place] = _Asked(answer, records[place])
+    return [found[place] for place in range(len(models))]
+
+
+def _by_program(models: Sequence[TrainedModel]) -> dict[Any, list[int]]:
+    """{program: places of the models that it serves}."""
+    found: dict[Any, list[int]] = {}
+    for place, model in enumerate(models):
+        found.setdefault(model.mapped, []).append(place)
+    return found
+
+
+def compile_networks(members: Sequence[Sequence[TrainedModel]], batch_size: int) -> None:
+    """Compiles what `answers` runs for so many materials at a time, so that it need not."""
+    models = [model for own in members for model in own]
+    for mapped, places in _by_program(models).items():
+        first = models[places[0]]
+        compile_members(
+            mapped, [state for place in places for state in models[place].states],
+            first.grid, first.channels, first.descriptors.size, batch_size,
+        )
+
+
+def _said(
+    model: TrainedModel, asked: _Asked, materials: Sequence[Material]
 ) -> tuple[Predictions, list[list[str]], tuple[dict, dict]]:
     """`predict_materials`, and the spreads of `spreads_as_trained`."""
-    config, channels = model.config, model.config.input.channels
-    records = model.described(unlabelled_records(
-        [m.record for m in materials], model.specs, channels, features
-    ))
-    predictions = network_answer([
-        predict_records(
-            model.mapped, state, records, model.specs, model.statistics,
-            batch_size or len(materials), config.train.num_threads,
-        )
-        for state in model.states
-    ], model.specs, config.model.constraints)
+    channels, records, predictions = model.config.input.channels, asked.records, asked.network
     network, columns = predictions, {}
     if model.stack is not None:
         columns = mixture.ask(
-            model.yardsticks, config.stack.learners, network, records, model.specs
+            model.yardsticks, model.config.stack.learners, network, records, model.specs
         ).columns
         predictions = mixture.answer(model.stack, columns, network, records, model.specs)
     learners = {name: own for name, own in columns.items() if name != IDENTITY}
@@ -123,18 +184,19 @@ def answers(
     materials = [prepared(members, material) for material in materials]
     features = join_features([material.features for material in materials])
     by_target: dict[str, list[Answer]] = {}
-    for model in models:
-        predictions, warnings, doubts = _asked(model, materials, batch_size, features)
+    asked = _asked(models, materials, batch_size, features)
+    for model, own in zip(models, asked, strict=True):
+        predictions, warnings, doubts = _said(model, own, materials)
         for spec in model.specs:
             values, spread = predictions.values[spec.name], predictions.spread[spec.name]
-            found = Answer(spec, values, spread, warnings, *(own.get(spec.name) for own in doubts))
+            found = Answer(spec, values, spread, warnings, *(d.get(spec.name) for d in doubts))
             by_target.setdefault(spec.name, []).append(found)
     found = [_average(parts) for parts in by_target.values()]
     if whole is None:
         values = {answer.spec.name: answer.values for answer in found}
         values = project(values, [a.spec for a in found], models[0].config.model.constraints)
         return [dataclasses.replace(a, values=values[a.spec.name]) for a in found]
-    made, channels = [material.record for material in materials], models[0].config.input.channels
+    made, channels = [material.record for material in materials], models[0].channels
     records = unlabelled_records(made, whole.specs, channels, features)
     return _mixed(whole, found, records.described(whole.descriptors))
 

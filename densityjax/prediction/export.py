@@ -93,6 +93,8 @@ def _copy_settings(run: RunDirectory, made: RunDirectory) -> None:
     config = run.read_config("data")
     config["data"] |= {key: value for key, value in _PLACES.items() if key in config["data"]}
     config |= {"init": ""} if "init" in config else {}  # a path, of no use elsewhere
+    if config.get("input", {}).get("encoder"):
+        config["input"]["encoder"] = made.encoder.name  # which is beside it
     facts = run.read_facts()
     kept: dict[str, Any] = {name: facts[name] for name in _FACTS if name in facts}
     for kind in ("members", "groups"):
@@ -115,6 +117,8 @@ def _write_model(run: RunDirectory, model: TrainedModel, made: RunDirectory, hal
     model.applicability.save(made.applicability)
     if run.descriptors.exists():
         model.descriptors.save(made.descriptors)
+    if model.encoder is not None:
+        model.encoder.save(made.encoder)
     if model.stack is not None:
         replace_json(made.stack, model.stack.to_json())
         save_learners(made.path / "learners.safetensors", model.yardsticks)

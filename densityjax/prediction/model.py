@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densityjax.prediction.answers import answers, prepared
+from densityjax.prediction.answers import answers, compile_networks, prepared
 from densityjax.prediction.materials import Material, expand_folders
 from densityjax.prediction.objects import is_pair, material_of, name_of
 from densityjax.prediction.rows import Elsewhere, Row, make_rows, unreadable
@@ -23,6 +23,8 @@ from densityjax.training.trained_model import TrainedModel, restore_members
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_LARGE_BATCH = 64  # materials, beyond which no time is gained
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -58,6 +60,19 @@ class Model:
     def batch_size(self) -> int:
         """Materials that are asked at a time."""
         return self.members[0][0].config.train.batch_size
+
+    @property
+    def large_batch_size(self) -> int:
+        """Materials that are asked at a time where there are many.
+
+        As many as take no more memory than a step of the training, which keeps what all layers
+        make of a batch for its backward pass.
+        """
+        return max(self.batch_size, min(4 * self.batch_size, _LARGE_BATCH))
+
+    def compile(self, batch_size: int) -> None:
+        """Compiles the networks for so many materials at a time, before there are any."""
+        compile_networks(self.members, batch_size)
 
     def check_coverages(self, coverages: Sequence[float]) -> None:
         """Raises UserError for a coverage that the calibration does not support."""

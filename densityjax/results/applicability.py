@@ -1,6 +1,7 @@
 """What a model was trained on, and in which respects a new density differs from it."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,17 +67,33 @@ class Applicability:
     def distances(self, embedding: np.ndarray) -> np.ndarray:
         """Distance [m] of embeddings [m, E] to the nearest training material."""
         standardised = (embedding - self.embedding_mean) / self.embedding_std
-        return _nearest(standardised.astype(np.float32), self.embedding)
+        points = standardised.astype(np.float32).astype(np.float64)
+        training, lengths = self._doubles
+        # By a product, in a tenth of the time that differences take; rounding stays below 1e-6.
+        squares = lengths - 2 * (points @ training.T)  # [m, n]
+        return np.sqrt(np.maximum(squares.min(axis=1) + np.square(points).sum(axis=1), 0))
+
+    @functools.cached_property
+    def _doubles(self) -> tuple[np.ndarray, np.ndarray]:
+        """The training embeddings float64 [n, E] and their squared lengths [n]."""
+        training = self.embedding.astype(np.float64)
+        return training, np.square(training).sum(axis=1)
+
+    @functools.cached_property
+    def _known(self) -> dict[int, float]:
+        """{atomic number: electrons} of the elements of training."""
+        return dict(zip(self.elements.tolist(), self.valence.tolist(), strict=True))
 
     def other_electrons(self, record: Mapping[str, Any]) -> list[str]:
         """A sentence if a material has other valence electrons than training gives its elements.
 
         Nothing is said of elements absent from training, or whose valence is not determined.
         """
-        if len(np.setdiff1d(record["species"], self.elements)):
+        species = record["species"].tolist()
+        if not self._known.keys() >= set(species):
             return []
-        valence = self.valence[np.searchsorted(self.elements, record["species"])]  # [N]
-        expected, electrons = valence.sum(), float(record["num_electrons"])
+        expected = sum(self._known[number] for number in species)
+        electrons = float(record["num_electrons"])
         # NaN compares as False: no statement where the training data determine no valence.
         if abs(electrons - expected) > _ELECTRONS + _ELECTRONS_RELATIVE * expected:
             return [
@@ -104,10 +121,10 @@ class Applicability:
             code: what made its density, see `Density.code`.
             distance: of its embedding to the training data, see `distances`.
         """
-        absent = np.setdiff1d(record["species"], self.elements)
+        absent = set(record["species"].tolist()) - self._known.keys()
         found = []
-        if len(absent):
-            names = ", ".join(symbol(z) for z in absent)
+        if absent:
+            names = ", ".join(symbol(z) for z in sorted(absent))
             found.append(
                 f"elements absent from the training data, so the valence is not checked: {names}"
             )
@@ -156,12 +173,13 @@ def fit_applicability(records: Records, embedding: np.ndarray) -> Applicability:
     mean, std = embedding.mean(0), embedding.std(0) + 1e-6
     standardised = _in_steps((embedding - mean) / std)
     longest = np.linalg.norm(records.lattice, axis=2).max(1)  # [n] Å, longest edge of each cell
+    stored = records.grid * records.coarsening  # voxels
     return Applicability(
-        grid=records.grid,
+        grid=stored,
         codes=np.unique(records.code),
         elements=elements,
         valence=valence,
-        max_spacing=float(np.percentile(longest, _PERCENTILE) / records.grid),
+        max_spacing=float(np.percentile(longest, _PERCENTILE) / stored),
         embedding_mean=mean,
         embedding_std=std,
         embedding=standardised,

@@ -163,17 +163,20 @@ class Calibration:
                 conformal.check_coverage(coverage, own.num_systems, f"'{name}'")
 
     def interval(
-        self, spec: TargetSpec, evidence: Evidence, coverage: float, beyond: bool = False
+        self, spec: TargetSpec, evidence: Evidence, coverage: float, beyond: bool = False,
+        sigma: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """(lower, upper) [n] of a regression target, in its unit and within its bounds.
 
         Args:
             beyond: the materials hold elements that were not trained on; ends that the elements
               left out do not support are infinite, or the target's minimum.
+            sigma: [n] of the evidence, where it is known.
         """
         own = self.targets[spec.name]
         limits = own.thresholds_beyond(coverage) if beyond else own.thresholds(coverage)
-        return _ends(spec, evidence, limits, own.scale(spec.name, evidence))
+        sigma = own.scale(spec.name, evidence) if sigma is None else sigma
+        return _ends(spec, evidence, limits, sigma)
 
     def constant_interval(
         self, spec: TargetSpec, evidence: Evidence, coverage: float

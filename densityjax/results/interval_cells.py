@@ -90,6 +90,9 @@ def interval_cells(
         values = evidence.values[spec.name]
         cells: list[dict[str, Any]] = [{} for _ in values]
         own = calibration.targets.get(spec.name)
+        sigma = None
+        if own is not None and not isinstance(own, ClassCalibration):
+            sigma = own.scale(spec.name, evidence)
         for names, coverage in zip(interval_columns(coverages), coverages, strict=True):
             if isinstance(own, ClassCalibration):
                 for row, chosen in enumerate(own.sets(values, coverage)):
@@ -99,12 +102,11 @@ def interval_cells(
                     cells[row][names[2]] = members
             elif own is not None:
                 inside, outside = (
-                    np.stack(calibration.interval(spec, evidence, coverage, far))
+                    np.stack(calibration.interval(spec, evidence, coverage, far, sigma))
                     for far in (False, True)
                 )
-                for row, far in enumerate(beyond):
-                    low, high = (outside if far else inside)[:, row]
-                    if np.isfinite(high):
-                        cells[row] |= {names[0]: float(low), names[1]: float(high)}
+                low, high = np.where(beyond, outside, inside)
+                for row in np.flatnonzero(np.isfinite(high)):
+                    cells[row] |= {names[0]: float(low[row]), names[1]: float(high[row])}
         table.append(cells)
     return table

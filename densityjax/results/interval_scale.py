@@ -5,6 +5,7 @@ its own, since the threshold of an interval scales it.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -51,6 +52,7 @@ class Evidence:
     cells: Cells
     num_atoms: np.ndarray
 
+    @functools.cached_property
     def columns(self) -> np.ndarray:
         """[n, F] float32, the same F for all materials of a run."""
         found = [np.log(self.num_atoms), np.log(self.distance + 0.1)]
@@ -123,7 +125,7 @@ class Scale:
         if self.kind == "constant":
             return far
         if self.kind == "trees":
-            return np.exp(self.forest.predict(evidence.columns())) * far
+            return np.exp(self.forest.predict(evidence.columns)) * far
         return (_simple(self.kind, target, evidence) + self.offset) * far
 
 
@@ -263,7 +265,7 @@ def _fit(
         return scale, known + scale.offset, ((scale,), once)
     size = np.abs(residuals)
     label = np.log(size + np.quantile(size, _LUCK) + 1e-12)
-    columns = evidence.columns()[rows]
+    columns = evidence.columns[rows]
     fold = folds_of_systems(systems)
     sigma, scales = np.empty(len(rows)), []
     for number in range(fold.max() + 1):

@@ -15,7 +15,7 @@ from densityjax.features.record_features import PER_ATOM, record_features
 from densityjax.model.losses import LossConfig
 from densityjax.results.metrics import Metrics, target_metrics
 from densityjax.results.predictions_table import TargetPredictions, write_table
-from densityjax.step.parallel import gather_rows, predict_batch
+from densityjax.step.parallel import gather_rows, predict_batch, stacked
 from densityjax.step.scalers import Statistics
 from densityjax.step.train_state import TrainState
 from densityjax.targets import TargetSpec, from_intensive
@@ -28,7 +28,8 @@ class Predictions:
     Attributes:
         values: {target: [n] in the target's unit, or class probabilities [n, K]}, view average.
         spread: {target: [n]} standard deviation over views (classes: of the winning probability).
-        loss: {target: [n]} standardised squared error or cross-entropy, NaN = label missing.
+        loss: {target: [n]} standardised squared error or cross-entropy, NaN = label missing; empty
+          where labels are not read.
         embedding: [n, E] what the heads see, averaged over views.
     """
 
@@ -192,6 +193,58 @@ def predict_records(
             error = -np.take_along_axis(scores, label.astype(int)[:, None], axis=1)[:, 0]
         loss[spec.name] = np.where(mask[:, column] > 0, error, np.nan)
     return Predictions(values, spread, loss, embedding)
+
+
+def predict_members(
+    mapped: Callable, states: Sequence[TrainState], records: Sequence[Records],
+    specs: Sequence[TargetSpec], statistics: Sequence[Statistics], batch_size: int,
+    num_threads: int = 2,
+) -> list[Predictions]:
+    """What M states of one task say of the same materials, by one program in one process.
+
+    Args:
+        mapped: see `parallel.mapped_predict_members`.
+        records: for each state; they differ in their descriptors alone.
+        statistics: of each state.
+
+    Returns:
+        Of each state; without losses, for no label is read.
+    """
+    descriptors = np.stack([own.descriptors for own in records], axis=1)  # [n, M, D]
+    first, members = records[0], stacked(states)
+    seen = dataclasses.replace(first, descriptors=descriptors)
+    parts = [
+        predict_batch(mapped, members, batch, batch_size)
+        for batch in evaluation_batches(seen, batch_size, num_threads)
+    ]
+    outputs, embedding = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    found = []
+    for member, own in enumerate(statistics):
+        raw = {name: leaf[:, member] for name, leaf in outputs.items()}
+        values, spread = to_physical(raw, specs, own, first.num_electrons, first.volume)
+        found.append(Predictions(values, spread, {}, embedding[:, member]))
+    return found
+
+
+def compile_members(
+    mapped: Callable, states: Sequence[TrainState], grid: int, channels: int, descriptors: int,
+    batch_size: int,
+) -> None:
+    """Compiles what `predict_members` runs with the same states and such materials.
+
+    Args:
+        mapped: see `parallel.mapped_predict_members`.
+        grid, channels: of a density [G, G, G, C].
+        descriptors: numbers per material.
+    """
+    devices = jax.local_device_count()
+    lead = (devices, -(-batch_size // devices))
+    tails = {
+        "density": (grid, grid, grid, channels), "lattice": (3, 3), "num_electrons": (),
+        "descriptors": (len(states), descriptors),
+    }
+    batch = {k: jax.ShapeDtypeStruct((*lead, *tail), np.float32) for k, tail in tails.items()}
+    mapped.compile(stacked(states), batch)
 
 
 def share_of_rows(num_records: int, host: int, num_hosts: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 from densityjax.config import check_grid
 from densityjax.constraints import check_constraints, derived_targets
 from densityjax.features.auxiliary import auxiliary_specs
+from densityjax.features.voxel_targets import voxel_width
 from densityjax.model.create import create_decoder, create_model, head_modules
 from densityjax.model.field import num_fields
 from densityjax.model.losses import LossConfig
@@ -71,6 +72,11 @@ def create_task(config: ConfigDict, specs: tuple[TargetSpec, ...], num_steps: in
 def objective_names(config: ConfigDict) -> tuple[str, ...]:
     """What is learned without labels: the objectives whose weight is not 0."""
     return tuple(name for name in NAMES if config.pretraining.objectives[name])
+
+
+def reads_atoms(config: ConfigDict) -> bool:
+    """Whether an objective needs to know the atoms of a density."""
+    return bool(voxel_width(objective_names(config)))
 
 
 def _objectives(config: ConfigDict, model: nn.Module) -> Objectives | None:

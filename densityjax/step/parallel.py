@@ -1,9 +1,10 @@
 """The only place that maps over devices and places arrays on them."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -21,8 +22,9 @@ Devices = tuple[jax.Device, ...] | None  # None: all of this host
 # XLA's CPU compiler drops the barriers of a checkpoint before its last search for equal values,
 # which then finds what should be computed again: nothing would be freed. Without this pass it does.
 _KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-# Programs that compile in two thirds of the time, and run for twice as long.
-_COMPILE_FAST = {"xla_backend_optimization_level": 0}
+# Levels of XLA's CPU compiler. 0 compiles in two thirds of the time programs that run for twice as
+# long; 1 compiles in nine tenths, and what convolutions by oneDNN leave to it runs as fast.
+_COMPILE_FAST, _COMPILE_LESS = 0, 1
 
 
 class TrainStep:
@@ -85,26 +87,33 @@ class TrainStep:
 
 
 class _Program:
-    """A mapped function with the compiler's options, of which jax.pmap takes none."""
+    """A mapped function with the compiler's options, of which jax.pmap takes none.
 
-    def __init__(self, mapped: Callable, options: dict[str, Any] | None):
+    Args:
+        written: whether the compilation cache may keep it.
+    """
+
+    def __init__(self, mapped: Callable, options: dict[str, Any] | None, written: bool = True):
         self._mapped, self._options = mapped, options
         self._compiled: dict[Any, jax.stages.Compiled] = {}  # with options; JAX keeps the others
+        self._cache = contextlib.nullcontext if written else compile_cache.unwritten
 
     def __call__(self, *arguments: PyTree) -> PyTree:
-        if self._options is None:
-            return self._mapped(*arguments)
-        return self.compile(*arguments)(*arguments)
+        with self._cache():
+            if self._options is None:
+                return self._mapped(*arguments)
+            return self.compile(*arguments)(*arguments)
 
     def compile(self, *arguments: PyTree) -> jax.stages.Compiled:
         """For arguments of these shapes, which may be `jax.ShapeDtypeStruct` leaves."""
-        if self._options is None:
-            return self._mapped.lower(*arguments).compile()
-        leaves, tree = jax.tree.flatten(arguments)
-        key = (tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
-        if key not in self._compiled:
-            self._compiled[key] = self._mapped.lower(*arguments).compile(self._options)
-        return self._compiled[key]
+        with self._cache():
+            if self._options is None:
+                return self._mapped.lower(*arguments).compile()
+            leaves, tree = jax.tree.flatten(arguments)
+            key = (tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
+            if key not in self._compiled:
+                self._compiled[key] = self._mapped.lower(*arguments).compile(self._options)
+            return self._compiled[key]
 
 
 def _read_by_gradient(state: TrainState) -> TrainState:
@@ -129,18 +138,38 @@ def mapped_train_step(task: Task, devices: Devices = None) -> TrainStep:
     return TrainStep(task, devices)
 
 
-def mapped_predict_step(task: Task, num_views: int, quick: bool = False) -> Callable:
-    """`steps.predict_step` over all devices: (state, batch [D, b, ...]) -> leaves [D, b, ...].
+def mapped_predict_step(task: Task, num_views: int) -> Callable:
+    """`steps.predict_step` over all devices: (state, batch [D, b, ...]) -> leaves [D, b, ...]."""
+    return _predict_program(steps.predict_step, _without_optimizer(task), num_views, None)
+
+
+def mapped_predict_members(task: Task, num_views: int, quick: bool = False) -> Callable:
+    """`steps.predict_members` over all devices: (`stacked` states, batch) -> [D, b, M, ...].
 
     Args:
         quick: for few calls, which are over before a program that runs fast is compiled.
     """
-    quick = quick and jax.default_backend() == "cpu"
-    return _predict_program(_without_optimizer(task), num_views, quick)
+    level = None
+    if jax.default_backend() == "cpu":
+        level = _COMPILE_FAST if quick else _COMPILE_LESS
+    return _predict_program(steps.predict_members, _without_optimizer(task), num_views, level)
+
+
+def stacked(states: Sequence[TrainState]) -> tuple[PyTree, PyTree]:
+    """What `mapped_predict_members` takes of M states, leaves [M, ...] on every device."""
+    own = [(state.ema_params, state.statistics) for state in states]
+    return jax.device_put(
+        jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *own),
+        _replicated(None),
+    )
 
 
 def mapped_objective_step(task: Task, num_views: int, trivial: bool = False) -> Callable:
-    """`objective_steps.evaluate_objectives` over all devices, as `mapped_predict_step`."""
+    """`objective_steps.evaluate_objectives` over all devices, as `mapped_predict_step`.
+
+    Args:
+        trivial: `trivial_objectives` in its place.
+    """
     return _objective_program(_without_optimizer(task), num_views, trivial)
 
 
@@ -151,32 +180,20 @@ def _without_optimizer(task: Task) -> Task:
 
 @_cached
 def _objective_program(task: Task, num_views: int, trivial: bool) -> Callable:
-    return _mapped(
-        functools.partial(
-            objective_steps.evaluate_objectives, task=task, num_views=num_views, trivial=trivial
-        )
-    )
+    step = objective_steps.trivial_objectives if trivial else objective_steps.evaluate_objectives
+    return _mapped(functools.partial(step, task=task, num_views=num_views))
 
 
 @_cached
-def _predict_program(task: Task, num_views: int, quick: bool) -> Callable:
-    step = functools.partial(steps.predict_step, task=task, num_views=num_views)
-    return _mapped(step, _COMPILE_FAST if quick else None)
+def _predict_program(step: Callable, task: Task, num_views: int, level: int | None) -> Callable:
+    options = None if level is None else {"xla_backend_optimization_level": level}
+    return _mapped(functools.partial(step, task=task, num_views=num_views), options)
 
 
 def _mapped(step: Callable, options: dict[str, Any] | None = None) -> Callable:
     """A step that changes nothing, (state, batch) -> leaves [D, b, ...]."""
-    mapped = _Program(
-        jax.pmap(step, axis_name=steps.AXIS, in_axes=(None, 0), out_axes=0), options
-    )
-    if not onednn.available():
-        return mapped
-
-    def call(state: TrainState, batch: PyTree) -> PyTree:
-        with compile_cache.unwritten():  # see TrainStep
-            return mapped(state, batch)
-
-    return call
+    mapped = jax.pmap(step, axis_name=steps.AXIS, in_axes=(None, 0), out_axes=0)
+    return _Program(mapped, options, written=not onednn.available())  # see TrainStep
 
 
 def replicate(state: TrainState, devices: Devices = None) -> TrainState:

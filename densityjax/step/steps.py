@@ -209,8 +209,7 @@ def predict_step(
     """
 
     def one_view(view):
-        make = jax.vmap(lambda *args: views.evaluation_view(task.view, *args, view))
-        field, lattice = make(batch["density"], batch["lattice"])
+        field, lattice = _seen(batch, view, task)
         return apply_model(
             task, state.ema_params, state.statistics, field, lattice, batch["num_electrons"],
             batch["descriptors"],
@@ -220,3 +219,38 @@ def predict_step(
     outputs, embedding = jax.lax.map(one_view, jnp.arange(num_views))
     outputs = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), outputs)
     return outputs, embedding.mean(0)
+
+
+def predict_members(
+    members: tuple[PyTree, PyTree], batch: DeviceBatch, *, task: Task, num_views: int
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """`predict_step` of M states of one task, which see the same views: these are made once.
+
+    Args:
+        members: averaged parameters and statistics, leaves [M, ...].
+        batch: as that of `predict_step`, but descriptors [b, M, D], for each member its own.
+
+    Returns:
+        ({target: [b, M, V, width]}, embedding [b, M, E]).
+    """
+
+    def one_view(view):
+        field, lattice = _seen(batch, view, task)
+
+        def one_member(own):
+            params, statistics, descriptors = own
+            return apply_model(
+                task, params, statistics, field, lattice, batch["num_electrons"], descriptors
+            )
+
+        return jax.lax.map(one_member, (*members, jnp.swapaxes(batch["descriptors"], 0, 1)))
+
+    outputs, embedding = jax.lax.map(one_view, jnp.arange(num_views))  # [V, M, b, ...]
+    outputs = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, (0, 1), (2, 1)), outputs)
+    return outputs, jnp.swapaxes(embedding.mean(0), 0, 1)
+
+
+def _seen(batch: DeviceBatch, view: jax.Array, task: Task) -> tuple[jax.Array, jax.Array]:
+    """An evaluation view of each example: field [b, S, S, S, C] and lattice [b, 3, 3]."""
+    make = jax.vmap(lambda *args: views.evaluation_view(task.view, *args, view))
+    return make(batch["density"], batch["lattice"])

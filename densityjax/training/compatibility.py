@@ -32,7 +32,7 @@ _CHANGEABLE_KEYS = (
 
 # Settings that came after runs which may still be opened; each is off in configs/elastic_paper.py.
 _LATER_KEYS = (
-    "data.train_fraction", "input.core",
+    "data.train_fraction", "input.core", "input.encoder",
     "input.invariants", "input.identified", "input.composition", "input.structure",
     "auxiliary.", "ensemble.", "pretraining.",
     "stack.", "intervals.", "model.constraints", "init", "optimizer.trunk_rate",
@@ -49,6 +49,8 @@ def may_differ(allow_config_change: bool, prefix: str = "") -> tuple[str, ...]:
 def identity(config: ConfigDict, dataset: Mapping[str, Any]) -> dict[str, Any]:
     """What a state of a run belongs to, under dotted keys: the config and the data."""
     named = {key: dataset[key] for key in ("name", "fingerprint")}
+    if "pretraining" in dataset:  # other sources, or other materials withheld
+        named["sources"] = dataset["pretraining"]["digest"]
     return _flat(config, "config.") | flatten(named, "dataset.")
 
 

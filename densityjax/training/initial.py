@@ -59,7 +59,7 @@ def read_start(config: ConfigDict, workdir: Path) -> Start | None:
         return _resumed(config, run)
     source = find_source(config)
     check_trunk(config, completed(source.read_config("model", "input", "view")))
-    if is_pretrained(source):
+    if source.is_pretrained():
         return _start_from_pretraining(source)
     return start_from(restore_run(source.path, mixed=False), config, source)
 
@@ -146,11 +146,6 @@ def _spoken(value: Any) -> str:
     return f'"{tuple(value)}"' if isinstance(value, list) else str(value)
 
 
-def is_pretrained(run: RunDirectory) -> bool:
-    """Whether it is a run of `pretraining`, which has no targets."""
-    return not run.read_config("targets")["targets"]
-
-
 def _start_from_pretraining(source: RunDirectory) -> Start:
     """Its trunk and the scalers of the field; all that is beside the trunk is the new run's."""
     statistics = source.load(source.statistics, Statistics.load)
@@ -173,6 +168,7 @@ def _facts(source: RunDirectory, parameters: Mapping[str, Any]) -> dict[str, Any
         "dataset": {
             key: data.get(key) for key in ("name", "fingerprint", "train_folds", "validation_fold")
         },
+        "sources": data.get("pretraining", {}),  # without labels
     }
 
 
@@ -238,6 +234,15 @@ def _warn_of_shared_folds(run: PreparedRun) -> None:
     start, data = run.start.facts["dataset"], run.config.data
     if start["name"] is None:
         return
+    sources = run.start.facts["sources"]
+    if run.dataset["fingerprint"] in sources.get("fingerprints", ()) and (
+        sources["withhold"] == "nothing" or start["fingerprint"] != run.dataset["fingerprint"]
+    ):
+        log.warning(
+            "%s learned from densities of all folds of this dataset, as one of its "
+            "config.pretraining.sources: scores of this run are not those of new materials",
+            run.start.facts["path"],
+        )
     # The same materials on another grid have another fingerprint; two folders the same name.
     folder = run.dataset["name"].startswith("density_folder/")
     same = start["name"].split("/")[0] == run.dataset["name"].split("/")[0] and not folder

@@ -88,7 +88,7 @@ def evaluate_pretraining(
 
     Returns:
         {'objectives': {name: {'loss', 'mean', 'interpolation', 'explained'}}, ...}: 'mean' and
-        'interpolation' are the losses of the trivial predictors, see `evaluate_objectives`;
+        'interpolation' are the losses of the trivial predictors, see `trivial_objectives`;
         'explained' is 1 - loss / the smaller of them.
 
     Raises:
@@ -98,15 +98,18 @@ def evaluate_pretraining(
     if best is None:
         raise RunError(f"{run.workdir} has no checkpoint of a best state: start over")
     records, config = run.splits["validation"], run.config
-    mapped = parallel.mapped_objective_step(run.task, config.view.evaluation_views, trivial=True)
-    with watch.saving():
-        found = measure_objectives(
-            mapped, best.state, run.free.of(records, keep=False), config.train.batch_size,
-            config.train.num_threads, watch.requested,
-        )
-    if found is None:
-        log.warning("Evaluation left off; the same command makes it again")
-        raise Preempted
+    targets, found = run.free.of(records, config.data.cache_in_memory), {}
+    for trivial in (False, True):
+        mapped = parallel.mapped_objective_step(run.task, config.view.evaluation_views, trivial)
+        with watch.saving():
+            part = measure_objectives(
+                mapped, best.state, targets, config.train.batch_size, config.train.num_threads,
+                watch.requested,
+            )
+        if part is None:
+            log.warning("Evaluation left off; the same command makes it again")
+            raise Preempted
+        found |= part
     known = run.free.known(records)
     means = {kind: mean_losses(losses, known) for kind, losses in found.items()}
     objectives = {}

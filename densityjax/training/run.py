@@ -13,6 +13,7 @@ from densityjax.config import check, check_target_weights
 from densityjax.data.dataset import resolve_targets
 from densityjax.runtime import distributed, preemption
 from densityjax.runtime.claim import claimed
+from densityjax.runtime.errors import ConfigError
 from densityjax.training.checkpoint import Checkpoints
 from densityjax.training.compatibility import identity, may_differ
 from densityjax.training.evaluate import evaluate_best
@@ -47,8 +48,18 @@ def train_and_evaluate(
         Preempted: by SIGTERM or SIGINT, after saving; the same call resumes.
     """
     check(config, jax.device_count())
+    _refuse_sources(config)
     evaluate = functools.partial(evaluate_best, for_prediction=for_prediction)
     return carry_out(config, workdir, evaluate, allow_config_change, resolve_targets)
+
+
+def _refuse_sources(config: ConfigDict) -> None:
+    for key in ("sources", "exclude"):
+        if config.pretraining[key]:
+            raise ConfigError(
+                f"config.pretraining.{key} is for densityjax.pretrain, which learns from densities "
+                "without labels: leave it empty where targets are learned"
+            )
 
 
 def carry_out(

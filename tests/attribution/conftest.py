@@ -82,7 +82,7 @@ def untrained(invariants: int, seed: int = 0, **changes) -> TrainedModel:
     )
     return TrainedModel(
         config, SPECS, descriptors, statistics, applicability, parallel.replicate(state),
-        parallel.mapped_predict_step(task, config.view.evaluation_views),
+        parallel.mapped_predict_members(task, config.view.evaluation_views),
     )
 
 

@@ -90,7 +90,7 @@ def test_the_best_sigma_is_taken_and_held_out_materials_are_covered(calibration)
         width = high - low
         sure = other.learners[spec.name] < 1
         assert width[sure].mean() < 0.75 * width[~sure].mean()
-    assert known.columns().shape[1] == other.columns().shape[1]
+    assert known.columns.shape[1] == other.columns.shape[1]
 
 
 def test_intervals_keep_to_the_bounds_of_a_target(calibration):
