@@ -88,27 +88,33 @@ def summary(
             row["average_r2_difference"] = estimate(average - _average(base, "r2"))
             ratios = [values["mae"] / base[name]["mae"] for name, values in own.items()]
             row["mae_change"] = estimate(np.mean(ratios, axis=0) - 1)
-        composition = whole.get((protocol, "trees: composition"))
+        composition = said_of.get((protocol, "trees: composition"))
         if composition is not None and learner != "trees: composition":
-            row["over_composition"] = estimate(average - _average(composition, "r2"))
+            same = {  # rows, of each target
+                name: judge.scores(
+                    np.where(np.isfinite(said_of[protocol, learner][name]), values, np.nan),
+                    composition[name],
+                )
+                for name, values in truth[protocol].items()
+            }
+            row["over_composition"] = estimate(average - _average(same, "r2"))
         rows.append(row)
     return rows
 
 
 def _of_common_rows(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of each learner, the rows that it predicts under every protocol: all, once all has run.
+    """Of trees, the rows that all of them predict under every protocol: all, once all has run.
 
-    Trees of a kind are compared with each other, so that all of them have the same rows.
+    Networks are judged on the parts that there are, which are of other rows under each protocol.
     """
-    kinds: dict[str, np.ndarray] = {}
-    for result in results:
-        known = np.any([np.isfinite(values) for values in result["said"].values()], axis=0)
-        kind = result["learner"].partition(":")[0]
-        kinds[kind] = kinds.get(kind, True) & known
+    trees = [result for result in results if result["learner"].startswith("trees")]
+    common = np.all([
+        np.any([np.isfinite(values) for values in result["said"].values()], axis=0)
+        for result in trees
+    ], axis=0)
     return [
-        result | {"said": {
-            name: np.where(kinds[result["learner"].partition(":")[0]], values, np.nan)
-            for name, values in result["said"].items()
+        result if not result["learner"].startswith("trees") else result | {"said": {
+            name: np.where(common, values, np.nan) for name, values in result["said"].items()
         }}
         for result in results
     ]

@@ -187,7 +187,7 @@ def trunk_of(
         kind = found.kind
         weights[int(found.proxies[kind].errors.argmin())] = 1
     elif method == "chosen, uniform":
-        weights[found.weights > 0.01] = 1
+        weights[found.fitted > 0.01] = 1
     elif method == "random":  # the weights of the composition, each of another module
         own = np.eye(len(places))[0] if found.weights is None else found.weights
         weights = np.random.default_rng([13, seed]).permutation(own)
@@ -204,7 +204,7 @@ def fit(
         trunk: None for a random one.
     """
     config = bench.config.copy_and_resolve_references()
-    config.seed, config.optimizer.head_first = seed, 0.0 if trunk is None else 0.2
+    config.seed = seed
     config.update_from_flattened_dict(dict(changes or {}))
     start = None if trunk is None else dataclasses.replace(bench.start, parameters=trunk)
     inputs = fit_inputs(config, (NEW,), train, steps, start)
@@ -271,9 +271,6 @@ def run_case(bench: Bench, target: str, count: Any, seed: int) -> None:
             "fallback": found.reason, "proxy": found.kind,
             "weights": None if found.weights is None else dict(
                 zip(found.modules, found.weights.tolist())
-            ),
-            "resampled": None if found.weight_draws is None else dict(
-                zip(found.modules, found.weight_draws.mean(axis=0).tolist())
             ),
             "said": np.asarray(said, float).tolist(), "truth": judged.labels[NEW.name].tolist(),
             "system": judged.chemical_system.astype(str).tolist(),

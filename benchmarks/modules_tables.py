@@ -5,9 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from densityjax.ablation.bootstrap import Draws, estimate
+from densityjax.report.style import INK, STYLE
 from densityjax.runtime.files import replace_text
 from densityjax.targets import get_specs
 
@@ -142,6 +146,46 @@ def write_tables(results: Sequence[Fit], methods: Sequence[str], out: Path) -> N
             lines.append("| " + " | ".join([row["method"], *cells]) + " |")
         lines.append("")
     replace_text(out / "table.md", "\n".join(lines))
+    draw(rows, out / "modules.png")
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """PNG: average error by the number of labels, and differences to scratch with intervals."""
+    counts = list(dict.fromkeys(row["labels"] for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    places = np.arange(len(counts))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 3.6))
+        FigureCanvasAgg(figure)
+        left, right = figure.subplots(1, 2)
+        for number, method in enumerate(methods):
+            own = {row["labels"]: row for row in rows if row["method"] == method}
+            shift = 0.1 * (number - len(methods) / 2)
+            colour = INK if method == SCRATCH else f"C{number - 1}"
+            there = [place for place, count in zip(places, counts) if count in own]
+            left.plot(
+                there, [own[counts[place]]["mae"] for place in there], "o-", color=colour,
+                label=method, markersize=4, linewidth=2.2 if method == "composed" else 1,
+            )
+            if method == SCRATCH:
+                continue
+            found = [own[counts[place]][f"mae, less {SCRATCH}"] for place in there]
+            right.plot(
+                np.array(there) + shift, [one["value"] for one in found], "o", color=colour,
+                markersize=4,
+            )
+            right.vlines(
+                np.array(there) + shift, [one["low"] for one in found],
+                [one["high"] for one in found], color=colour,
+            )
+        right.axhline(0, color=INK, linewidth=1)
+        left.set_title("Average error, spreads of the labels")
+        right.set_title("less from scratch, 95 %")
+        for axes in (left, right):
+            axes.set_xticks(places, map(str, counts))
+            axes.set_xlabel("labels")
+        left.legend(fontsize=7)
+        figure.savefig(path)
 
 
 def weights_of(results: Sequence[Fit]) -> list[dict[str, Any]]:
@@ -152,6 +196,6 @@ def weights_of(results: Sequence[Fit]) -> list[dict[str, Any]]:
     }
     return [
         {name: fit[name] for name in
-         ("target", "labels", "rows", "seed", "fallback", "proxy", "weights", "resampled")}
+         ("target", "labels", "rows", "seed", "fallback", "proxy", "weights")}
         for fit in found.values()
     ]

@@ -3,8 +3,8 @@
     python -m benchmarks.modules_weights --start=runs/start --workdir=runs/modules --out=OUT
 
 From all labels of folds 2, 3 and 4 after benchmarks/modules.py; no network is trained. The rank
-correlation is between what a composition says of a module (its weight, the mean of its weights in
-resamples, or the error of its proxy, negated) and a similarity of labels as
+correlation is between what a composition says of a module (its weight, the mean over resamples, its
+weight fitted once, or the error of its proxy, negated) and a similarity of labels as
 densityjax.target_grouping measures it, over the modules that a target may use.
 """
 
@@ -29,7 +29,7 @@ from densityjax.target_grouping.columns import Column
 from densityjax.target_grouping.measures import MEASURES, get_measure
 from densityjax.targets import get_specs, to_intensive
 
-SAID = ("weight", "resampled", "proxy")
+SAID = ("weight", "fitted", "proxy")
 
 
 def similarities(bench: Bench, measure: str) -> dict[str, dict[str, float]]:
@@ -70,7 +70,7 @@ def main() -> None:
             "modules": {
                 name: {
                     "weight": float(found.weights[place]),
-                    "resampled": float(draws[:, place].mean()),
+                    "fitted": float(found.fitted[place]),
                     "low": float(low[place]), "high": float(high[place]),
                     "proxy": -float(proxies.errors[place]),
                 }

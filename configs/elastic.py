@@ -226,10 +226,13 @@ def get_config() -> ConfigDict:
     config.modules = modules = ConfigDict()
     # Predictors on the embeddings of a module: nearest neighbours, kernel ridge, or whichever errs
     # less on rows of chemical systems that it did not see. Settings are chosen by the same rows.
-    modules.proxy = "best"  # 'neighbours', 'kernel_ridge' or 'best'
+    modules.proxy = "neighbours"  # 'neighbours', 'kernel_ridge' or 'best'
+    # Weights are means over resamples of the chemical systems, which few labels sway less; False:
+    # fitted once, as in arXiv 2502.15483.
+    modules.resampled = True
     modules.neighbours = (3, 5, 10)
     modules.temperatures = (0.05, 0.2, 1.0)  # of weights and kernels, over the cosine
     modules.ridges = (0.01, 0.1, 1.0)
-    modules.bootstraps = 200  # resamples of the chemical systems
+    modules.bootstraps = 200  # resamples
     modules.min_labels = 10  # under which the start is taken as it is
     return config.lock()

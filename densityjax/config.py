@@ -152,6 +152,7 @@ RULES: dict[str, Rule] = {
     "train.watchdog_seconds": not_negative,
     "train.num_threads": positive_whole,
     "modules.proxy": one_of("best", "neighbours", "kernel_ridge"),
+    "modules.resampled": boolean,
     "modules.neighbours": each(positive_whole, at_least=1),
     "modules.temperatures": each(positive, at_least=1),
     "modules.ridges": each(positive, at_least=1),

@@ -1,20 +1,22 @@
 """Predicts density files: `densityjax predict FILE...`, or with a model of one's own, --model."""
 
 import argparse
-import collections
 import contextlib
+import functools
 import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TextIO
 
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from densityjax.prediction.materials import Material, expand_folders, read_material
+from densityjax.prediction.materials import Material, expand_folders
 from densityjax.prediction.model import Model, open_model
+from densityjax.prediction.reading import processes, read_ahead
 from densityjax.prediction.rows import unreadable
 from densityjax.prediction.tables import CsvTable, JsonTable, PlainTable, Table
 from densityjax.results import interval_cells
@@ -25,13 +27,12 @@ from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replaced
 
 QUICK = 30  # files, for which compilation takes longer than what it saves
-_AHEAD = 2**25  # bytes of densities on the grid of the model that wait to be predicted
 _TOLD = 3  # files from elsewhere that are named on standard error
 
 
 def predict_files(
     model: Model, paths: Sequence[Path], table: Table, coverages: Sequence[float] = (0.9,),
-    anyway: bool = False,
+    anyway: bool = False, pool: Executor | None = None,
 ) -> int:
     """Adds the predictions of files to a table, in order.
 
@@ -41,6 +42,7 @@ def predict_files(
     Args:
         coverages: of the intervals.
         anyway: see `Model.rows`.
+        pool: that reads the files, see `reading.processes`; None for a thread.
 
     Returns:
         How many files could not be read.
@@ -48,7 +50,9 @@ def predict_files(
     many = len(paths) > QUICK
     size = min(model.large_batch_size if many else model.batch_size, len(paths))
     failed, others = 0, 0
-    for chosen, found in _read_ahead(model, paths, size, compile_first=many):
+    compiled = functools.partial(model.compile, size) if many else lambda: None
+    batches = read_ahead(paths, size, model.needs, pool, meanwhile=compiled)
+    for chosen, found in tqdm(batches, unit="batch", total=-(-len(paths) // size), disable=None):
         readable = [material for material in found if isinstance(material, Material)]
         rows = iter(model.rows(readable, coverages, size, anyway))
         for path, material in zip(chosen, found, strict=True):
@@ -63,36 +67,6 @@ def predict_files(
     if others > _TOLD:
         print(f"from elsewhere: {others - _TOLD} files more, see their rows", file=sys.stderr)
     return failed
-
-
-def _read_ahead(
-    model: Model, paths: Sequence[Path], size: int, compile_first: bool = False
-) -> Iterator[tuple[Sequence[Path], list[Material | str]]]:
-    """Batches of paths, and of each its material or what is wrong with it.
-
-    The next batches are read while this one is predicted, file by file: densities on their own
-    grids may take gigabytes. With `compile_first` also while the networks are compiled.
-    """
-    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
-    depth = max(1, _AHEAD // (size * model.grid**3 * 4))  # batches, of float32
-
-    def read(path: Path) -> Material | str:
-        found = read_material(path, model.grid)
-        return found if isinstance(found, str) else model.prepared(found)
-
-    pool = ThreadPoolExecutor(1, "read")
-    try:
-        waiting = collections.deque(
-            [pool.submit(read, path) for path in chosen] for chosen in batches[: depth + 1]
-        )
-        if compile_first:
-            model.compile(size)
-        for place, chosen in enumerate(tqdm(batches, unit="batch", disable=None)):
-            yield chosen, [future.result() for future in waiting.popleft()]
-            if place + 1 + depth < len(batches):
-                waiting.append([pool.submit(read, path) for path in batches[place + 1 + depth]])
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def check_out(out: str, inputs: Sequence[Path]) -> None:
@@ -178,11 +152,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out != "-":
         of_runs = [file for own in RunDirectory(folder).tree() for file in own.files]
         check_out(options.out, [*paths, *of_runs])
-    model = open_model(folder, quick=len(paths) <= QUICK)
-    model.check_coverages(options.coverage)
-    with _opened(options.out) as file:
-        table = _table(options, file)
-        failed = predict_files(model, paths, table, options.coverage, options.anyway)
+    with contextlib.ExitStack() as stack:
+        pool = None
+        if len(paths) > QUICK:
+            # Matrices this small gain nothing from threads, which wait for each other.
+            stack.enter_context(threadpool_limits(1, user_api="blas"))
+            if arguments is None:  # a process of its own, in which JAX has not started
+                pool = stack.enter_context(processes(paths))
+        model = open_model(folder, quick=len(paths) <= QUICK)
+        model.check_coverages(options.coverage)
+        table = _table(options, stack.enter_context(_opened(options.out)))
+        failed = predict_files(model, paths, table, options.coverage, options.anyway, pool)
     if model.calibration is None:
         print(interval_cells.NONE.format(folder), file=sys.stderr)
     if failed:

@@ -1,7 +1,8 @@
 """Modules of the targets of the shipped dataset, for densityjax.modules: the plain network.
 
-Each module begins from --config.init, which all share; a new target is fine-tuned with its head
-first. With --config.model.adapter=8 modules are adapters on a frozen trunk.
+Each module begins from --config.init, which all share. With --config.model.adapter=8 modules are
+adapters on a frozen trunk. A new target is fine-tuned at once: with few updates the head first
+(config.optimizer.head_first) was a little worse (docs/results/modules).
 Command: python -m densityjax.modules train --config=configs/modules/elastic.py
   --config.init=runs/start --hub=runs/hub
 """
@@ -20,6 +21,5 @@ def get_config() -> ConfigDict:
         "c44", "refractive_index", "dielectric_constant", "volume", "density", "total_energy",
         "formation_energy_per_atom", "fermi_energy", "band_gap", "bandwidth", "magnetic_moment",
     )
-    config.optimizer.head_first = 0.2
     config.intervals.calibrate = True
     return config

@@ -19,10 +19,9 @@ Species are not read.
 import numpy as np
 
 from densityjax.features.energies import COULOMB
-from densityjax.features.field import PeriodicField
+from densityjax.features.field import FLOOR, PeriodicField
 from densityjax.features.harmonics import real_harmonics
-from densityjax.features.histogram import soft_histogram
-from densityjax.features.local import FLOOR
+from densityjax.features.histogram import soft_histograms
 
 _STEP = 0.2  # Å
 RADII = np.arange(16) * _STEP  # Å
@@ -96,36 +95,29 @@ def atom_invariants(
     volume = field.volume / len(cartesian)
     electrons = volume * field.values.mean(dtype=np.float64)
     vector = np.concatenate([
-        [np.log(volume), np.log(electrons)], *pooled, *_histograms(log_charge),
+        [np.log(volume), np.log(electrons)], *pooled, _histograms(log_charge),
     ])
     return vector, np.concatenate([spheres[:, _INNER], smooth], axis=1).astype(np.float32)
 
 
-def _histograms(log_charge: np.ndarray) -> list[np.ndarray]:
-    """Shares of atoms per mean density in a ball, one histogram a radius."""
-    ones = np.ones(len(log_charge))
-    return [
-        soft_histogram(
-            log_charge[:, round(r / _STEP) - 1] - np.log(4 / 3 * np.pi * r**3), _HISTOGRAM, ones
-        )
-        for r in _HISTOGRAM_RADII
-    ]
+def _histograms(log_charge: np.ndarray) -> np.ndarray:
+    """Shares of atoms per mean density in a ball, one histogram a radius, after one another."""
+    radii = np.array(_HISTOGRAM_RADII)
+    own = log_charge[:, np.rint(radii / _STEP).astype(int) - 1]  # [N, radii]
+    return soft_histograms((own - np.log(4 / 3 * np.pi * radii**3)).T, _HISTOGRAM).ravel()
 
 
 def _per_atom(field: PeriodicField, cartesian: np.ndarray) -> tuple[np.ndarray, ...]:
     """Of each atom features [N, _ATOM], of them ln of the charge in balls [N, R - 1], `_smooth`."""
-    rho, places = field.values, field.places
-    vectors = np.take(field.wave_vectors.reshape(3, -1), places, axis=1)  # [3, K] rad/Å
-    k = field.wave_numbers.ravel()[places]  # [K] rad/Å
-    turns = (cartesian / (2 * np.pi)) @ vectors.astype(np.float64)  # [N, K]
+    k = field.wave_numbers  # [K] rad/Å
+    turns = (cartesian / (2 * np.pi)) @ field.wave_vectors.astype(np.float64)  # [N, K]
     phases = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)
     waves = np.cos(phases), np.sin(phases)  # [N, K] each
-    twice = field.multiplicity.ravel()[places]  # [K]
+    twice = field.multiplicity  # [K]
     # Real parts suffice for what is even about the atom, imaginary ones for what is odd.
-    even, odd = _about(waves, twice * field.spectrum.ravel()[places])  # [N, K] e/Å^3
-    squares, _ = _about(waves, twice * field.transform(np.square(rho)))
-    logarithm = np.log(np.maximum(rho, FLOOR))
-    logarithms, _ = _about(waves, twice * field.transform(logarithm))
+    even, odd = _about(waves, twice * field.spectrum)  # [N, K] e/Å^3
+    squares, _ = _about(waves, twice * field.transform(np.square(field.values)))
+    logarithms, _ = _about(waves, twice * field.transform(field.logarithm))
     shells, balls = _kernels(k)
     coulomb = 4 * np.pi * COULOMB * np.where(k > 0, 1 / np.square(np.maximum(k, 1e-3)), 0)
     # [N, R] each
@@ -139,7 +131,7 @@ def _per_atom(field: PeriodicField, cartesian: np.ndarray) -> tuple[np.ndarray, 
         logarithms @ shells[3:].T,
         log_charge,
         potential,
-        _angular(even, odd, k, vectors / np.maximum(k, np.float32(1e-6))),
+        _angular(even, odd, k, field.wave_vectors),
     ], axis=1)
     return features.astype(np.float64), log_charge.astype(np.float64), _smooth(even, k)
 
@@ -164,7 +156,7 @@ def _about(
 
 
 def _angular(
-    even: np.ndarray, odd: np.ndarray, k: np.ndarray, directions: np.ndarray
+    even: np.ndarray, odd: np.ndarray, k: np.ndarray, vectors: np.ndarray
 ) -> np.ndarray:
     """ln U_l about each atom, [N, widths * degrees].
 
@@ -172,25 +164,50 @@ def _angular(
         even, odd: [N, K] real and imaginary part of rho_k exp(i k p), opposite waves counted in
           one; the other part of a harmonic sums to 0.
         k: [K] rad/Å.
-        directions: [3, K].
+        vectors: [3, K] rad/Å, of which a harmonic is |k|^l times that of their directions.
     """
-    scaled = np.multiply.outer(np.array(WIDTHS, np.float32), k)  # [W, K]
-    radial = np.exp(-np.minimum(np.square(scaled) / 2, _NIL))
+    square = np.multiply.outer(np.square(np.array(WIDTHS, np.float32)), np.square(k))  # [W, K]
+    gaussian = np.exp(-np.minimum(square / 2, _NIL))
     powers = []
     for degree in DEGREES:
-        radial = radial * scaled  # (sigma k)^l exp(-(sigma k)^2 / 2), degrees ascend from 1
-        filters = radial[:, None] * real_harmonics(degree, directions)  # [W, 2 l + 1, K]
-        u = (odd if degree % 2 else even) @ filters.reshape(-1, len(k)).T
-        powers.append(np.square(u).reshape(len(even), len(WIDTHS), -1).sum(axis=2))  # [N, W]
+        part, harmonics = odd if degree % 2 else even, real_harmonics(degree, vectors)
+        u = _products(part, gaussian, harmonics)  # [N, W, 2 l + 1]
+        u *= np.array(WIDTHS, np.float32)[:, None] ** degree
+        powers.append(np.square(u).sum(axis=2))  # [N, W]
     return np.log(np.sqrt(np.stack(powers, axis=2)) + FLOOR).reshape(len(even), -1)
 
 
+def _products(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Sums over k of a [N, K] b [W, K] c [M, K], [N, W, M], by the smaller product of two."""
+    if len(a) < len(c):
+        return ((a[:, None] * b).reshape(-1, a.shape[1]) @ c.T).reshape(len(a), len(b), len(c))
+    return (a @ (b[:, None] * c).reshape(-1, a.shape[1]).T).reshape(len(a), len(b), len(c))
+
+
 def _kernels(k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of waves [K]: mean over a sphere [R, K] and integral over a ball [R, K] Å^3."""
-    x = np.maximum(np.multiply.outer(RADII.astype(np.float32), k), np.float32(1e-3))
-    square = np.square(x)
-    sinc = np.sin(x) / x  # 1 at 1e-3
-    bessel = (sinc - np.cos(x)) / square  # j_1(x) / x
-    few = np.flatnonzero(k * RADII[1] < 0.1)  # long waves, where the difference is of equals
-    bessel[:, few] = np.where(x[:, few] < 0.1, 1 / 3 - square[:, few] / 30, bessel[:, few])
-    return sinc, (4 * np.pi * RADII**3).astype(np.float32)[:, None] * bessel
+    """Of waves [K]: mean over a sphere [R, K] and integral over a ball [R, K] Å^3.
+
+    The radii are multiples of a step, so that all sines are products of those of one step.
+    """
+    k = np.maximum(k, np.float32(1e-3))
+    angle = k * np.float32(_STEP)
+    waves = np.empty((len(RADII), len(k)), np.complex64)  # exp(i k R)
+    waves[0], waves[1] = 1, np.cos(angle) + 1j * np.sin(angle)
+    done = 2
+    while done < len(waves):
+        more = min(done, len(waves) - done)
+        turn = waves[done // 2] * waves[done // 2]
+        np.multiply(waves[:more], turn, out=waves[done : done + more])
+        done += more
+    shells, balls = np.ones((2, *waves.shape), np.float32)
+    radii = RADII[1:].astype(np.float32)
+    np.multiply(waves.imag[1:], np.multiply.outer(1 / radii, 1 / k), out=shells[1:])
+    # 4 pi R^3 j_1(x) / x, j_1(x) / x = (sin(x) / x - cos(x)) / x^2
+    np.subtract(shells[1:], waves.real[1:], out=balls[1:])
+    balls[1:] *= np.multiply.outer(np.float32(4 * np.pi) * radii, 1 / np.square(k))
+    long = np.flatnonzero(angle < 0.1)  # waves, where the difference is of equals
+    x = np.multiply.outer(radii, k[long])
+    series = np.float32(4 * np.pi) * radii[:, None] ** 3 * (1 / 3 - np.square(x) / 30)
+    balls[1:, long] = np.where(x < 0.1, series, balls[1:, long])
+    balls[0] = 0
+    return shells, balls

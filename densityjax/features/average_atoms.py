@@ -116,14 +116,13 @@ def fit_average_atoms(records: Iterable[Mapping[str, Any]]) -> AverageAtoms:
 def _equations(record: Mapping[str, Any]) -> tuple[dict[int, np.ndarray], np.ndarray]:
     """Design {atomic number: [2 K, W]} and target [2 K] of a density, real and imaginary parts."""
     field = make_field(record["density"][..., 0], record["lattice"])
-    places = field.places[::_STRIDE]
-    waves = field.wave_vectors.reshape(3, -1)[:, places].astype(np.float64)  # [3, K] rad/Å
+    waves = field.wave_vectors[:, ::_STRIDE].astype(np.float64)  # [3, K] rad/Å
     cartesian = record["positions"].astype(np.float64) @ record["lattice"].astype(np.float64)
     # In units of electrons: V times a coefficient; 1 / V is the volume element of the sum.
-    scale = np.sqrt(field.multiplicity.ravel()[places] / field.volume)
+    scale = np.sqrt(field.multiplicity[::_STRIDE] / field.volume)
     scale = scale / float(record["num_electrons"])
     gaussians = _gaussians(np.square(waves).sum(0)) * scale[:, None]  # [K, W]
-    target = field.spectrum.ravel()[places] * field.volume * scale
+    target = field.spectrum[::_STRIDE] * field.volume * scale
     parts = {}
     for number in np.unique(record["species"]).tolist():
         phases = np.exp(-1j * cartesian[record["species"] == number] @ waves).sum(0)  # [K]

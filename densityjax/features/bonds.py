@@ -15,7 +15,7 @@ orientation or choice of cell.
 import numpy as np
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
-from densityjax.features.composition import PROPERTIES, element_table
+from densityjax.features.composition import PROPERTIES, element_table, filled_table
 
 _BOND, _REACH = 1.2, 1.95  # in sums of covalent radii
 _ANGSTROM = 100.0  # pm
@@ -27,6 +27,7 @@ BOND_PROPERTIES = (
     "NdValence", "NpValence", "NsValence", "NUnfilled", "NdUnfilled", "NpUnfilled", "GSvolume_pa",
     "MeltingT",
 )
+_BOND_COLUMNS = [PROPERTIES.index(name) for name in BOND_PROPERTIES]
 _ATOM = (
     "ln(sum of bond weights)", "mean bond length [radii]", "mean bond length [Å]",
     "shortest bond [radii]", "shortest bond [Å]", "share of bonds to the same element",
@@ -55,8 +56,7 @@ def bond_features(
     table, species = element_table(), np.asarray(species)
     if not species.size or species.min() < 1 or species.max() >= len(table):
         return np.full(len(NAMES), np.nan, np.float32)
-    filled = np.where(np.isnan(table), np.nanmean(table[1:], axis=0), table)
-    own = filled[species]  # [N, 22]
+    own = filled_table()[species]  # [N, 22]
     radius = own[:, PROPERTIES.index("CovalentRadius")] / _ANGSTROM  # [N] Å
     reach = 2 * _REACH * radius.max()  # Å
     heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)  # [3] Å, between faces
@@ -70,26 +70,35 @@ def bond_features(
 
     size = len(species)
     total = np.bincount(first, weight, size) + _NONE  # [N]
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return np.bincount(first, weight * values, size) / total
-
     shortest, shortest_ratio = np.full(size, 2 * _REACH * radius.max()), np.full(size, _REACH)
     np.minimum.at(shortest, first, distance)
     np.minimum.at(shortest_ratio, first, ratio)
-    columns = [
-        np.log(total), mean(ratio), mean(distance), shortest_ratio, shortest,
-        mean(species[first] == species[second]),
-    ]
-    for name in BOND_PROPERTIES:
-        values = own[:, PROPERTIES.index(name)]
-        change = values[second] - values[first]
-        columns += [mean(np.abs(change)), mean(change), mean(values[second])]
+    neighbours = own[:, _BOND_COLUMNS][second]  # [pairs, P]
+    change = neighbours - own[:, _BOND_COLUMNS][first]
+    of_properties = np.stack([np.abs(change), change, neighbours], axis=2)  # [pairs, P, 3]
+    values = np.concatenate([
+        np.stack([ratio, distance, species[first] == species[second]], axis=1),
+        of_properties.reshape(len(first), 3 * len(_BOND_COLUMNS)),
+    ], axis=1)
+    means = _sums(first, weight[:, None] * values, size) / total[:, None]  # [N, 3 + 3 P]
+    columns = np.concatenate([
+        np.log(total)[:, None], means[:, :2], shortest_ratio[:, None], shortest[:, None],
+        means[:, 2:],
+    ], axis=1)
     negativity = own[:, PROPERTIES.index("Electronegativity")]
     squares = np.square(negativity[second] - negativity[first])
     ionicity = weight @ squares / total.sum()
-    pooled = _pooled(np.stack(columns, axis=1), negativity)
+    pooled = _pooled(columns, negativity)
     return np.append(pooled, ionicity).astype(np.float32)
+
+
+def _sums(rows: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+    """[size, F] sums of values [n, F] over those of each row."""
+    order = np.argsort(rows, kind="stable")
+    rows, values = rows[order], np.concatenate([values[order], np.zeros((1, values.shape[1]))])
+    edges = np.searchsorted(rows, np.arange(size + 1))
+    sums = np.add.reduceat(values, edges[:-1])  # the zeros end the last row
+    return np.where((edges[1:] > edges[:-1])[:, None], sums, 0.0)
 
 
 def _pairs(

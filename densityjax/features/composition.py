@@ -76,7 +76,7 @@ def magpie(numbers: np.ndarray, counts: np.ndarray) -> np.ndarray:
     shares = counts / counts.sum()  # [E]
     low, high, mean = values.min(axis=0), values.max(axis=0), shares @ values  # [22]
     deviation = shares @ np.abs(values - mean)
-    mode = values[np.isclose(shares, shares.max())].min(axis=0)
+    mode = values[shares > shares.max() * (1 - 1e-5)].min(axis=0)
     return np.stack([low, high, high - low, mean, deviation, mode], axis=1).ravel().astype(
         np.float32
     )
@@ -114,6 +114,13 @@ def compositions(species: Sequence[np.ndarray], lattice: np.ndarray) -> np.ndarr
     return np.stack([composition_features(*cell) for cell in cells])
 
 
+@functools.cache
+def _weights() -> np.ndarray:
+    """Atomic weights [256] u, NaN where there is none."""
+    weights = element_table()[:, PROPERTIES.index("AtomicWeight")]
+    return np.append(weights, np.full(256 - len(weights), np.nan))
+
+
 def mass_density(species: Sequence[np.ndarray], volume: np.ndarray) -> np.ndarray:
     """g/cm^3 of n cells, [n]; NaN for one with an atom of no known element.
 
@@ -121,7 +128,6 @@ def mass_density(species: Sequence[np.ndarray], volume: np.ndarray) -> np.ndarra
         species: n arrays of atomic numbers.
         volume: [n] Å^3.
     """
-    weights = element_table()[:, PROPERTIES.index("AtomicWeight")]  # [Z] u
-    known = np.append(weights, np.full(256 - len(weights), np.nan))
+    known = _weights()
     mass = np.array([known[np.asarray(numbers, int)].sum() for numbers in species])  # [n] u
     return GRAMS_PER_CM3 * mass / volume

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.fft
 from ase.geometry import minkowski_reduce
 
+FLOOR = 1e-3  # e/Å^3, under every logarithm of a density
 # Waves of |k| close to the limit are left out, so that rounding decides on none.
 _MARGIN = 1e-5
 
@@ -22,18 +23,20 @@ class PeriodicField:
     Attributes:
         values: float32 [X, Y, Z].
         lattice: float64 [3, 3] Å, rows are the cell vectors.
-        wave_vectors: float32 [3, X, Y, Z // 2 + 1] rad/Å, Cartesian; half of all, as `rfftn` has.
-        wave_numbers: float32 [X, Y, Z // 2 + 1] rad/Å, their lengths.
-        inside: bool [X, Y, Z // 2 + 1], within the sphere.
-        spectrum: complex64 [X, Y, Z // 2 + 1], in the unit of `values`: mean of f exp(-i k r);
-          0 outside the sphere.
+        places: int [K] the waves inside the sphere, flat indices into [X, Y, Z // 2 + 1], the half
+          of all that `rfftn` has; the first is k = 0.
+        wave_vectors: float32 [3, K] rad/Å, Cartesian.
+        wave_numbers: float32 [K] rad/Å, their lengths.
+        multiplicity: float32 [K], 2 for a wave whose opposite is in the half left out, else 1.
+        spectrum: complex64 [K], in the unit of `values`: mean of f exp(-i k r).
     """
 
     values: np.ndarray
     lattice: np.ndarray
+    places: np.ndarray
     wave_vectors: np.ndarray
     wave_numbers: np.ndarray
-    inside: np.ndarray
+    multiplicity: np.ndarray
     spectrum: np.ndarray
 
     @property
@@ -47,32 +50,31 @@ class PeriodicField:
         return float(cutoff(self.values.shape, self.lattice))
 
     @functools.cached_property
-    def multiplicity(self) -> np.ndarray:
-        """[X, Y, Z // 2 + 1]: 2 for a wave whose opposite is in the half left out, else 1."""
-        weights = np.full(self.spectrum.shape, 2.0, np.float32)
-        weights[..., 0] = 1.0
-        return weights
-
-    @functools.cached_property
-    def places(self) -> np.ndarray:
-        """[K] flat indices of the waves inside the sphere into arrays [X, Y, Z // 2 + 1]."""
-        return np.flatnonzero(self.inside)
+    def logarithm(self) -> np.ndarray:
+        """[X, Y, Z] of the values, `FLOOR` where they are less."""
+        return np.log(np.maximum(self.values, FLOOR))
 
     def transform(self, values: np.ndarray) -> np.ndarray:
         """Coefficients [K] of another field on the same grid, for the waves at `places`."""
         return scipy.fft.rfftn(values, norm="forward").ravel()[self.places]
 
-    def evaluate(self, spectra: np.ndarray) -> np.ndarray:
-        """Fields [..., X, Y, Z] of coefficients [..., X, Y, Z // 2 + 1]."""
-        return scipy.fft.irfftn(spectra, self.values.shape, axes=(-3, -2, -1), norm="forward")
+    def evaluate(self, coefficients: np.ndarray) -> np.ndarray:
+        """Fields [..., X, Y, Z] of coefficients [..., K]."""
+        x, y, z = self.values.shape
+        lead = coefficients.shape[:-1]
+        spectra = np.zeros((*lead, x * y * (z // 2 + 1)), np.complex64)
+        spectra[..., self.places] = coefficients
+        spectra = spectra.reshape(*lead, x, y, z // 2 + 1)
+        return scipy.fft.irfftn(
+            spectra, (x, y, z), axes=(-3, -2, -1), norm="forward", overwrite_x=True
+        )
 
-    def gradient(self) -> np.ndarray:
-        """Cartesian components [3, X, Y, Z], unit of `values` per Å."""
-        return self.evaluate(1j * self.wave_vectors * self.spectrum)
-
-    def laplacian(self) -> np.ndarray:
-        """[X, Y, Z], unit of `values` per Å^2."""
-        return self.evaluate(-np.square(self.wave_numbers) * self.spectrum)
+    def derivatives(self) -> np.ndarray:
+        """[4, X, Y, Z]: gradient (unit of `values` per Å) and Laplacian (per Å^2)."""
+        coefficients = np.concatenate([
+            1j * self.wave_vectors, -np.square(self.wave_numbers)[None],
+        ]) * self.spectrum
+        return self.evaluate(coefficients)
 
 
 def cutoff(shape: tuple[int, ...], lattice: np.ndarray) -> float:
@@ -100,35 +102,40 @@ def make_field(values: np.ndarray, lattice: np.ndarray) -> PeriodicField:
         reduced, basis = minkowski_reduce(lattice)  # reduced = basis @ lattice, basis of integers
         if not np.array_equal(basis, np.eye(3)):
             values, lattice = _in_basis(values, np.rint(basis).astype(int)), reduced
-    vectors = _wave_vectors(values.shape, lattice)
-    numbers = np.sqrt(np.einsum("axyz,axyz->xyz", vectors, vectors))
-    inside = numbers < cutoff(values.shape, lattice) * (1 - _MARGIN)
-    return PeriodicField(values, lattice, vectors, numbers, inside, _spectrum(values, inside))
+    places, vectors, multiplicity = _waves(values.shape, lattice)
+    spectrum = scipy.fft.rfftn(values, norm="forward").ravel()[places]
+    numbers = np.sqrt(np.square(vectors).sum(axis=0))  # [K]
+    return PeriodicField(values, lattice, places, vectors, numbers, multiplicity, spectrum)
 
 
 def _in_basis(values: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Values at the points (i, j, k) of the new basis: those at (i, j, k) @ basis of the old."""
     size = values.shape[0]
     steps = np.arange(size)
-    flat = 0  # index into the old grid, its axes one after the other
+    flat = np.zeros((size, size, size), np.int32)  # index into the old grid
     for axis in range(3):
-        old = (
-            (steps * basis[0, axis])[:, None, None]
-            + (steps * basis[1, axis])[:, None]
-            + steps * basis[2, axis]
-        )
-        flat = flat * size + old % size
+        i, j, k = (np.multiply.outer(basis[:, axis], steps) % size).astype(np.int32)  # [size] each
+        plane = np.add.outer(i, j) % np.int32(size)
+        old = plane[:, :, None] + k  # below 2 size
+        old -= np.int32(size) * (old >= size)
+        flat = flat * np.int32(size) + old
     return values.ravel()[flat]
 
 
-def _wave_vectors(shape: tuple[int, ...], lattice: np.ndarray) -> np.ndarray:
+def _waves(shape: tuple[int, ...], lattice: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Places, wave vectors and multiplicities of `PeriodicField`."""
     reciprocal = 2 * np.pi * np.linalg.inv(lattice).T  # rows, rad/Å
     x, y = (scipy.fft.fftfreq(size, 1 / size) for size in shape[:2])
     z = np.arange(shape[2] // 2 + 1)
     parts = [np.multiply.outer(reciprocal[i], n) for i, n in enumerate((x, y, z))]  # [3, n] each
-    vectors = parts[0][:, :, None, None] + parts[1][:, None, :, None] + parts[2][:, None, None, :]
-    return vectors.astype(np.float32)
-
-
-def _spectrum(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    return scipy.fft.rfftn(values, norm="forward") * inside
+    # |k|^2 as a sum of what depends on two axes at most.
+    plane = np.square(parts[0][:, :, None] + parts[1][:, None]).sum(axis=0)  # [X, Y]
+    tilt = np.tensordot(parts[0], 2 * parts[2], (0, 0))  # [X, Z]
+    other = np.tensordot(parts[1], 2 * parts[2], (0, 0))  # [Y, Z]
+    square = plane[:, :, None] + (tilt[:, None] + (other + np.square(parts[2]).sum(axis=0)))
+    limit = cutoff(shape, lattice) * (1 - _MARGIN)
+    places = np.flatnonzero(square < limit**2)
+    i, rest = np.divmod(places, len(y) * len(z))
+    j, k = np.divmod(rest, len(z))
+    vectors = (parts[0][:, i] + parts[1][:, j] + parts[2][:, k]).astype(np.float32)  # [3, K]
+    return places, vectors, np.where(k > 0, np.float32(2), np.float32(1))

@@ -8,7 +8,8 @@ def real_harmonics(degree: int, directions: np.ndarray) -> np.ndarray:
 
     Args:
         degree: l, 0 to 3.
-        directions: [3, ...] unit vectors; of a zero vector those of l > 0 are 0.
+        directions: [3, ...] unit vectors; of a zero vector those of l > 0 are 0. Those of a vector
+          of length r are r^l times those of its direction.
 
     Returns:
         [2 l + 1, ...], in the type of `directions`.

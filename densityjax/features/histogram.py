@@ -3,7 +3,9 @@
 import numpy as np
 
 
-def soft_histogram(values: np.ndarray, nodes: np.ndarray, *weights: np.ndarray) -> np.ndarray:
+def soft_histogram(
+    values: np.ndarray, nodes: np.ndarray, *weights: np.ndarray, ascending: bool = False
+) -> np.ndarray:
     """Shares of the weight at equally spaced nodes, each point shared by the two nearest.
 
     A point between two nodes counts for each in proportion to its nearness, so that rounding moves
@@ -13,21 +15,18 @@ def soft_histogram(values: np.ndarray, nodes: np.ndarray, *weights: np.ndarray) 
         values: [n].
         nodes: [b] ascending, equally spaced.
         *weights: [n] each, not negative; a histogram for each of them.
+        ascending: the values are, which takes a tenth of the time.
 
     Returns:
         float64 [b] for each of the weights, one after the other, of sum 1 (0 if there is no
         weight).
     """
-    # Python's floats leave the type of the values as it is.
-    first, step, count = float(nodes[0]), float(nodes[1] - nodes[0]), len(nodes)
-    place = (values - first) * (1 / step)
-    place = np.minimum(np.maximum(place, 0), count - 1 - 1e-4)
-    lower = np.floor(place)
-    place -= lower
-    lower = lower.astype(np.intp)
+    lower, place = _places(values, nodes)
+    sums = _sums_ascending if ascending and values.size > 1 else np.bincount
     found = []
     for weight in weights:
-        shares, above = _sums(lower, weight, count), _sums(lower, place * weight, count)
+        shares = sums(lower, weight, len(nodes))
+        above = sums(lower, place * weight, len(nodes))
         shares -= above
         shares[1:] += above[:-1]
         total = shares.sum()
@@ -35,10 +34,31 @@ def soft_histogram(values: np.ndarray, nodes: np.ndarray, *weights: np.ndarray) 
     return np.concatenate(found)
 
 
-def _sums(bins: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
-    """Sum of the weights in each of `count` bins; ten times as fast if the bins ascend."""
-    if bins.size < 2 or np.any(bins[1:] < bins[:-1]):
-        return np.bincount(bins, weight, count)
+def soft_histograms(values: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """`soft_histogram` of each row of values [r, n] with equal weights, float64 [r, b]."""
+    rows, count = len(values), len(nodes)
+    lower, place = _places(values, nodes)  # [r, n]
+    lower = (lower + count * np.arange(rows)[:, None]).ravel()
+    shares = np.bincount(lower, minlength=rows * count).astype(np.float64).reshape(rows, count)
+    above = np.bincount(lower, place.ravel(), rows * count).reshape(rows, count)
+    shares -= above
+    shares[:, 1:] += above[:, :-1]
+    return shares / values.shape[1]
+
+
+def _places(values: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Node below each of the values, and how far it lies towards the next, 0 to 1."""
+    # Python's floats leave the type of the values as it is.
+    first, step = float(nodes[0]), float(nodes[1] - nodes[0])
+    place = (values - first) * (1 / step)
+    np.clip(place, 0, len(nodes) - 1 - 1e-4, out=place)
+    lower = place.astype(np.intp)  # towards 0, so down
+    place -= lower
+    return lower, place
+
+
+def _sums_ascending(bins: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
+    """Sum of the weights in each of `count` bins."""
     edges = np.searchsorted(bins, np.arange(count + 1))
     sums = np.add.reduceat(np.append(weight, 0.0), edges[:-1])  # the 0 ends the last bin
     return np.where(edges[1:] > edges[:-1], sums, 0.0)

@@ -6,12 +6,12 @@ A floor of 1e-3 e/Å^3 stands under every logarithm: below is vacuum, or ringing
 
 import numpy as np
 
-from densityjax.features.field import PeriodicField
+from densityjax.features.field import FLOOR, PeriodicField
 from densityjax.features.histogram import soft_histogram
 
-FLOOR = 1e-3  # e/Å^3
 _NODES = np.linspace(np.log(FLOOR), np.log(20.0), 17)  # ln(rho / (e/Å^3))
 _LEVELS = (0.002, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.998)
+_TINY = np.float32(1e-30)  # e/Å^3, whose root is nothing
 _POWERS = (1 / 3, 2 / 3, 4 / 3, 5 / 3, 2.0, 3.0)
 _SPIN = (
     "|integral m| per electron [μB/e]", "integral |m| per electron [μB/e]",
@@ -46,7 +46,7 @@ def local_invariants(field: PeriodicField) -> np.ndarray:
     moments = [np.log(power.mean(dtype=np.float64) / mean) for power in _powers(positive)]
     return np.concatenate([
         [-np.log(mean)],
-        soft_histogram(logarithm, _NODES, np.ones_like(rho), positive),
+        soft_histogram(logarithm, _NODES, np.ones_like(rho), positive, ascending=True),
         _quantiles(logarithm),
         moments,
     ])
@@ -62,8 +62,10 @@ def _quantiles(ascending: np.ndarray) -> np.ndarray:
 
 def _powers(values: np.ndarray) -> list[np.ndarray]:
     """`values ** p` for each of `_POWERS`, by one cube root and products."""
-    root, square = np.cbrt(values), values * values
-    return [root, root * root, root * values, root * root * values, square, square * values]
+    # By a logarithm, which NumPy vectorises, as it does not its cube root.
+    root = np.exp(np.log(np.maximum(values, _TINY)) * np.float32(1 / 3))
+    square, third = values * values, root * values
+    return [root, root * root, third, root * third, square, square * values]
 
 
 def spin_invariants(values: np.ndarray, magnetization: np.ndarray | None) -> np.ndarray:

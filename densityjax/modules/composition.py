@@ -31,7 +31,8 @@ class Composition:
         kind: of the proxies that the weights are from.
         mean_error: of the mean of the labels of other systems.
         error_draws: {kind: [R, M]} errors of the proxies in resamples of the systems.
-        weights: [M]; None where the start is taken.
+        weights: [M] that are used; None where the start is taken.
+        fitted: [M] of the labels as they are.
         weight_draws: [R, M] in the same resamples.
         reason: why the start is taken; '' where it is not.
     """
@@ -45,6 +46,7 @@ class Composition:
     mean_error: float = float("nan")
     error_draws: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     weights: np.ndarray | None = None
+    fitted: np.ndarray | None = None
     weight_draws: np.ndarray | None = None
     reason: str = ""
 
@@ -114,9 +116,11 @@ def find_composition(
     if all(own.errors.min() >= mean_error for own in proxies.values()):
         return dataclasses.replace(found, reason="every proxy is worse than the mean of the labels")
     predictions = proxies[kind].predictions
+    fitted = simplex_weights(predictions, labels)
+    draws = bootstrap_weights(predictions, labels, systems, settings.bootstraps, seed)
     return dataclasses.replace(
-        found, weights=simplex_weights(predictions, labels),
-        weight_draws=bootstrap_weights(predictions, labels, systems, settings.bootstraps, seed),
+        found, weights=draws.mean(axis=0) if settings.resampled else fitted, fitted=fitted,
+        weight_draws=draws,
     )
 
 
@@ -142,8 +146,7 @@ def to_json(found: Composition) -> dict[str, Any]:
             low, high = interval(found.weight_draws)
             row = {
                 "weight": float(found.weights[place]), "low": float(low[place]),
-                "high": float(high[place]),
-                "mean_of_resamples": float(found.weight_draws[:, place].mean()),
+                "high": float(high[place]), "fitted": float(found.fitted[place]),
             }
         for kind, own in found.proxies.items():
             low, high = interval(found.error_draws[kind])

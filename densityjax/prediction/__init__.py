@@ -3,6 +3,7 @@
 Files, each importing only from those above it:
 
   materials: Files and densities as materials on the grid of a model.
+  reading: Density files read ahead of their prediction
   answers: What trained models say of materials
   rows: Predictions as rows
   frame: Rows of predictions as a table of pandas.

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 
 from densityjax.data.records import Records
-from densityjax.density.core import seen_record
-from densityjax.features.record_features import record_features
-from densityjax.prediction.materials import Material
+from densityjax.prediction.materials import Material, Needs, prepare
 from densityjax.results.applicability import join_warnings
 from densityjax.results.averages import average_parts, network_answer
 from densityjax.results.constraints import project
@@ -40,23 +38,27 @@ def predict_materials(
     Returns:
         (predictions, warnings of each material).
     """
-    ready = [prepared(((model,),), material) for material in materials]
+    needs = needs_of(((model,),))
+    ready = [prepare(material, needs) for material in materials]
     (asked,) = _asked([model], ready, batch_size, join_features([m.features for m in ready]))
     return _said(model, asked, ready)[:2]
 
 
-def prepared(members: Sequence[Sequence[TrainedModel]], material: Material) -> Material:
-    """A material as all models of a run see it, with the features that any of them needs."""
-    if material.features is not None:
-        return material
+def needs_of(members: Sequence[Sequence[TrainedModel]]) -> Needs:
+    """What all models of a run see of a material; the features are those that any of them needs."""
     models = [model for own in members for model in own]
-    record = seen_record(material.record, models[0].config.input.core)
-    needed = models[0].whole is not None or any(model.needs_features for model in models)
-    features = record_features(record) if needed else {}
-    encoder = models[0].encoder
-    if encoder is not None:
-        record = {**record, "density": _latent(encoder, record)}
-    return dataclasses.replace(material, record=record, features=features)
+    features = models[0].whole is not None or any(model.needs_features for model in models)
+    return Needs(models[0].applicability.grid, models[0].config.input.core, features)
+
+
+def _network_records(
+    model: TrainedModel, materials: Sequence[Material]
+) -> list[Mapping[str, Any]]:
+    """Records as the network sees them: with latents in the place of densities, if it does."""
+    records = [material.record for material in materials]
+    if model.encoder is None:
+        return records
+    return [{**record, "density": _latent(model.encoder, record)} for record in records]
 
 
 def _latent(encoder: Encoder, record: Mapping[str, Any]) -> np.ndarray:
@@ -90,7 +92,7 @@ def _asked(
     for mapped, places in _by_program(models).items():
         first = models[places[0]]
         made = unlabelled_records(
-            [m.record for m in materials], first.specs, first.channels, features
+            _network_records(first, materials), first.specs, first.channels, features
         )
         records = {place: models[place].described(made) for place in places}
         each = [(place, state) for place in places for state in models[place].states]
@@ -181,7 +183,8 @@ def answers(
         materials, batch_size: see `predict_materials`.
     """
     whole, models = members[0][0].whole, [model for own in members for model in own]
-    materials = [prepared(members, material) for material in materials]
+    needs = needs_of(members)
+    materials = [prepare(material, needs) for material in materials]
     features = join_features([material.features for material in materials])
     by_target: dict[str, list[Answer]] = {}
     asked = _asked(models, materials, batch_size, features)
@@ -196,7 +199,7 @@ def answers(
         values = {answer.spec.name: answer.values for answer in found}
         values = project(values, [a.spec for a in found], models[0].config.model.constraints)
         return [dataclasses.replace(a, values=values[a.spec.name]) for a in found]
-    made, channels = [material.record for material in materials], models[0].channels
+    made, channels = [material.record for material in materials], models[0].config.input.channels
     records = unlabelled_records(made, whole.specs, channels, features)
     return _mixed(whole, found, records.described(whole.descriptors))
 

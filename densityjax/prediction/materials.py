@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from densityjax.density.core import Core, seen_record
 from densityjax.density.plausibility import warnings_of
 from densityjax.density.reader import Density, DensityFormatError, find_files, read_density
 from densityjax.density.record import make_record
+from densityjax.features.record_features import record_features
 from densityjax.runtime.errors import UserError
 
 
@@ -19,7 +21,7 @@ class Material:
     Attributes:
         record: see `density.record.make_record`.
         source, code, notes: see `Density`.
-        features: of the record, which is then as the model sees it; None until `answers.prepared`.
+        features: of the record, which is then as the model sees it; None until `prepare`.
     """
 
     record: Mapping[str, Any]
@@ -27,6 +29,21 @@ class Material:
     code: str
     notes: tuple[str, ...]
     features: Mapping[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a model sees of a density.
+
+    Attributes:
+        grid: voxels along each axis.
+        core: config.input.core.
+        features: whether it sees more than the density on its grid.
+    """
+
+    grid: int
+    core: Core
+    features: bool
 
 
 def make_material(density: Density, grid: int) -> Material:
@@ -51,6 +68,15 @@ def read_material(path: Path, grid: int) -> Material | str:
         return f"{path}: {error.strerror}"
     except MemoryError:
         return f"{path}: this machine has too little memory for it"
+
+
+def prepare(material: Material, needs: Needs) -> Material:
+    """A material as a model sees it, with all that is computed of it alone."""
+    if material.features is not None:
+        return material
+    record = seen_record(material.record, needs.core)
+    features = record_features(record) if needs.features else {}
+    return dataclasses.replace(material, record=record, features=features)
 
 
 def expand_folders(arguments: Sequence[str]) -> list[Path]:

@@ -1,6 +1,7 @@
 """A trained model as its users have it: it is opened, and asked."""
 
 import dataclasses
+import functools
 import itertools
 import logging
 import os
@@ -8,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densityjax.prediction.answers import answers, compile_networks, prepared
-from densityjax.prediction.materials import Material, expand_folders
+from densityjax.prediction.answers import answers, compile_networks, needs_of
+from densityjax.prediction.materials import Material, Needs, expand_folders
 from densityjax.prediction.objects import is_pair, material_of, name_of
 from densityjax.prediction.rows import Elsewhere, Row, make_rows, unreadable
 from densityjax.results.calibration import Calibration, read_calibration
@@ -97,9 +98,10 @@ class Model:
         elsewhere = [self.elsewhere(material, anyway) for material in materials]
         return make_rows(said, materials, self.calibration, coverages, elsewhere)
 
-    def prepared(self, material: Material) -> Material:
-        """A material with all that takes time before the networks, to be done ahead."""
-        return prepared(self.members, material)
+    @functools.cached_property
+    def needs(self) -> Needs:
+        """What it sees of a density, see `materials.prepare`."""
+        return needs_of(self.members)
 
     def elsewhere(self, material: Material, anyway: bool = False) -> Elsewhere:
         """Whether a density is of another make than those of the training, and what follows.

@@ -103,7 +103,7 @@ def encoder_from(run: RunDirectory) -> Encoder:
             "core": config.input.core, "transform": config.input.transform,
             "log_clamp": config.input.log_clamp, "model": model,
         },
-        {"path": str(run.path), "commit": facts.get("commit"), "dataset": facts["dataset"]},
+        {"commit": facts.get("commit"), "dataset": facts["dataset"]},
     )
 
 

@@ -19,6 +19,8 @@ from densityjax.modules.train import train_modules
 from densityjax.results.manifest import write_manifest
 from densityjax.results.predictions import predict_records
 from densityjax.runtime.errors import ConfigError, UserError
+from densityjax.step import parallel
+from densityjax.step.create_task import create_task
 from densityjax.step.weights import save_weights
 from densityjax.targets import get_specs
 from densityjax.training.initial import read_start
@@ -95,7 +97,10 @@ def test_embeddings_are_those_of_each_network(hub: Path, small_dataset: Path):
     found = embed(trunks, config, statistics, records, rows)
     for module, embedding in zip(modules, found, strict=True):
         model = module.model
-        own = predict_records(model.mapped, model.state, records, specs, model.statistics, 8)
+        mapped = parallel.mapped_predict_step(
+            create_task(model.config, model.specs, 1), model.config.view.evaluation_views
+        )
+        own = predict_records(mapped, model.state, records, specs, model.statistics, 8)
         np.testing.assert_allclose(embedding, own.embedding[:, : found.shape[2]], atol=1e-5)
     assert abs(found[0] - found[1]).max() > 0.01
 

@@ -26,7 +26,7 @@ def test_the_module_that_knows_gets_the_weight(tmp_path):
     assert found.weights[0] > 0.8
     content = to_json(found)
     assert list(content["modules"]["a"]) == [
-        "weight", "low", "high", "mean_of_resamples", "neighbours", "kernel_ridge"
+        "weight", "low", "high", "fitted", "neighbours", "kernel_ridge"
     ]
     lines = table(content).splitlines()
     assert lines[2].startswith("a ")
