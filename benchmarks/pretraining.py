@@ -163,7 +163,8 @@ def main() -> None:
     if not arguments.tables:
         fit_missing(base_config(arguments.data_dir), methods(arguments.starts), workdir)
     if arguments.out:
-        write_tables(results_of(workdir), arguments.out, methods([]), SCRATCH, arguments.test)
+        bases = (SCRATCH, LONG, LONGER)
+        write_tables(results_of(workdir), arguments.out, methods([]), bases, arguments.test)
 
 
 def fit_missing(config: ConfigDict, names: list[str], workdir: Path) -> None:
