@@ -127,14 +127,29 @@ def short_lines(rows: Sequence[Mapping[str, Any]], base: str) -> list[str]:
     return [*lines, ""]
 
 
+def _compact(found: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
+    """JSON with a row a line and four digits."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: short(own) for key, own in value.items() if key != "undefined"}
+        return float(f"{value:.4g}") if isinstance(value, float) else value
+
+    lines = [
+        json.dumps({"fold": fold, "base": base} | short(row))
+        for fold, groups in found.items() for base, rows in groups.items() for row in rows
+    ]
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
 def write_tables(
-    results: Sequence[Mapping[str, Any]], out: Path, starts: Sequence[str],
-    bases: Sequence[str], test: bool,
+    results: Sequence[Mapping[str, Any]], out: Path, groups: Mapping[str, Sequence[str]],
+    test: bool,
 ) -> None:
     """Writes pretraining.json and table.md, which the README.md there has.
 
     Args:
-        bases: the start that all are compared with, and others for a short table each.
+        groups: {base: starts that are compared with it}; the first in full, others in short.
         test: write the table of fold 0, too, as test.md.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -142,11 +157,13 @@ def write_tables(
     for fold, name in (("validation", "table.md"), ("test", "test.md")):
         if fold == "test" and not test:
             continue
-        found[fold] = {base: summary(results, starts, base, fold) for base in bases}
-        first, *others = bases
+        found[fold] = {
+            base: summary(results, starts, base, fold) for base, starts in groups.items()
+        }
+        first, *others = groups
         lines = lines_of(found[fold][first], first)
         for base in others:
             if found[fold][base]:
                 lines += short_lines(found[fold][base], base)
         replace_text(out / name, "\n".join(lines))
-    replace_text(out / "pretraining.json", json.dumps(found, indent=1) + "\n")
+    replace_text(out / "pretraining.json", _compact(found))
