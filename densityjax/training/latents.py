@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from densityjax.config import completed
+from densityjax.config import NO_FOLD, completed
 from densityjax.data.dataset import fingerprint
 from densityjax.data.record_index import Columns, concatenate, kept_beside, split_key
 from densityjax.data.records import Records, load_records
@@ -46,6 +46,7 @@ def encoder_of(config: ConfigDict, workdir: Path, dataset: str) -> Encoder | Non
     encoder = read_encoder(config)
     if encoder is not None:
         _check_same_encoder(RunDirectory(workdir), encoder)
+        _check_sources(config, encoder, dataset)
         if _materials(dataset) == _materials(encoder.facts["dataset"]["name"]):
             _check_folds(config, encoder)
     return encoder
@@ -112,6 +113,25 @@ def _materials(dataset: str) -> tuple[str, str]:
     name, _, rest = dataset.partition("/")
     # Of folders of densities each has a digest: 'density_folder/grid48-DIGEST/1.0.0'.
     return name, rest.partition("-")[2] if name == "density_folder" else ""
+
+
+def _check_sources(config: ConfigDict, encoder: Encoder, dataset: str) -> None:
+    """Raises ConfigError where the dataset was among config.pretraining.sources of the encoder.
+
+    These are taken with all folds but for what is like the encoder's own test fold.
+    """
+    own = encoder.facts["dataset"]
+    sources = {*own.get("pretraining", {}).get("datasets", {})} - {own["name"].rpartition("/")[0]}
+    kept_back = _materials(own["name"]) == _materials(dataset) and (
+        own["test_fold"] == config.data.test_fold
+    )
+    if config.data.test_fold != NO_FOLD and not kept_back and any(
+        _materials(name) == _materials(dataset) for name in sources
+    ):
+        raise ConfigError(
+            f"config.input.encoder='{config.input.encoder}' had all folds of {dataset} among its "
+            "config.pretraining.sources: train the autoencoder with this dataset as config.data"
+        )
 
 
 def _check_folds(config: ConfigDict, encoder: Encoder) -> None:

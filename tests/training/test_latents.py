@@ -115,7 +115,16 @@ def test_an_encoder_that_saw_the_test_fold_is_refused(source: Path, tmp_path: Pa
         with pytest.raises(ConfigError, match=f"folds 1, 2, 3, config.data.test_fold={fold} of "):
             encoder_of(config, tmp_path, name)
     assert encoder_of(config, tmp_path, "density_folder/grid24-0a1b/1.0.0") is not None
-    config.data.test_fold, config.data.validation_fold = 0, 2
+    facts = json.loads((source / "run.json").read_text())
+    facts["dataset"] |= {
+        "name": "lemat_rho/grid24/1.0.0",
+        "pretraining": {"datasets": {"lemat_rho/grid24": {}, "elastic_densities/grid24": {}}},
+    }
+    (shutil.copytree(source, tmp_path / "other") / "run.json").write_text(json.dumps(facts))
+    config.data.test_fold, config.input.encoder = 0, str(tmp_path / "other")
+    with pytest.raises(ConfigError, match="had all folds of elastic_densities/grid24"):
+        encoder_of(config, tmp_path, name)
+    config.data.validation_fold, config.input.encoder = 2, str(source)
     encoder_of(config, tmp_path, name)
     assert "fitted on densities of fold 2, config.data.validation_fold" in caplog.text
     config.data.held_out_elements = ("O",)
