@@ -120,10 +120,20 @@ def check_agreement(modules: Sequence[Module]) -> None:
                 f"{pair} began from other starts, whose parameters have no common meaning: train "
                 "all modules of a hub with one --config.init"
             )
+        if _encoder(first) != _encoder(other):
+            raise HubError(
+                f"{pair} see densities through other autoencoders: train all modules of a hub with "
+                "one --config.input.encoder"
+            )
         for name in ("field_mean", "field_std"):
             here, there = (getattr(one.model.statistics, name) for one in (first, other))
             if not np.array_equal(here, there):
                 raise HubError(f"{pair} scale the density in other ways: train them again")
+
+
+def _encoder(module: Module) -> str:
+    """Hash of the autoencoder through which a module sees densities; '' where there is none."""
+    return "" if module.model.encoder is None else module.model.encoder.sha256
 
 
 def check_config(config: ConfigDict, modules: Sequence[Module], hub: Path) -> None:

@@ -113,8 +113,14 @@ def test_a_new_target(
     config = _config(small_dataset, "bulk_modulus")
     config.model.adapter, config.optimizer.head_first = 2, 0.5
     config.modules.bootstraps = 5
+    beside = [module.path / "encoder.safetensors" for module in read_hub(hub)]
+    for path in beside:  # as modules of latents have it
+        path.write_bytes(b"an autoencoder")
     content = compose(config, hub, tmp_path / "run")
+    for path in beside:
+        path.unlink()
     assert content["labels"] == 18
+    assert (tmp_path / "run/start/encoder.safetensors").read_bytes() == b"an autoencoder"
     said = capsys.readouterr().out
     assert "bulk_modulus: 18 labels of" in said
     config.init = str(tmp_path / "run/start")
