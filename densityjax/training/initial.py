@@ -18,6 +18,7 @@ from densityjax.results.pretrained import find_model
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError
 from densityjax.runtime.files import flatten
+from densityjax.step.create_task import objective_names
 from densityjax.step.scalers import Statistics
 from densityjax.step.weights import load_weights
 from densityjax.training.checkpoint import digests
@@ -147,12 +148,14 @@ def _spoken(value: Any) -> str:
 
 
 def _start_from_pretraining(source: RunDirectory) -> Start:
-    """Its trunk and the scalers of the field; all that is beside the trunk is the new run's."""
+    """Its trunk, its decoder and the scalers of the field; all else is the new run's."""
     statistics = source.load(source.statistics, Statistics.load)
     (state,) = source.load(source.weights, lambda path: load_weights(path, statistics.arrays()))
     return Start(
         parameters=state.ema_params["model"], specs=(), statistics=statistics, descriptors=None,
         facts=_facts(source, state.ema_params["model"]),
+        objectives=objective_names(completed(source.read_config("pretraining"))),
+        decoder=state.ema_params.get("decoder"),
     )
 
 
@@ -181,6 +184,8 @@ def start_from(model: TrainedModel, config: ConfigDict, source: RunDirectory) ->
         statistics=model.statistics,
         descriptors=model.descriptors if _same_descriptors(config, model.config) else None,
         facts=_facts(source, parameters),
+        objectives=objective_names(model.config),
+        decoder=jax.device_get(model.state.ema_params.get("decoder")),
     )
 
 
