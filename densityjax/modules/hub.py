@@ -20,7 +20,7 @@ from densityjax.model.create import head_modules
 from densityjax.results.manifest import read_manifest
 from densityjax.runtime.arrays import load_arrays, save_arrays
 from densityjax.runtime.errors import UserError
-from densityjax.training.initial import trunk_differences, trunk_settings
+from densityjax.training.initial import parameters_sha256, trunk_differences, trunk_settings
 from densityjax.training.start import Start
 from densityjax.training.trained_model import TrainedModel, restore_run
 
@@ -195,7 +195,10 @@ def load_start(hub: Path) -> tuple[dict[str, Any], str]:
     path = hub / "start.safetensors"
     try:
         arrays, texts = load_arrays(path)
-        return unflatten_dict(arrays, sep="/"), texts["sha256"]
+        parameters, sha256 = unflatten_dict(arrays, sep="/"), texts["sha256"]
+        if parameters_sha256(parameters) != sha256:
+            raise ValueError("its content is not what its hash says")
+        return parameters, sha256
     except FileNotFoundError as error:
         raise HubError(f"{path} is missing: copy the whole hub, or train it again") from error
     except (ValueError, KeyError) as error:

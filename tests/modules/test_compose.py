@@ -175,6 +175,12 @@ def test_mistakes(hub: Path, start: Path, small_dataset: Path, tmp_path: Path):
         save_start(hub, begun)
     copy = tmp_path / "hub"
     shutil.copytree(hub, copy)
+    path = copy / "start.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(HubError, match="its content is not what its hash says"):
+        load_start(copy)
     path = copy / "band_gap" / "network.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b" ")
     with pytest.raises(UserError, match=r"network.safetensors is not the file that was exported"):
