@@ -57,6 +57,11 @@ class Module:
         return self.model.state.ema_params["model"]
 
     @property
+    def encoder_sha256(self) -> str:
+        """Of the autoencoder through which it sees densities; '' where there is none."""
+        return "" if self.model.encoder is None else self.model.encoder.sha256
+
+    @property
     def trunk(self) -> dict[str, Any]:
         """Parameters without those of heads, auxiliary ones included; adapters are of it."""
         specs = (*self.model.specs, *auxiliary_specs(self.model.config.auxiliary.properties))
@@ -120,7 +125,7 @@ def check_agreement(modules: Sequence[Module]) -> None:
                 f"{pair} began from other starts, whose parameters have no common meaning: train "
                 "all modules of a hub with one --config.init"
             )
-        if _encoder(first) != _encoder(other):
+        if first.encoder_sha256 != other.encoder_sha256:
             raise HubError(
                 f"{pair} see densities through other autoencoders: train all modules of a hub with "
                 "one --config.input.encoder"
@@ -129,11 +134,6 @@ def check_agreement(modules: Sequence[Module]) -> None:
             here, there = (getattr(one.model.statistics, name) for one in (first, other))
             if not np.array_equal(here, there):
                 raise HubError(f"{pair} scale the density in other ways: train them again")
-
-
-def _encoder(module: Module) -> str:
-    """Hash of the autoencoder through which a module sees densities; '' where there is none."""
-    return "" if module.model.encoder is None else module.model.encoder.sha256
 
 
 def check_config(config: ConfigDict, modules: Sequence[Module], hub: Path) -> None:

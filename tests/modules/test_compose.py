@@ -103,6 +103,8 @@ def test_embeddings_are_those_of_each_network(hub: Path, small_dataset: Path):
         own = predict_records(mapped, model.state, records, specs, model.statistics, 8)
         np.testing.assert_allclose(embedding, own.embedding[:, : found.shape[2]], atol=1e-5)
     assert abs(found[0] - found[1]).max() > 0.01
+    together = embed(trunks, config, statistics, records, rows[:8], at_once=True)
+    np.testing.assert_allclose(together, found[:, :8], atol=1e-5)
 
 
 def test_a_new_target(
@@ -136,8 +138,15 @@ def test_a_new_target(
         np.testing.assert_allclose(kernel, mean, atol=1e-6)
     (tmp_path / "run/config.json").write_text(config.to_json_best_effort())
     config.init = ""
-    assert compose(config, hub, tmp_path / "run") == {}  # a run that has begun goes on
+    assert compose(config, hub, tmp_path / "run") == content  # a run that has begun goes on
     assert trained[1] == trained[0]
+    assert capsys.readouterr().out == said
+    for other, determining, message in (
+        (tmp_path, False, f"was composed with --hub={hub}, not {tmp_path}"),
+        (hub, True, "was composed with --use_determining=False, not True"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            compose(config, other, tmp_path / "run", determining)
 
 
 def test_too_few_labels_fall_back_to_the_start(hub: Path, small_dataset: Path, tmp_path: Path):
@@ -169,6 +178,17 @@ def test_mistakes(hub: Path, start: Path, small_dataset: Path, tmp_path: Path):
         train_modules(config, tmp_path / "other")
     assert not (tmp_path / "run").exists()
     config.init, config.model.adapter = str(start), 2
+    for changes, message in (
+        ({"model.adapter": 3}, r"model\.adapter: 2 there, 3 now"),
+        ({"train.epochs": 2}, r"train\.epochs: 1 there, 2 now"),
+        ({"data.train_folds": (2, 3)}, r"data\.train_folds: \[2, 3, 4\] there, \[2, 3\] now"),
+    ):
+        own = _config(small_dataset, "band_gap")
+        own.update_from_flattened_dict(
+            {"init": str(start), "model.adapter": 2} | changes
+        )
+        with pytest.raises(HubError, match=message):
+            train_modules(own, hub)
     begun = read_start(config, tmp_path / "none")
     begun.facts["sha256"] = "another"
     with pytest.raises(HubError, match="was made from another start"):
