@@ -155,16 +155,24 @@ def mapped_predict_step(task: Task, num_views: int) -> Callable:
     return _predict_program(steps.predict_step, _without_optimizer(task), num_views, None)
 
 
-def mapped_predict_members(task: Task, num_views: int, quick: bool = False) -> Callable:
+def mapped_predict_members(
+    task: Task, num_views: int, quick: bool = False, at_once: bool = False
+) -> Callable:
     """`steps.predict_members` over all devices: (`stacked` states, batch) -> [D, b, M, ...].
 
     Args:
         quick: for few calls, which are over before a program that runs fast is compiled.
+        at_once: see `steps.predict_members`.
     """
     level = None
     if jax.default_backend() == "cpu":
         level = _COMPILE_FAST if quick else _COMPILE_LESS
-    return _predict_program(steps.predict_members, _without_optimizer(task), num_views, level)
+    step = _predict_members_at_once if at_once else steps.predict_members
+    return _predict_program(step, _without_optimizer(task), num_views, level)
+
+
+# One object, by which programs are shared.
+_predict_members_at_once = functools.partial(steps.predict_members, at_once=True)
 
 
 def stacked(states: Sequence[TrainState]) -> tuple[PyTree, PyTree]:

@@ -159,14 +159,18 @@ def _start_from_pretraining(source: RunDirectory) -> Start:
     )
 
 
+def parameters_sha256(parameters: Mapping[str, Any]) -> str:
+    """Of all arrays with their names: equal parameters have equal hashes."""
+    return hashlib.sha256(json.dumps(digests(parameters), sort_keys=True).encode()).hexdigest()
+
+
 def _facts(source: RunDirectory, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Where a start comes from, for run.json."""
     facts = read_facts(source.path)
-    sha256 = hashlib.sha256(json.dumps(digests(parameters), sort_keys=True).encode()).hexdigest()
     data = facts.get("dataset", {})
     return {
         "path": str(source.path),
-        "sha256": sha256,
+        "sha256": parameters_sha256(parameters),
         "commit": facts.get("commit"),
         "dataset": {
             key: data.get(key) for key in ("name", "fingerprint", "train_folds", "validation_fold")
