@@ -29,7 +29,8 @@ from ml_collections import ConfigDict
 from benchmarks.fine_tune_tables import write_tables
 from densityjax.configs import elastic_paper
 from densityjax.data.dataset import open_from_config
-from densityjax.data.records import PerAtom, Records
+from densityjax.data.joined_records import taken
+from densityjax.data.records import Records
 from densityjax.results.predictions import predict_records, selection_loss
 from densityjax.runtime import compile_cache
 from densityjax.runtime.files import replace_json
@@ -83,25 +84,6 @@ def base_config(data_dir: str) -> ConfigDict:
     config.model.widths, config.model.blocks = (16, 32), (1, 1)
     config.train.epochs = config.train.evaluate_every_epochs = 20
     return config
-
-
-def taken(records: Records, rows: np.ndarray) -> Records:
-    """Some records [rows], without features, which the plain network does not see."""
-
-    def some(value: Any) -> Any:
-        if isinstance(value, PerAtom):
-            return dataclasses.replace(value, stop=value.stop[rows], size=value.size[rows])
-        return value[rows]
-
-    fixed = {"source", "channels", "grid", "densities", "labels", "features"}
-    fields = {
-        field.name: some(getattr(records, field.name))
-        for field in dataclasses.fields(records) if field.name not in fixed
-    }
-    return dataclasses.replace(
-        records, **fields, labels={name: values[rows] for name, values in records.labels.items()},
-        densities=tuple(records.densities[row] for row in rows),
-    )
 
 
 def drawn(systems: np.ndarray, among: np.ndarray, count: int, seed: int) -> np.ndarray:

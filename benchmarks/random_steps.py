@@ -9,7 +9,7 @@ from densityjax.step.steps import DeviceBatch
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState, create_train_state
 from densityjax.targets import get_specs
-from densityjax.training.setup import step_shapes
+from densityjax.training.compile_ahead import step_shapes
 
 
 def make_task(config: ConfigDict) -> Task:

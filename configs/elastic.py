@@ -68,6 +68,10 @@ def get_config() -> ConfigDict:
     # What everything that reads densities sees of an atom's core: 'all', or its 'charge' alone, on
     # which codes and pseudopotentials of the same valence agree (densityjax/density/core.py).
     input_.core = "all"
+    # Latents of an autoencoder (configs/ecd) in the place of densities: the directory of its run,
+    # made by densityjax.pretrain; '' is none. Needs view.kind 'fractional' without
+    # cube_operations, and transform 'linear'; rolls are by whole voxels of the latent.
+    input_.encoder = ""
     # 'linear' e/Å^3, 'times_volume' rho * V as VASP stores it, 'log', or 'log_and_linear' (a
     # channel each).
     input_.transform = "log_and_linear"
@@ -98,6 +102,37 @@ def get_config() -> ConfigDict:
     config.stack = stack = ConfigDict()
     stack.learners = ("network", "invariants", "density")
 
+    # What is learned of densities without labels: by densityjax.pretrain alone, by densityjax.main
+    # beside the targets, in a pass of its own over each batch.
+    config.pretraining = pretraining = ConfigDict()
+    # Weight of each in the loss, where a target has 1; 0: not learned. The field where blocks of
+    # it are hidden, where it has noise, or where nothing is done to it, see
+    # densityjax/model/objectives.py.
+    pretraining.objectives = objectives = ConfigDict()
+    objectives.masked = 0.0
+    objectives.denoising = 0.0
+    objectives.reconstruction = 0.0
+    # Of each voxel: row, column and electronegativity of the nearest nucleus; the density minus
+    # average atoms. Of the view: principal components of the density's invariants.
+    objectives.nearest_element = 0.0
+    objectives.deformation = 0.0
+    objectives.invariants = 0.0
+    pretraining.hidden = 0.5  # share of the blocks that 'masked' hides (cartesian)
+    pretraining.block = 1.2  # Å, edge of a block
+    pretraining.noise = 0.5  # that 'denoising' adds, in standard deviations of the field
+    pretraining.components = 32  # of the invariants
+    pretraining.decoder_width = 64
+    # Datasets whose densities are learned from beside the training folds of config.data, all folds:
+    # 'lemat_rho/grid32', and 'density_folder/grid32=/my/folder' of one that is built from a folder.
+    pretraining.sources = ()
+    # A file of materials that are never learned from: a material id or chemical system per line,
+    # or a CSV with such columns. '': none.
+    pretraining.exclude = ""
+    # What of sources is not learned from, because it is like the validation and test rows of
+    # config.data or like an excluded material: all of the same 'system' of elements, 'formula', or
+    # material 'id'; or 'nothing', with which the test set is seen, its labels excepted.
+    pretraining.withhold = "system"
+
     config.intervals = intervals = ConfigDict()
     # Leave what densityjax.predict makes intervals from (densityjax/training/calibrate.py).
     intervals.calibrate = True
@@ -124,6 +159,9 @@ def get_config() -> ConfigDict:
     model.head_width = 64
     model.dropout = 0.2  # of the embedding that the heads share
     model.implementation = "auto"  # of convolutions, see densityjax/model/ops/conv3d.py
+    # Width of a bottleneck layer at the end of every residual block, which begins as the identity:
+    # what a module of densityjax.modules learns while the trunk stays as it is. 0: none.
+    model.adapter = 0
     # Physics that predictions obey exactly (densityjax/constraints.py): 'elastic', 'gap',
     # 'positive', 'even_spin'. One that speaks of none of the targets changes nothing.
     model.constraints = ()
@@ -142,6 +180,8 @@ def get_config() -> ConfigDict:
     # Of the trunk over that of the heads: 1 in a model that is trained from the start, less where
     # config.init gives a trunk; 0 leaves it as it is.
     optimizer.trunk_rate = 1.0
+    # First share of the steps in which the heads learn alone, adapters not; then all. 0: none.
+    optimizer.head_first = 0.0
     optimizer.warmup_fraction = 0.05
     optimizer.weight_decay = 1.0
     optimizer.clip_norm = 1.0
@@ -181,4 +221,18 @@ def get_config() -> ConfigDict:
     grouping.max_materials = 2000  # that similarities of n^2 memory see
     grouping.epochs = 10  # of the models that similarities train
     grouping.seed = 0
+
+    # Read by densityjax.modules alone: what a composition is found from.
+    config.modules = modules = ConfigDict()
+    # Predictors on the embeddings of a module: nearest neighbours, kernel ridge, or whichever errs
+    # less on rows of chemical systems that it did not see. Settings are chosen by the same rows.
+    modules.proxy = "neighbours"  # 'neighbours', 'kernel_ridge' or 'best'
+    # Weights are means over resamples of the chemical systems, which few labels sway less; False:
+    # fitted once, as in arXiv 2502.15483.
+    modules.resampled = True
+    modules.neighbours = (3, 5, 10)
+    modules.temperatures = (0.05, 0.2, 1.0)  # of weights and kernels, over the cosine
+    modules.ridges = (0.01, 0.1, 1.0)
+    modules.bootstraps = 200  # resamples
+    modules.min_labels = 10  # under which the start is taken as it is
     return config.lock()

@@ -15,8 +15,10 @@ DOORS = {
     "explain": ("densityjax.explain", "say where in the cell a prediction comes from"),
     "export": ("densityjax.export", "make a folder from a finished run that predicts elsewhere"),
     "calibrate": ("densityjax.calibrate", "make a finished run ready to predict intervals"),
+    "pretrain": ("densityjax.pretrain", "learn from densities without labels, to start from"),
     "inspect": ("densityjax.inspect", "say what density files hold"),
     "groups": ("densityjax.target_grouping", "find which targets to train together"),
+    "modules": ("densityjax.modules", "train modules of properties, compose them for a new one"),
     "ablation": ("densityjax.ablation", "train the variants of a config and compare them"),
     "report": ("densityjax.report", "write the page of a finished run again"),
 }

@@ -4,97 +4,35 @@
 needs JAX. A folder with settings of its own has its own table, and calls `check_rules`.
 """
 
-import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ase.data import chemical_symbols
 from ml_collections import ConfigDict
 
+from densityjax.config_rules import (
+    Rule,
+    at_least,
+    between_0_and_1,
+    boolean,
+    each,
+    element,
+    fraction,
+    from_to,
+    not_negative,
+    one_of,
+    positive,
+    positive_whole,
+    some_text,
+    text,
+    under_one,
+    up_to,
+    values_of,
+    whole,
+)
 from densityjax.configs import elastic_paper
 from densityjax.constraints import CONSTRAINTS, check_constraints
 from densityjax.runtime.errors import ConfigError
 from densityjax.targets import get_specs
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """What a value must be.
-
-    Attributes:
-        text: completes "it must be ...".
-        holds: whether a value is that.
-    """
-
-    text: str
-    holds: Callable[[Any], bool]
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def one_of(*values: Any) -> Rule:
-    """One of these values."""
-    text = "one of " + ", ".join(map(repr, values))
-    return Rule(text, lambda value: any(value == v and type(value) is type(v) for v in values))
-
-
-def each(rule: Rule, at_least: int = 0) -> Rule:
-    """A tuple or list whose members keep a rule."""
-    some = f"{at_least} or more, " if at_least else "any number, "
-    return Rule(
-        f"a tuple ({some}each {rule.text})",
-        lambda value: _is_list(value) and len(value) >= at_least and all(map(rule.holds, value)),
-    )
-
-
-def values_of(rule: Rule) -> Rule:
-    """A section with free keys whose values keep a rule."""
-    return Rule(
-        f"a section whose values are each {rule.text}",
-        lambda value: isinstance(value, Mapping | ConfigDict)
-        and all(map(rule.holds, value.values())),
-    )
-
-
-def up_to(high: int) -> Rule:
-    """A whole number from 1 to `high`."""
-    return Rule(
-        f"a whole number from 1 to {high}", lambda value: _is_whole(value) and 1 <= value <= high
-    )
-
-
-def from_to(low: float, high: float) -> Rule:
-    """A number from `low` to `high`, both included."""
-    return Rule(
-        f"a number from {low} to {high}", lambda value: _is_number(value) and low <= value <= high
-    )
-
-
-boolean = Rule("True or False", lambda value: isinstance(value, bool))
-whole = Rule("a whole number of at least 0", lambda value: _is_whole(value) and value >= 0)
-positive_whole = Rule("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1)
-positive = Rule("a number above 0", lambda value: _is_number(value) and value > 0)
-not_negative = Rule("a number of at least 0", lambda value: _is_number(value) and value >= 0)
-under_one = Rule(
-    "a number from 0 to under 1", lambda value: _is_number(value) and 0 <= value < 1
-)
-fraction = Rule(
-    "a number above 0, at most 1", lambda value: _is_number(value) and 0 < value <= 1
-)
-text = Rule("a text", lambda value: isinstance(value, str))
-some_text = Rule("a text that is not empty", lambda value: isinstance(value, str) and value != "")
-element = Rule("the symbol of an element", frozenset(chemical_symbols[1:]).__contains__)
 
 YARDSTICK_NAMES = ("composition", "invariants", "density", "both", "all")  # of results.yardsticks
 NO_FOLD = -1  # as config.data.test_fold
@@ -109,8 +47,16 @@ MODEL_RULES: dict[str, dict[str, Rule]] = {
         "model.attention": each(one_of("channel", "spatial")),
         "model.head_width": positive_whole,
         "model.dropout": under_one,
+        "model.adapter": whole,
         "model.implementation": one_of("auto", "lax", "folded", "onednn"),
         "model.remat": boolean,
+    },
+    "autoencoder": {
+        "model.widths": each(positive_whole, at_least=1),
+        # Two channels of a density are charge and magnetisation: a latent is not taken for one.
+        "model.latent": at_least(3),
+        "model.head_width": positive_whole,
+        "model.implementation": one_of("auto", "lax", "folded", "onednn"),
     },
 }
 # Every key of a training config but those of a model and those of the section `grouping`.
@@ -133,13 +79,14 @@ RULES: dict[str, Rule] = {
     "data.validation_fold": whole,
     "data.test_fold": Rule(
         f"a fold, a whole number of 0 or more, or {NO_FOLD}",
-        lambda value: _is_whole(value) and value >= NO_FOLD,
+        lambda value: whole.holds(value) or (isinstance(value, int) and value == NO_FOLD),
     ),
     "data.spin_polarized_only": boolean,
     "data.held_out_elements": each(element),
     "data.cache_in_memory": boolean,
     "input.channels": one_of(1, 2),
     "input.core": one_of("all", "charge"),
+    "input.encoder": text,
     "input.transform": one_of("linear", "times_volume", "log", "log_and_linear"),
     "input.log_clamp": positive,
     "input.lattice_features": one_of("none", "volume_per_electron", "metric"),
@@ -149,6 +96,20 @@ RULES: dict[str, Rule] = {
     "input.structure": whole,
     "yardsticks": each(one_of(*YARDSTICK_NAMES)),
     "stack.learners": each(one_of("network", *YARDSTICK_NAMES)),
+    "pretraining.objectives.masked": not_negative,
+    "pretraining.objectives.denoising": not_negative,
+    "pretraining.objectives.reconstruction": not_negative,
+    "pretraining.objectives.nearest_element": not_negative,
+    "pretraining.objectives.deformation": not_negative,
+    "pretraining.objectives.invariants": not_negative,
+    "pretraining.hidden": between_0_and_1,
+    "pretraining.block": positive,
+    "pretraining.noise": positive,
+    "pretraining.components": positive_whole,
+    "pretraining.decoder_width": positive_whole,
+    "pretraining.sources": each(some_text),
+    "pretraining.exclude": text,
+    "pretraining.withhold": one_of("system", "formula", "id", "nothing"),
     "intervals.calibrate": boolean,
     "auxiliary.properties": each(some_text),
     "auxiliary.weight": positive,
@@ -172,6 +133,7 @@ RULES: dict[str, Rule] = {
     "loss.balance_classes": boolean,
     "optimizer.learning_rate": not_negative,
     "optimizer.trunk_rate": not_negative,
+    "optimizer.head_first": under_one,
     "optimizer.warmup_fraction": from_to(0, 1),
     "optimizer.weight_decay": not_negative,
     "optimizer.clip_norm": positive,
@@ -189,6 +151,13 @@ RULES: dict[str, Rule] = {
     "train.heartbeat_seconds": positive_whole,
     "train.watchdog_seconds": not_negative,
     "train.num_threads": positive_whole,
+    "modules.proxy": one_of("best", "neighbours", "kernel_ridge"),
+    "modules.resampled": boolean,
+    "modules.neighbours": each(positive_whole, at_least=1),
+    "modules.temperatures": each(positive, at_least=1),
+    "modules.ridges": each(positive, at_least=1),
+    "modules.bootstraps": positive_whole,
+    "modules.min_labels": positive_whole,
 }
 
 
@@ -206,8 +175,12 @@ def check(config: ConfigDict, num_devices: int | None = None) -> None:
     _check_targets(config)
     check_target_weights(config)
     _check_folds(config)
+    _check_encoder(config)
     if config.model.name == "msa3dcnn":
         _check_stages(config)
+    elif config.model.name == "autoencoder":
+        _check_autoencoder(config)
+    _check_objectives(config)
     if num_devices is not None:
         check_batch_size(config, num_devices)
 
@@ -287,6 +260,48 @@ def _check_folds(config: ConfigDict) -> None:
         )
 
 
+def _check_autoencoder(config: ConfigDict) -> None:
+    if config.view.kind != "fractional":
+        raise ConfigError(
+            f"config.view.kind={config.view.kind!r}: an autoencoder is of the periodic field, set "
+            "--config.view.kind=fractional"
+        )
+    if config.pretraining.objectives.invariants:
+        raise ConfigError(
+            "config.pretraining.objectives.invariants: the decoder of an autoencoder gives "
+            "numbers of voxels alone; set it to 0"
+        )
+
+
+def _check_encoder(config: ConfigDict) -> None:
+    """Latents are numbers of their own on a grid of their own: not all can be done to them."""
+    fitting = {
+        "view.kind": ("fractional", "a latent has the cell's grid, and cannot be sampled in Å"),
+        "view.cube_operations": (False, "they turn a density, not what stands in its latent"),
+        "input.transform": ("linear", "a latent is no density, and may be negative"),
+        "model.name": ("msa3dcnn", "an autoencoder reads densities"),
+    }
+    if not config.input.encoder:
+        return
+    for key, (value, reason) in fitting.items():
+        section, name = key.split(".")
+        if config[section][name] != value:
+            raise ConfigError(
+                f"config.{key}={config[section][name]!r} does not go with config.input.encoder, "
+                f"{reason}: set --config.{key}={value}"
+            )
+    if any(config.pretraining.objectives.values()):
+        raise ConfigError(
+            "config.pretraining.objectives are of densities, config.input.encoder gives latents: "
+            "learn them with the autoencoder"
+        )
+    if "even_spin" in config.model.constraints:
+        raise ConfigError(
+            "config.model.constraints: 'even_spin' changes the sign of a magnetisation, which "
+            "latents do not have; leave it out, or config.input.encoder"
+        )
+
+
 def _check_stages(config: ConfigDict) -> None:
     model = config.model
     if len(model.widths) != len(model.blocks):
@@ -298,6 +313,34 @@ def _check_stages(config: ConfigDict) -> None:
         raise ConfigError(
             f"config.model.widths={tuple(model.widths)}: each must be at least "
             f"{len(model.dilations)}, the number of config.model.dilations"
+        )
+
+
+def _check_objectives(config: ConfigDict) -> None:
+    view, settings = config.view, config.pretraining
+    on = [name for name, weight in settings.objectives.items() if weight]
+    if not on:
+        return
+    corrupting = [name for name in ("masked", "denoising") if name in on]
+    if "reconstruction" in on and corrupting:
+        raise ConfigError(
+            f"config.pretraining.objectives: reconstruction hides nothing, {corrupting[0]} does: "
+            "give one of them a weight of 0"
+        )
+    if view.kind == "cartesian" and view.padding == "valid" and on != ["invariants"]:
+        raise ConfigError(
+            "config.view.padding='valid' leaves no prediction at the edge of a view, which "
+            f"config.pretraining.objectives ({', '.join(on)}) need: take 'zero'"
+        )
+    if "masked" in on and view.kind != "cartesian":
+        raise ConfigError(
+            f"config.pretraining.objectives.masked hides blocks of a size in Å, which "
+            f"config.view.kind='{view.kind}' does not have: take 'cartesian', or another objective"
+        )
+    if "masked" in on and 2 * max(round(settings.block / view.spacing), 1) > view.size + 1:
+        raise ConfigError(
+            f"config.pretraining.block={settings.block} Å is too large for a view of "
+            f"{view.size} x {view.spacing} Å: half of that at most, so that something is seen"
         )
 
 
@@ -318,11 +361,15 @@ def check_grid(config: ConfigDict, stored_grid: int) -> None:
     depend on the origin of the cell.
 
     Args:
-        stored_grid: voxels along each axis of the dataset's densities.
+        stored_grid: voxels along each axis of the dataset's densities, or of their latents.
     """
-    if config.view.kind != "fractional" or config.model.name != "msa3dcnn":
+    if config.view.kind != "fractional":
         return
-    stride = config.model.stem_stride * 2 ** (len(config.model.widths) - 1)
+    stages = len(config.model.widths)
+    if config.model.name == "msa3dcnn":
+        stride = config.model.stem_stride * 2 ** (stages - 1)
+    else:
+        stride = 2**stages
     if stored_grid % stride:
         raise ConfigError(
             f"config.data.name='{config.data.name}': its grid of {stored_grid} does not divide by "

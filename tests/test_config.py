@@ -1,6 +1,8 @@
 """Every key of a training config has a rule; a value that breaks it is named before anything."""
 
+import importlib
 import re
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -18,6 +20,7 @@ from densityjax.config import (
     positive,
 )
 from densityjax.configs import elastic, elastic_paper
+from densityjax.configs.ecd import autoencoder, latent
 from densityjax.model import create
 from densityjax.model.field import FieldTransform
 from densityjax.model.lattice_features import NUM_FEATURES
@@ -114,6 +117,12 @@ def test_a_broken_rule_names_key_value_and_what_it_must_be(key: str, value, must
         ({"targets": ("bulk_modulos",)}, "did you mean bulk_modulus"),
         ({"targets": ("volume", "volume")}, "each target once"),
         ({"targets": ("bulk_modulus,volume",)}, "several targets are a tuple"),
+        ({"pretraining__objectives__masked": 1.0, "pretraining__block": 4.0},
+         r"block=4.0 Å is too large for a view of 24 x 0.3 Å"),
+        ({"pretraining__objectives__masked": 1.0, "view__kind": "fractional"}, "take 'cartesian'"),
+        ({"pretraining__objectives__denoising": 1.0, "view__padding": "valid"}, "take 'zero'"),
+        ({"pretraining__objectives__masked": 1.0, "pretraining__objectives__reconstruction": 1.0},
+         "reconstruction hides nothing, masked does"),
     ],
 )
 def test_values_that_do_not_fit_together(changes: dict, message: str):
@@ -184,3 +193,41 @@ def test_a_config_of_before_has_what_it_had():
 
 def test_yardsticks_of_the_rules_are_those_that_there_are():
     assert tuple(YARDSTICKS) == YARDSTICK_NAMES
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"view__kind": "cartesian"}, r"config\.view\.kind='cartesian' does not go with "
+                                      r"config\.input\.encoder, .*: set --config\.view\.kind=frac"),
+        ({"view__cube_operations": True}, "they turn a density, not what stands in its latent"),
+        ({"input__transform": "log"}, "a latent is no density"),
+        ({"model__constraints": ("even_spin",)}, "'even_spin' changes the sign of a magnetisation"),
+        ({"pretraining__objectives__reconstruction": 1.0}, "learn them with the autoencoder"),
+    ],
+)
+def test_latents_go_with_few_settings(changes: dict[str, Any], message: str):
+    config = latent.get_config()
+    check(config)
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    with pytest.raises(ConfigError, match=message):
+        check(config)
+
+
+def test_an_autoencoder_is_of_the_periodic_field():
+    config = autoencoder.get_config()
+    check(config)
+    check_grid(config, 48)
+    with pytest.raises(ConfigError, match=r"grid of 44 does not divide .* \(8\)"):
+        check_grid(config, 44)
+    config.view.kind = "cartesian"
+    with pytest.raises(ConfigError, match="an autoencoder is of the periodic field"):
+        check(config)
+
+
+def test_configs_of_the_autoencoder_system():
+    """Each is sound, and its header gives its command."""
+    for path in sorted((Path(elastic.__file__).parent / "ecd").glob("[a-z]*.py")):
+        module = importlib.import_module(f"densityjax.configs.ecd.{path.stem}")
+        check(module.get_config())
+        assert f"--config=configs/ecd/{path.name}" in module.__doc__

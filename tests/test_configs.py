@@ -3,6 +3,7 @@
 import importlib
 import re
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +17,24 @@ from densityjax.features.descriptors import descriptor_sizes
 from densityjax.model.field import num_fields
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.step import parallel
-from densityjax.step.create_task import create_task, field_size
+from densityjax.step.create_task import create_task, field_size, objective_names
 from densityjax.step.train_state import train_state_shapes
 from densityjax.targets import get_specs
 
 ROOT = Path(__file__).parents[1]
 NOT_CONFIGS = ("__init__", "target_groups")
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in NOT_CONFIGS)
+PRETRAINING = sorted(
+    f"pretrain/{p.stem}" for p in (ROOT / "configs/pretrain").glob("*.py") if p.stem != "__init__"
+)
 
 
 def _load(name: str) -> ConfigDict:
-    return importlib.import_module(f"densityjax.configs.{name}").get_config()
+    return _module(name).get_config()
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"densityjax.configs.{name.replace('/', '.')}")
 
 
 def _keys(config: ConfigDict, prefix: str = "") -> set[str]:
@@ -90,17 +98,25 @@ def test_shapes(name: str):
         assert outputs[spec.name].shape == (devices, share, 3, spec.num_outputs)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + PRETRAINING)
 def test_declares_no_key_of_its_own(name: str):
     """elastic.py declares all; a variant with another key, or another type, is an error."""
+    check(_load(name))
     assert _keys(_load(name)) == _keys(elastic.get_config())
     with pytest.raises((AttributeError, KeyError)):
         _load(name).train.epoch = 3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_pretraining_has_objectives_and_no_targets(name: str):
+    config = _load(name)
+    assert config.targets == ()
+    assert objective_names(config)
+
+
+@pytest.mark.parametrize("name", NAMES + PRETRAINING)
 def test_header_gives_the_command(name: str):
-    doc = importlib.import_module(f"densityjax.configs.{name}").__doc__
+    doc = _module(name).__doc__
     assert f"--config=configs/{name}.py" in doc
 
 

@@ -16,7 +16,7 @@ ORDER = (
     ("__init__",),
     ("runtime",),
     ("targets",),
-    ("constraints",),
+    ("constraints", "config_rules"),
     ("config",),
     ("density",),
     ("features",),
@@ -27,7 +27,8 @@ ORDER = (
     ("training",),
     ("prediction", "report"),
     ("attribution",),
-    ("predict", "explain", "export", "calibrate", "target_grouping", "ablation"),
+    ("predict", "explain", "export", "calibrate", "pretrain", "target_grouping", "ablation",
+     "modules"),
     ("main",),
     ("__main__",),
 )

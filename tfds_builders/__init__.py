@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from tfds_builders.density_builder import DensityBuilder
 
 # What a builder may be given, and what stands for nothing given.
-_DEFAULTS = {"archive": None, "source": "", "split": "auto", "strict": False, "workers": 0}
+_DEFAULTS = {
+    "archive": None, "source": "", "split": "auto", "strict": False, "workers": 0,
+    "labels": "required",
+}
 
 
 def load_builder(
     name_and_config: str, data_dir: str | Path, archive: str | Path | None = None, *,
     source: str | Path = "", split: str = "auto", strict: bool = False, workers: int = 0,
+    labels: str = "required",
 ) -> "DensityBuilder":
     """Makes the builder of a dataset, built or not.
 
@@ -29,7 +33,7 @@ def load_builder(
         data_dir: where datasets lie or will be built, as data_dir/NAME/CONFIG/VERSION.
         archive: elastic_densities is built from this archive instead of the one that ships with it.
         source: folder that density_folder, materials_project or lemat_rho is built from.
-        split, strict, workers: of density_folder, see its builder.
+        split, strict, workers, labels: of density_folder, see its builder.
 
     Returns:
         A builder whose `download_and_prepare()` builds what is missing and whose
@@ -54,6 +58,7 @@ def load_builder(
         raise UnknownDatasetError(f"dataset '{name}' has no version '{version}'; known: {known}")
     options = {
         "archive": archive, "source": source, "split": split, "strict": strict, "workers": workers,
+        "labels": labels,
     }
     given = {key: value for key, value in options.items() if value != _DEFAULTS[key]}
     for option, value in given.items():

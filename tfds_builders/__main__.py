@@ -47,6 +47,10 @@ def main() -> None:
     parser.add_argument("--split", default="auto", help="density_folder: auto, fold, system or id")
     parser.add_argument("--strict", action="store_true", help="density_folder: stop at problems")
     parser.add_argument(
+        "--labels", default="required",
+        help="density_folder: required, optional, or none (every density, for pretraining)",
+    )
+    parser.add_argument(
         "--workers", type=int, default=0,
         help="density_folder: processes that read densities (default: one per core)",
     )
@@ -61,7 +65,7 @@ def main() -> None:
     args = parser.parse_args()
     builder = tfds_builders.load_builder(
         args.dataset, args.data_dir, args.archive, source=args.source, split=args.split,
-        strict=args.strict, workers=args.workers,
+        strict=args.strict, workers=args.workers, labels=args.labels,
     )
     if args.beam and not builder.TAKES_BEAM:
         raise DatasetSourceError(f"--beam: dataset '{builder.name}' is built without Apache Beam")

@@ -4,7 +4,6 @@ Files, each importing only from those above it:
 
   partition: Which voxels belong to which atom.
   smoothing: A map at the resolution that its views have.
-  average_atoms: The average atom of each element, fitted to densities, and its superposition.
   references: Densities that a prediction is compared with.
   network: The network's prediction and its gradient with respect to the stored density.
   question: Which model is asked what about which material

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from densityjax.attribution.average_atoms import AverageAtoms
 from densityjax.attribution.grad_cam import grad_cam
 from densityjax.attribution.integrated_gradients import integrated_gradients
 from densityjax.attribution.occlusion import occlusion
@@ -19,6 +18,7 @@ from densityjax.attribution.shapley import shapley_shares
 from densityjax.attribution.smoothing import gaussian_smooth
 from densityjax.attribution.tables import atom_rows, facts_of, warnings_of, write_atoms
 from densityjax.attribution.volumes import write_map_chgcar, write_map_cube
+from densityjax.features.average_atoms import AverageAtoms
 from densityjax.report.text import file_stem
 from densityjax.runtime.files import replace_json
 

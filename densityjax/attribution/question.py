@@ -199,6 +199,11 @@ def ask(model: Model, material: Material, target: str, num_views: int = 0) -> Qu
     specs = {spec.name: spec for spec in model.specs}
     if target not in specs:
         raise UserError(f"--target={target} is not among the model's: {', '.join(specs)}")
+    if model.members[0][0].encoder is not None:
+        raise UserError(
+            f"{model.path} sees densities through an autoencoder (config.input.encoder), of which "
+            "no maps are made: explain a model that was trained on densities"
+        )
     species = material.record["species"]
     if not len(species) or (species == 0).any():
         raise UserError(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from densityjax.attribution.average_atoms import AverageAtoms
+from densityjax.features.average_atoms import AverageAtoms
 
 REFERENCES = ("uniform", "atoms")
 WORDS = {

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from densityjax.attribution.average_atoms import AverageAtoms
 from densityjax.attribution.explain import Settings, explain, write_explanation
 from densityjax.attribution.question import ask
 from densityjax.attribution.stored import StoredRecords
+from densityjax.features.average_atoms import AverageAtoms
 from densityjax.prediction.model import Model
 from densityjax.report.text import file_stem
 from densityjax.results.predictions_table import TargetPredictions

@@ -6,9 +6,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from densityjax.attribution.average_atoms import MAX_DENSITIES, AverageAtoms, fit_average_atoms
 from densityjax.data.dataset import DatasetError, open_from_config
 from densityjax.data.record_index import PartialSource
+from densityjax.features.average_atoms import MAX_DENSITIES, AverageAtoms, fit_average_atoms
 from densityjax.prediction.materials import Material
 from densityjax.prediction.model import Model
 from densityjax.results.run_directory import RunDirectory

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from densityjax.data.free_targets import RecordTargets
 from densityjax.data.records import Records
 from densityjax.targets import TargetSpec, to_intensive
 
@@ -31,6 +32,8 @@ def training_labels(
         (labels [n, T] float32, standardised or class index, 0 where missing;
         mask [n, T] float32, 1 where the label exists).
     """
+    if not specs:
+        return (np.zeros((len(records), 0), np.float32),) * 2
     columns = []
     for spec in specs:
         values = records.labels[spec.name]
@@ -67,6 +70,7 @@ class BatchSource:
     num_steps: int
     host: int
     num_hosts: int
+    free: RecordTargets | None = None  # what the records say of themselves, for objectives
 
     @property
     def steps_per_epoch(self) -> int:
@@ -84,7 +88,8 @@ class BatchSource:
         rows = np.concatenate([rows, np.zeros(self.batch_size - len(rows), rows.dtype)])
         share = self.batch_size // self.num_hosts
         own = slice(self.host * share, (self.host + 1) * share)
-        return make_batch(self.records, rows[own], self.labels, self.mask, real[own])
+        batch = make_batch(self.records, rows[own], self.labels, self.mask, real[own])
+        return batch if self.free is None else batch | self.free.batch(rows[own])
 
 
 def make_batch(
@@ -114,20 +119,24 @@ def iterate_batches(source: BatchSource, start_step: int, num_threads: int) -> I
 
 
 def evaluation_batches(
-    records: Records, batch_size: int, num_threads: int = 2, rows: np.ndarray | None = None
+    records: Records, batch_size: int, num_threads: int = 2, rows: np.ndarray | None = None,
+    free: RecordTargets | None = None,
 ) -> Iterator[Batch]:
     """Every record once, in order, decoded ahead of time; the last batch may be smaller.
 
     Args:
         rows: [n] the records to take, in their order; None for all.
+        free: what the records say of themselves, and their index, come along.
     """
     chosen = np.arange(len(records)) if rows is None else rows
     none = np.zeros((len(records), 0), np.float32)
+    names = MODEL_INPUTS if free is None else (*MODEL_INPUTS, "index")
 
     def batch_from(start: int) -> Batch:
         rows = chosen[start : start + batch_size]
         batch = make_batch(records, rows, none, none, np.ones(len(rows), bool))
-        return {name: batch[name] for name in MODEL_INPUTS}
+        more = {} if free is None else free.batch(rows)
+        return {name: batch[name] for name in names} | more
 
     if len(chosen) <= batch_size:  # one batch: nothing is ahead
         return iter([batch_from(0)])

@@ -13,7 +13,8 @@ from tfds_builders import fingerprint
 from tfds_builders.errors import UnknownDatasetError
 
 __all__ = [
-    "DatasetError", "fingerprint", "open_dataset", "open_from_config", "resolve_targets",
+    "DatasetError", "fingerprint", "open_dataset", "open_from_config", "open_source",
+    "resolve_targets",
 ]
 
 
@@ -21,7 +22,9 @@ class DatasetError(UserError):
     """The dataset is missing, damaged, or lacks what the config asks for."""
 
 
-def open_dataset(name: str, data_dir: str, build: bool, **options: Any) -> Any:
+def open_dataset(
+    name: str, data_dir: str, build: bool, setting: str = "config.data.name", **options: Any
+) -> Any:
     """TFDS builder of a prepared dataset, preparing it first if it is missing and `build` is set.
 
     Of several processes the first prepares it while the others wait; those that do not find it
@@ -30,7 +33,9 @@ def open_dataset(name: str, data_dir: str, build: bool, **options: Any) -> Any:
     Args:
         name: 'elastic_densities/grid32'.
         data_dir: folder that holds prepared datasets.
-        **options: `archive`, `source`, `split` and `strict` of `tfds_builders.load_builder`.
+        setting: that names it, for messages.
+        **options: `archive`, `source`, `split`, `strict` and `labels` of
+          `tfds_builders.load_builder`.
 
     Raises:
         DatasetError: the name is unknown, or the dataset is not there and `build` is False.
@@ -41,7 +46,7 @@ def open_dataset(name: str, data_dir: str, build: bool, **options: Any) -> Any:
     try:
         builder = tfds_builders.load_builder(name, data_dir, **options)
     except UnknownDatasetError as error:
-        raise DatasetError(f"config.data.name: {error}") from error
+        raise DatasetError(f"{setting}: {error}") from error
     if not builder.is_prepared():
         if not build:
             raise DatasetError(
@@ -57,12 +62,33 @@ def open_dataset(name: str, data_dir: str, build: bool, **options: Any) -> Any:
     return builder
 
 
-def open_from_config(data: ConfigDict) -> Any:
-    """`open_dataset` of a config's section `data`."""
+def open_from_config(data: ConfigDict, labels: str = "required") -> Any:
+    """`open_dataset` of a config's section `data`.
+
+    Args:
+        labels: 'optional' where a folder of densities without labels.csv serves, too.
+    """
+    options = {} if labels == "required" or not _has_own_targets(data.name) else {"labels": labels}
     return open_dataset(
         data.name, data.data_dir, data.build,
-        source=data.source, split=data.split, strict=data.strict,
+        source=data.source, split=data.split, strict=data.strict, **options,
     )
+
+
+def open_source(entry: str, data: ConfigDict) -> Any:
+    """A dataset whose densities alone are wanted, as a member of config.pretraining.sources says.
+
+    Args:
+        entry: 'lemat_rho/grid32', or 'lemat_rho/grid32=/my/shards' with what it is built from. Of a
+          folder every density is taken, with and without labels.
+        data: section of the config, for the place where datasets lie.
+    """
+    name, _, source = entry.partition("=")
+    setting = "config.pretraining.sources"
+    options = {}
+    if _has_own_targets(name, setting):
+        options = {"labels": "none", "strict": data.strict}
+    return open_dataset(name, data.data_dir, data.build, setting, source=source, **options)
 
 
 def resolve_targets(config: ConfigDict) -> ConfigDict:
@@ -81,13 +107,18 @@ def resolve_targets(config: ConfigDict) -> ConfigDict:
     resolved = config.copy_and_resolve_references()
     has = builder.info.features["targets"].keys()
     resolved.targets = tuple(config.targets) or tuple(name for name in known if name in has)
+    if not resolved.targets:
+        raise DatasetError(
+            f"dataset '{config.data.name}' has densities and no labels: densityjax.pretrain learns "
+            "from them, training needs a dataset with targets"
+        )
     get_specs(resolved.targets, known)
     return resolved
 
 
-def _has_own_targets(name: str) -> bool:
+def _has_own_targets(name: str, setting: str = "config.data.name") -> bool:
     """Whether a dataset may have targets that `densityjax.targets` does not list."""
     try:
         return tfds_builders.find_builder(name).OWN_TARGETS
     except UnknownDatasetError as error:
-        raise DatasetError(f"config.data.name: {error}") from error
+        raise DatasetError(f"{setting}: {error}") from error

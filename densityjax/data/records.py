@@ -15,6 +15,8 @@ from densityjax.features.descriptors import Descriptors
 from densityjax.features.record_features import PER_ATOM, WIDTHS
 from densityjax.targets import TargetSpec
 
+# What the sources of records with atoms give.
+ATOMS = ("density", "lattice", "positions", "species", "num_electrons")
 _ELEMENTS = frozenset(chemical_symbols[1:])
 
 
@@ -75,6 +77,8 @@ class Records:
           `features.record_features`; empty unless asked for.
         descriptors: [n, D] float32, what enters a network beside the density, see
           `features.reduction`; D is 0 until they are fitted.
+        coarsening: stored voxels along an edge of a voxel of `densities`; above 1 these are
+          latents of an encoder, see `training.latents`.
     """
 
     source: Sequence[Mapping[str, Any]]
@@ -94,6 +98,7 @@ class Records:
     densities: tuple[np.ndarray, ...] | None
     features: Mapping[str, Any]
     descriptors: np.ndarray
+    coarsening: int = 1
 
     def described(self, descriptors: Descriptors) -> "Records":
         """With complete features and what enters a network; they are not the training rows."""
@@ -138,6 +143,7 @@ def load_records(
     fraction: tuple[float, int] = (1.0, 0),
     features: bool = False,
     core: Core = "all",
+    atoms: bool = False,
 ) -> Records:
     """Takes the small fields of all records from the index, and the densities if cached.
 
@@ -148,6 +154,7 @@ def load_records(
           of a larger one.
         features: take the features of the records, too, see `feature_index`.
         core: what is seen of the densities, by features as well, see `density.core`.
+        atoms: let the source give the atoms of a record, too.
 
     Raises:
         DatasetError: a split or a target is not in the dataset, a symbol is not an element, a label
@@ -170,6 +177,7 @@ def load_records(
         )
     labels = {spec.name: _labels(builder, columns, rows, spec) for spec in specs}
     names = ("density",) if core == "all" else NEEDS
+    names = ATOMS if atoms else names
     source = SeenSource(PartialSource(builder, "+".join(splits), names), core)
     densities = None
     if cache_in_memory:

@@ -18,4 +18,7 @@ Files, each importing only from those above it:
   standardiser: Features in standard deviations of the training rows.
   reduction: Principal components of a block of features.
   descriptors: What is fitted to the features of training rows
+  average_atoms: The average atom of each element, fitted to densities, and its superposition.
+  nearest_atoms: Which atom of a crystal is nearest to each voxel of a cell
+  voxel_targets: What can be said of every voxel of a stored density without a label
 """

@@ -23,7 +23,10 @@ def fit_valence(
     """
     elements = np.unique(np.concatenate(species))
     composition = np.stack([(atoms[:, None] == elements).sum(0) for atoms in species]).astype(float)
-    inverse = np.linalg.pinv(composition)  # [Z, n]
+    # By the normal equations, which are a hundred times smaller than the rows; counts are whole
+    # numbers, so their products are exact.
+    gram = composition.T @ composition  # [Z, Z]
+    inverse = np.linalg.pinv(gram, rcond=1e-10, hermitian=True) @ composition.T  # [Z, n]
     solution = inverse @ num_electrons
     determined = np.abs(inverse @ composition - np.eye(len(elements))).max(1) < 1e-6
     whole = np.abs(solution - np.round(solution)) < 0.05

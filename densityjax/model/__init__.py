@@ -9,6 +9,10 @@ Files, each importing only from those above it:
   fixed_views: Origins and rotations of the evaluation views, computed without a compiler.
   views: What the model sees of a stored density
   msa3dcnn: msa3dcnn
+  autoencoder: autoencoder
+  corruption: What pretraining does to a view before a network sees it
+  decoder: Decoders
+  objectives: Objectives
   constraints: Constraints on what the network puts out
   create: Models
 """

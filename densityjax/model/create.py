@@ -6,10 +6,14 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from densityjax.model.autoencoder import Autoencoder, AutoencoderDecoder
+from densityjax.model.decoder import Decoder
 from densityjax.model.msa3dcnn import MSA3DCNN
 from densityjax.targets import TargetSpec
 
-MODELS = {"msa3dcnn": MSA3DCNN}
+MODELS = {"msa3dcnn": MSA3DCNN, "autoencoder": Autoencoder}
+# What pretraining puts on the last scale of a model, where it is not `Decoder`.
+DECODERS: dict[str, type[nn.Module]] = {"autoencoder": AutoencoderDecoder}
 
 
 def create_model(
@@ -35,6 +39,26 @@ def create_model(
         padding=padding,
         dtype=jnp.dtype(dtype),
         **fields,
+    )
+
+
+def create_decoder(
+    config: Mapping[str, Any], model: nn.Module, channels: int, components: int, width: int
+) -> nn.Module:
+    """Builds the decoder of a model that pretraining needs.
+
+    A model that can be pretrained sows its last scale [B, g, g, g, W] as 'last_scale' and has a
+    `total_stride` and a `padding`; its decoder has the fields and the call of `Decoder`.
+
+    Args:
+        config: the section `model`.
+        model: made from it.
+        channels, components: numbers per voxel and per view that are predicted.
+        width: hidden, config.pretraining.decoder_width.
+    """
+    return DECODERS.get(config["name"], Decoder)(
+        channels=channels, components=components, stride=model.total_stride, width=width,
+        padding=model.padding, implementation=model.implementation, dtype=model.dtype,
     )
 
 

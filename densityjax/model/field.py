@@ -1,6 +1,7 @@
 """The transform of the density before it enters the trunk."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -38,3 +39,19 @@ def transform_field(
     charge = jnp.log(jnp.maximum(field[..., :1], log_clamp))  # [..., 1] ln(e/Å^3)
     rest = field if transform == "log_and_linear" else field[..., 1:]
     return jnp.concatenate([charge, rest], axis=-1)
+
+
+def standardised_view(
+    field: jax.Array, lattice: jax.Array, transform: FieldTransform, log_clamp: float,
+    statistics: Mapping[str, Any],
+) -> jax.Array:
+    """Views as a network takes them: transformed, in standard deviations of the training rows.
+
+    Args:
+        field: [B, S, S, S, C] e/Å^3.
+        lattice: [B, 3, 3] Å.
+        statistics: with field_mean and field_std, [C'] of the transformed field.
+    """
+    volume = jnp.abs(jnp.linalg.det(lattice))[:, None, None, None, None]  # [B, 1, ...] Å^3
+    field = transform_field(field, transform, log_clamp, volume)
+    return (field - statistics["field_mean"]) / statistics["field_std"]

@@ -13,6 +13,7 @@ from densityjax.model.ops.activation import sigmoid, silu
 from densityjax.model.ops.reduction import add_bias, scale, voxel_sum
 
 Dtype = Any
+ADAPTER = "adapter"  # of a block, the module that may learn while the rest of the trunk does not
 # Uniform draws: XLA's CPU compiler takes seconds over the inverse error function of normal ones.
 Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.lecun_uniform())
 
@@ -104,11 +105,31 @@ class SpatialAttention(nn.Module):
         return x * sigmoid(gate)
 
 
+class Adapter(nn.Module):
+    """x + up(silu(down(x))), a bottleneck that begins as the identity (arXiv 1902.00751).
+
+    Attributes:
+        width: channels of the bottleneck.
+    """
+
+    width: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = silu(Dense(self.width, dtype=self.dtype, name="down")(x))  # [B, X, Y, Z, width]
+        up = nn.Dense(
+            x.shape[-1], dtype=self.dtype, kernel_init=nn.initializers.zeros, name="up"
+        )
+        return x + up(y)
+
+
 class ResidualBlock(nn.Module):
     """x + gain * attention(conv(multi-scale conv(x))), activations before the convolutions.
 
     There is no normalisation layer: batch statistics would tie materials together, and a norm over
     the field would hide the density's scale. The gain starts small instead (arXiv 2003.04887).
+    With `bottleneck` channels (0: none) the sum goes through an `Adapter`.
     """
 
     features: int
@@ -117,6 +138,7 @@ class ResidualBlock(nn.Module):
     padding: conv_op.Padding = "circular"
     implementation: conv_op.Implementation = "auto"
     dtype: Dtype = jnp.float32
+    bottleneck: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -134,4 +156,5 @@ class ResidualBlock(nn.Module):
             lost = (x.shape[1] - y.shape[1]) // 2
             x = x[:, lost:-lost, lost:-lost, lost:-lost]
         gain = self.param("gain", nn.initializers.constant(0.2), (self.features,))
-        return x + scale(y, gain.astype(self.dtype))
+        x = x + scale(y, gain.astype(self.dtype))
+        return Adapter(self.bottleneck, self.dtype, name=ADAPTER)(x) if self.bottleneck else x

@@ -28,6 +28,7 @@ class MSA3DCNN(nn.Module):
         remat: keep of a residual block its input alone for the backward pass, which computes the
           rest again.
         derived: targets without a head, see densityjax.constraints.
+        adapter: width of the bottleneck layer of every block, see `layers.Adapter`; 0: none.
     """
 
     targets: tuple[tuple[str, int], ...]
@@ -43,6 +44,7 @@ class MSA3DCNN(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
     derived: tuple[str, ...] = ()
+    adapter: int = 0
 
     @property
     def total_stride(self) -> int:
@@ -75,8 +77,8 @@ class MSA3DCNN(nn.Module):
                 x = layers.Conv3D(width, 3, 2, name=f"down{stage}", **options)(silu(x))
             for block in range(blocks):
                 x = residual_block(
-                    width, self.dilations, self.attention, name=f"stage{stage}_block{block}",
-                    **options,
+                    width, self.dilations, self.attention, bottleneck=self.adapter,
+                    name=f"stage{stage}_block{block}", **options,
                 )(x)
         x = silu(x).astype(jnp.float32)  # [B, g, g, g, W]
         # For attribution.grad_cam; neither does anything where nobody asks.

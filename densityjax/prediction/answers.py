@@ -21,6 +21,7 @@ from densityjax.results.predictions import (
     unlabelled_records,
 )
 from densityjax.results.stack import IDENTITY
+from densityjax.step.encoder import Encoder
 from densityjax.step.parallel import stacked
 from densityjax.targets import TargetSpec
 from densityjax.training import mixture
@@ -52,6 +53,25 @@ def needs_of(members: Sequence[Sequence[TrainedModel]]) -> Needs:
     return Needs(models[0].applicability.grid, models[0].config.input.core, features)
 
 
+def _network_records(
+    model: TrainedModel, materials: Sequence[Material]
+) -> list[Mapping[str, Any]]:
+    """Records as the network sees them: with latents in the place of densities, if it does."""
+    records = [material.record for material in materials]
+    if model.encoder is None:
+        return records
+    return [{**record, "density": _latent(model.encoder, record)} for record in records]
+
+
+def _latent(encoder: Encoder, record: Mapping[str, Any]) -> np.ndarray:
+    """[g, g, g, L] of a record on the encoder's grid."""
+    density = record["density"][..., : encoder.settings["channels"]]
+    missing = encoder.settings["channels"] - density.shape[-1]
+    density = np.pad(density, ((0, 0),) * 3 + ((0, missing),))
+    volume = abs(np.linalg.det(np.asarray(record["lattice"], np.float64)))  # Å^3
+    return encoder.encode([density], [volume])[0]
+
+
 @dataclasses.dataclass(frozen=True)
 class _Asked:
     """What the network of a model says: the mean over its states.
@@ -74,7 +94,7 @@ def _asked(
     for mapped, places in _by_program(models).items():
         first = models[places[0]]
         made = unlabelled_records(
-            [m.record for m in materials], first.specs, first.config.input.channels, features
+            _network_records(first, materials), first.specs, first.channels, features
         )
         records = {place: models[place].described(made) for place in places}
         each = [place for place in places for _ in models[place].states]
@@ -106,8 +126,8 @@ def compile_networks(members: Sequence[Sequence[TrainedModel]], batch_size: int)
         first, own = models[places[0]], tuple(models[place] for place in places)
         count = sum(len(model.states) for model in own)
         compile_members(
-            mapped, _states(own), first.applicability.grid, first.config.input.channels,
-            (count, first.descriptors.size), batch_size,
+            mapped, _states(own), first.grid, first.channels, (count, first.descriptors.size),
+            batch_size,
         )
 
 

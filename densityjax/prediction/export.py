@@ -28,7 +28,10 @@ _FACTS = ("commit", "finished", "seed", "parameters", "dataset", "versions")
 _PLACES = {"data_dir": "data", "source": ""}
 
 
-def export_run(workdir: str | Path, out: str | Path, name: str, half: bool = False) -> Model:
+def export_run(
+    workdir: str | Path, out: str | Path, name: str, half: bool = False,
+    facts: Mapping[str, Any] | None = None, more: str = "",
+) -> Model:
     """Writes the folder, in one step.
 
     Args:
@@ -36,6 +39,8 @@ def export_run(workdir: str | Path, out: str | Path, name: str, half: bool = Fal
         out: the folder; its parent exists, it does not.
         name: of the model, for people.
         half: keep weights as float16.
+        facts: JSON for model.json beside what it has of itself.
+        more: sections for the card, Markdown.
 
     Returns:
         The model as read back from the folder.
@@ -48,19 +53,19 @@ def export_run(workdir: str | Path, out: str | Path, name: str, half: bool = Fal
         raise UserError(f"--out={out} is there: remove it, or name another folder")
     if not out.parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {out.parent}: make it first")
-    facts = run.read_facts("finished", "dataset.name")
+    own = run.read_facts("finished", "dataset.name")
     model = open_model(run.path)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
         made = RunDirectory(Path(place) / out.name)
         _copy_tree(run, model, made, half)
         known = model.members[0][0].applicability
         write_card(
-            made, name, facts, model.calibration, model.specs, known.codes, len(known.elements)
+            made, name, own, model.calibration, model.specs, known.codes, len(known.elements), more
         )
         write_manifest(made.path, {
-            "name": name, "made": time.strftime("%Y-%m-%d"), "commit": facts.get("commit"),
-            "dataset": facts["dataset"]["name"], "versions": versions(),
-            "targets": [spec.name for spec in model.specs],
+            "name": name, "made": time.strftime("%Y-%m-%d"), "commit": own.get("commit"),
+            "dataset": own["dataset"]["name"], "versions": versions(),
+            "targets": [spec.name for spec in model.specs], **(facts or {}),
         })
         made.path.rename(out)
     return open_model(out)
@@ -89,6 +94,8 @@ def _copy_settings(run: RunDirectory, made: RunDirectory) -> None:
     config = run.read_config("data")
     config["data"] |= {key: value for key, value in _PLACES.items() if key in config["data"]}
     config |= {"init": ""} if "init" in config else {}  # a path, of no use elsewhere
+    if config.get("input", {}).get("encoder"):
+        config["input"]["encoder"] = made.encoder.name  # which is beside it
     facts = run.read_facts()
     kept: dict[str, Any] = {name: facts[name] for name in _FACTS if name in facts}
     for kind in ("members", "groups"):
@@ -111,6 +118,8 @@ def _write_model(run: RunDirectory, model: TrainedModel, made: RunDirectory, hal
     model.applicability.save(made.applicability)
     if run.descriptors.exists():
         model.descriptors.save(made.descriptors)
+    if model.encoder is not None:
+        model.encoder.save(made.encoder)
     if model.stack is not None:
         replace_json(made.stack, model.stack.to_json())
         save_learners(made.path / "learners.safetensors", model.yardsticks)

@@ -59,6 +59,7 @@ def read_run(workdir: Path) -> FinishedRun:
         UserError: a file or field is missing or damaged; names it and the remedy.
     """
     run = RunDirectory(Path(workdir))
+    run.check_predicts()
     config, facts = run.read_config(), run.read_facts(*_FACTS)
     metrics = run.read_metrics(*_METRICS)
     for split in (name for name in SPLITS if name in metrics):

@@ -19,6 +19,7 @@ Files, each importing only from those above it:
   stack: The best mixture of learners that held-out predictions allow (stacking).
   baselines: What is reached without a network
   predictions: Predictions and accuracy for every example of a split, each exactly once.
+  objective_losses: Losses of objectives without labels, for every record of a split.
   averages: Averages of the predictions of several models, and how far these are from each
       other.
   run_directory: The directory of a run

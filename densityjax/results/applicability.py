@@ -173,12 +173,13 @@ def fit_applicability(records: Records, embedding: np.ndarray) -> Applicability:
     mean, std = embedding.mean(0), embedding.std(0) + 1e-6
     standardised = _in_steps((embedding - mean) / std)
     longest = np.linalg.norm(records.lattice, axis=2).max(1)  # [n] Å, longest edge of each cell
+    stored = records.grid * records.coarsening  # voxels
     return Applicability(
-        grid=records.grid,
+        grid=stored,
         codes=np.unique(records.code),
         elements=elements,
         valence=valence,
-        max_spacing=float(np.percentile(longest, _PERCENTILE) / records.grid),
+        max_spacing=float(np.percentile(longest, _PERCENTILE) / stored),
         embedding_mean=mean,
         embedding_std=std,
         embedding=standardised,

@@ -100,6 +100,11 @@ class RunDirectory:
         return self.path / "network.safetensors"
 
     @property
+    def encoder(self) -> Path:
+        """What an autoencoder leaves, and what networks on latents keep, see `step.encoder`."""
+        return self.path / "encoder.safetensors"
+
+    @property
     def manifest(self) -> Path:
         """JSON of a model that is given away, with the hash of every file, see `manifest`."""
         return self.path / "model.json"
@@ -156,7 +161,7 @@ class RunDirectory:
             self.config, self.targets, self.statistics, self.descriptors, self.metrics,
             self.history, self.facts, *(self.predictions(split) for split in SPLITS),
             self.stack, self.learners, self.applicability, self.calibration,
-            self.intervals, self.report,
+            self.intervals, self.report, self.encoder,
         )
 
     def groups(self) -> tuple["RunDirectory", ...]:
@@ -191,6 +196,18 @@ class RunDirectory:
     def read_config(self, *keys: str) -> dict[str, Any]:
         """config.json; each of the dotted `keys` is in it."""
         return self._mapping(self.config, keys)
+
+    def is_pretrained(self) -> bool:
+        """Whether it is a run without targets, see `training.pretraining`."""
+        return self.read_config().get("targets", None) == []
+
+    def check_predicts(self) -> None:
+        """Raises RunDirectoryError of a run without targets; its config.json is read."""
+        if self.is_pretrained():
+            raise RunDirectoryError(
+                f"{self.path} is a pretraining run, which has no targets to predict: train a model "
+                f"with --config.init={self.path}"
+            )
 
     def read_facts(self, *keys: str) -> dict[str, Any]:
         """run.json; each of the dotted `keys` is in it."""

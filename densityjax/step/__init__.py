@@ -5,10 +5,12 @@ Files, each importing only from those above it:
   optimizer: Learning-rate schedule and gradient transformation.
   scalers: Everything fitted before training, from training rows alone.
   task: The static part of a step; `create_task` builds it from a config.
+  encoder: A trained encoder, frozen
   train_state: What a step reads and writes.
   weights: The averaged parameters of a network in one safetensors file
   create_task: From a config, which `densityjax.config.check` has accepted, to the static
       part of a step.
+  objective_steps: Pure steps of what is learned without labels
   steps: Pure train and predict steps on one device's share of a batch.
   parallel: The only place that maps over devices and places arrays on them.
 """

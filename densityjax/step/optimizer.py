@@ -1,10 +1,14 @@
 """Learning-rate schedule and gradient transformation."""
 
 import functools
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict, FrozenConfigDict
+
+from densityjax.model.layers import ADAPTER
 
 
 def create_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
@@ -24,10 +28,12 @@ def create_optimizer(
     that differ in their seed alone share their compiled steps.
 
     Args:
-        heads: modules of the model that are not of its trunk, whose updates, decay included, are
-          `trunk_rate` times those that the learning rate gives.
+        heads: modules of the model that are not of its trunk. Updates of the trunk, decay
+          included, are `trunk_rate` times those that the learning rate gives, and none in the
+          first `head_first` of the steps, in which adapters (`model.layers.Adapter`) rest, too.
     """
-    return _create(FrozenConfigDict(config), num_steps, () if config.trunk_rate == 1 else heads)
+    plain = config.trunk_rate == 1 and config.head_first == 0
+    return _create(FrozenConfigDict(config), num_steps, () if plain else heads)
 
 
 @functools.lru_cache(maxsize=64)
@@ -44,20 +50,37 @@ def _create(
             mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
         ),
     )
-    return tx if config.trunk_rate == 1 else _with_trunk_rate(tx, config.trunk_rate, heads)
+    if config.trunk_rate == 1 and config.head_first == 0:
+        return tx
+    return _with_rates(tx, config.trunk_rate, round(config.head_first * num_steps), heads)
 
 
-def _with_trunk_rate(
-    tx: optax.GradientTransformation, rate: float, heads: tuple[str, ...]
+def _with_rates(
+    tx: optax.GradientTransformation, trunk_rate: float, first: int, heads: tuple[str, ...]
 ) -> optax.GradientTransformation:
-    """`tx` with the same state, and with updates of the trunk times `rate`."""
+    """`tx` with the same state, and with updates times the rate of the part that they are of.
+
+    Args:
+        first: steps in which the heads learn alone.
+    """
 
     def update(updates, state, params=None):
+        clipped, (adam, *_) = state
+        del clipped
+        # The number of updates that Adam has made.
+        later = jnp.where(adam.count < first, 0.0, 1.0) if first else 1.0
         updates, state = tx.update(updates, state, params)
         model = {
-            name: module if name in heads else jax.tree.map(lambda leaf: rate * leaf, module)
+            name: module if name in heads else {
+                part: _times(later if part == ADAPTER else later * trunk_rate, leaves)
+                for part, leaves in module.items()
+            }
             for name, module in updates["model"].items()
         }
         return {**updates, "model": model}, state
 
     return optax.GradientTransformation(tx.init, update)
+
+
+def _times(rate: float | jax.Array, tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: rate * leaf, tree)

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 
 from densityjax.model.ops import onednn
 from densityjax.runtime import compile_cache, distributed
-from densityjax.step import steps
+from densityjax.step import objective_steps, steps
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState
 
@@ -155,16 +155,24 @@ def mapped_predict_step(task: Task, num_views: int) -> Callable:
     return _predict_program(steps.predict_step, _without_optimizer(task), num_views, None)
 
 
-def mapped_predict_members(task: Task, num_views: int, quick: bool = False) -> Callable:
+def mapped_predict_members(
+    task: Task, num_views: int, quick: bool = False, at_once: bool = False
+) -> Callable:
     """`steps.predict_members` over all devices: (`stacked` states, batch) -> [D, b, M, ...].
 
     Args:
         quick: for few calls, which are over before a program that runs fast is compiled.
+        at_once: see `steps.predict_members`.
     """
     level = None
     if jax.default_backend() == "cpu":
         level = _COMPILE_FAST if quick else _COMPILE_LESS
-    return _predict_program(steps.predict_members, _without_optimizer(task), num_views, level)
+    step = _predict_members_at_once if at_once else steps.predict_members
+    return _predict_program(step, _without_optimizer(task), num_views, level)
+
+
+# One object, by which programs are shared.
+_predict_members_at_once = functools.partial(steps.predict_members, at_once=True)
 
 
 def stacked(states: Sequence[TrainState]) -> tuple[PyTree, PyTree]:
@@ -176,22 +184,37 @@ def stacked(states: Sequence[TrainState]) -> tuple[PyTree, PyTree]:
     )
 
 
+def mapped_objective_step(task: Task, num_views: int, trivial: bool = False) -> Callable:
+    """`objective_steps.evaluate_objectives` over all devices, as `mapped_predict_step`.
+
+    Args:
+        trivial: `trivial_objectives` in its place.
+    """
+    return _objective_program(_without_optimizer(task), num_views, trivial)
+
+
 def _without_optimizer(task: Task) -> Task:
     """The task as far as gradients and predictions go: equal for runs of other length or rate."""
     return dataclasses.replace(task, tx=None, ema_decay=0.0)
 
 
 @_cached
+def _objective_program(task: Task, num_views: int, trivial: bool) -> Callable:
+    step = objective_steps.trivial_objectives if trivial else objective_steps.evaluate_objectives
+    return _mapped(functools.partial(step, task=task, num_views=num_views))
+
+
+@_cached
 def _predict_program(step: Callable, task: Task, num_views: int, level: int | None) -> Callable:
-    mapped = jax.pmap(
-        functools.partial(step, task=task, num_views=num_views),
-        axis_name=steps.AXIS,
-        in_axes=(None, 0),
-        out_axes=0,
-    )
     options = None
     if level is not None:
         options = {"xla_backend_optimization_level": level, **_OLD_EMITTERS}
+    return _mapped(functools.partial(step, task=task, num_views=num_views), options)
+
+
+def _mapped(step: Callable, options: dict[str, Any] | None = None) -> Callable:
+    """A step that changes nothing, (state, batch) -> leaves [D, b, ...]."""
+    mapped = jax.pmap(step, axis_name=steps.AXIS, in_axes=(None, 0), out_axes=0)
     return _Program(mapped, options, written=not onednn.available())  # see TrainStep
 
 

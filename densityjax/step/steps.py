@@ -11,8 +11,9 @@ import optax
 
 from densityjax.model import losses, views
 from densityjax.model.constraints import constrain
-from densityjax.model.field import transform_field
+from densityjax.model.field import standardised_view
 from densityjax.model.lattice_features import lattice_features
+from densityjax.step.objective_steps import view_losses
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState
 
@@ -42,9 +43,7 @@ def apply_model(
         ({target: [B, width]}, embedding [B, E]).
     """
     twice = "even_spin" in task.constraints and field.shape[-1] == 2
-    volume = jnp.abs(jnp.linalg.det(lattice))[:, None, None, None, None]  # [B, 1, ...] Å^3
-    field = transform_field(field, task.field_transform, task.log_clamp, volume)
-    field = (field - statistics["field_mean"]) / statistics["field_std"]
+    field = standardised_view(field, lattice, task.field_transform, task.log_clamp, statistics)
     features = lattice_features(lattice, num_electrons, task.lattice_features)
     features = jnp.concatenate([features, descriptors], axis=1)  # [B, F + D]
     features = (features - statistics["feature_mean"]) / statistics["feature_std"]
@@ -73,6 +72,8 @@ def loss_sums(
 ) -> jax.Array:
     """Sum of each target's losses over a batch seen through its random training views.
 
+    Objectives without labels follow the targets, in a pass of their own: they may hide something.
+
     Args:
         params: like `state.params`; the state gives seed, step and statistics.
         batch: leaves [b, ...], see `gradient_step`.
@@ -86,14 +87,22 @@ def loss_sums(
     )  # [b, 2]
     view = jax.vmap(lambda *args: views.training_view(task.view, *args))
     field, lattice = view(batch["density"], batch["lattice"], keys[:, 0])
-    outputs, _ = apply_model(
-        task, params, state.statistics, field, lattice, batch["num_electrons"],
-        batch["descriptors"], keys[:, 1],
-    )
-    return losses.example_losses(
-        outputs, batch["labels"], batch["mask"], state.statistics["class_weights"], task.specs,
-        task.loss,
-    ).sum(0)
+    count, columns = len(task.specs), []
+    if task.specs:
+        outputs, _ = apply_model(
+            task, params, state.statistics, field, lattice, batch["num_electrons"],
+            batch["descriptors"], keys[:, 1],
+        )
+        labels, mask = batch["labels"], batch["mask"]
+        if task.objectives is not None:
+            labels, mask = labels[:, :count], mask[:, :count]
+        columns.append(losses.example_losses(
+            outputs, labels, mask, state.statistics["class_weights"], task.specs, task.loss
+        ))
+    if task.objectives is not None:
+        found = view_losses(params, state, batch, field, lattice, keys, task=task)
+        columns.append(jnp.where(batch["mask"][:, count:] > 0, found, 0.0))
+    return columns[0].sum(0) if len(columns) == 1 else jnp.concatenate(columns, axis=1).sum(0)
 
 
 def gradient_step(
@@ -109,7 +118,8 @@ def gradient_step(
         state: only `step`, `params`, `key` and `statistics` are read.
         batch: leaves [A, b, ...]: A micro-batches of b examples; keys density, lattice,
           num_electrons, descriptors, index (int id), labels and mask ([A, b, T], mask 0 for
-          padding too).
+          padding too). With objectives, whose columns come last, voxels and view, too, see
+          `data.free_targets`.
 
     Returns:
         (gradient like `state.params`, {loss, target_sum [T], target_count [T]}), equal on every
@@ -127,7 +137,7 @@ def gradient_step(
 
     def objective(target_means, log_variance):
         present = (count > 0).astype(jnp.float32)
-        return losses.total_loss(target_means, log_variance, present, task.specs, task.loss)
+        return losses.total_loss(target_means, log_variance, present, task.columns, task.loss)
 
     log_variance = state.params["log_variance"]
     # d loss / d (sum of a target) = (d loss / d mean) / count; the factor does not depend on means.
@@ -212,13 +222,15 @@ def predict_step(
 
 
 def predict_members(
-    members: tuple[PyTree, PyTree], batch: DeviceBatch, *, task: Task, num_views: int
+    members: tuple[PyTree, PyTree], batch: DeviceBatch, *, task: Task, num_views: int,
+    at_once: bool = False,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """`predict_step` of M states of one task, which see the same views: these are made once.
 
     Args:
         members: averaged parameters and statistics, leaves [M, ...].
         batch: as that of `predict_step`, but descriptors [b, M, D], for each member its own.
+        at_once: all members in one, which takes M times the memory, instead of in turn.
 
     Returns:
         ({target: [b, M, V, width]}, embedding [b, M, E]).
@@ -233,7 +245,8 @@ def predict_members(
                 task, params, statistics, field, lattice, batch["num_electrons"], descriptors
             )
 
-        return jax.lax.map(one_member, (*members, jnp.swapaxes(batch["descriptors"], 0, 1)))
+        own = (*members, jnp.swapaxes(batch["descriptors"], 0, 1))
+        return jax.vmap(one_member)(own) if at_once else jax.lax.map(one_member, own)
 
     outputs, embedding = jax.lax.map(one_view, jnp.arange(num_views))  # [V, M, b, ...]
     outputs = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, (0, 1), (2, 1)), outputs)

@@ -8,6 +8,7 @@ import optax
 from densityjax.model.field import FieldTransform
 from densityjax.model.lattice_features import LatticeFeatures
 from densityjax.model.losses import LossConfig
+from densityjax.model.objectives import Objectives
 from densityjax.model.views import ViewConfig
 from densityjax.targets import TargetSpec
 
@@ -26,3 +27,9 @@ class Task:
     lattice_features: LatticeFeatures
     ema_decay: float
     constraints: tuple[str, ...] = ()  # see densityjax.constraints
+    objectives: Objectives | None = None  # learned beside the targets, or alone
+
+    @property
+    def columns(self) -> tuple[TargetSpec, ...]:
+        """All that has a loss: the targets, then the objectives."""
+        return self.specs if self.objectives is None else (*self.specs, *self.objectives.specs)

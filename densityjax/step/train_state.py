@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from densityjax.model.objectives import Objectives, last_scale
+
 PyTree = Any
 
 
@@ -17,7 +19,8 @@ class TrainState:
 
     Attributes:
         step: [] int32, updates done; batches whose loss was not finite made none.
-        params: {'model': variables, 'log_variance': [T]}.
+        params: {'model': variables, 'log_variance': [T]}; with objectives their 'decoder', too, and
+          a log-variance of each after those of the targets.
         ema_params: exponential moving average of `params`, used in evaluation.
         opt_state: of the optimiser.
         key: random key of the run; a step folds in `step` and each example's id.
@@ -33,19 +36,22 @@ class TrainState:
 
 
 def create_train_state(
-    model, tx: optax.GradientTransformation, statistics: PyTree, seed: int, grid: int
+    model, tx: optax.GradientTransformation, statistics: PyTree, seed: int, grid: int,
+    objectives: Objectives | None = None,
 ) -> TrainState:
     """Initialises parameters from `seed`.
 
     Args:
         grid: voxels along an edge of the field that enters the model.
         statistics: pytree of arrays, see `densityjax.step.scalers.Statistics.arrays`.
+        objectives: of the task, whose decoder is initialised, too.
     """
-    return _compiled_create(model, tx, grid)(jax.random.key(seed), statistics)
+    return _compiled_create(model, tx, grid, objectives)(jax.random.key(seed), statistics)
 
 
 def train_state_shapes(
-    model, tx: optax.GradientTransformation, statistics: PyTree, grid: int
+    model, tx: optax.GradientTransformation, statistics: PyTree, grid: int,
+    objectives: Objectives | None = None,
 ) -> TrainState:
     """What `create_train_state` returns, as `jax.ShapeDtypeStruct` leaves.
 
@@ -53,29 +59,36 @@ def train_state_shapes(
         statistics: leaves with shape and dtype.
     """
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return _compiled_create(model, tx, grid).eval_shape(key, statistics)
+    return _compiled_create(model, tx, grid, objectives).eval_shape(key, statistics)
 
 
 @functools.lru_cache(maxsize=1)  # so that both functions above trace it once
-def _compiled_create(model, tx: optax.GradientTransformation, grid: int):
-    create = functools.partial(_create, model, tx, grid)
+def _compiled_create(
+    model, tx: optax.GradientTransformation, grid: int, objectives: Objectives | None
+):
+    create = functools.partial(_create, model, tx, grid, objectives)
     # It runs once, and a random draw per leaf keeps LLVM's optimiser busy for seconds.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return jax.jit(create, compiler_options=options)
 
 
 def _create(
-    model, tx: optax.GradientTransformation, grid: int, key: jax.Array, statistics: PyTree
+    model, tx: optax.GradientTransformation, grid: int, objectives: Objectives | None,
+    key: jax.Array, statistics: PyTree,
 ) -> TrainState:
     init_key, run_key = jax.random.split(key)
     channels, features = statistics["field_mean"].shape[0], statistics["feature_mean"].shape[0]
-    variables = model.init(
-        init_key, jnp.zeros((1, grid, grid, grid, channels)), jnp.zeros((1, features))
-    )
+    inputs = jnp.zeros((1, grid, grid, grid, channels)), jnp.zeros((1, features))
+    variables = model.init(init_key, *inputs)
     params = {
         "model": variables["params"],
         "log_variance": jnp.zeros(len(model.targets)),
     }
+    if objectives is not None:
+        scale = last_scale(model, params["model"], *inputs)
+        decoder_key = jax.random.fold_in(init_key, 1)
+        params["decoder"] = objectives.decoder.init(decoder_key, scale, grid)["params"]
+        params["log_variance"] = jnp.zeros(len(model.targets) + len(objectives.names))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

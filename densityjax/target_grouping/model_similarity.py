@@ -64,6 +64,7 @@ def fit_model_similarities(
     check(config, jax.device_count())
     config = config.copy_and_resolve_references()
     config.auxiliary.properties = ()  # similarities are of the targets alone
+    config.pretraining.objectives = dict.fromkeys(config.pretraining.objectives, 0.0)
     epochs, size = config.grouping.epochs, len(specs)
     features = {}
     if "transfer" in which:

@@ -184,6 +184,7 @@ def open_run(
     run: RunDirectory, data_dir: str = ""
 ) -> tuple[ConfigDict, Any, tuple[TargetSpec, ...]]:
     """(config, builder of the dataset, targets) of a finished run."""
+    run.check_predicts()
     config = completed(run.read_config("targets", "data"))
     run.read_facts("finished")
     if data_dir:

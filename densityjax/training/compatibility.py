@@ -1,7 +1,7 @@
 """Which settings may differ between the parts of a run, and between its processes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from densityjax.training.errors import RunError
 _FREE_KEYS = (
     "data.data_dir", "data.build", "data.source", "data.strict", "data.cache_in_memory",
     "train.log_every_steps", "train.num_threads", "train.heartbeat_seconds",
-    "train.watchdog_seconds", "grouping.", "yardsticks", "intervals.",
+    "train.watchdog_seconds", "grouping.", "modules.", "yardsticks", "intervals.",
 )
 # Settings under which a state stays usable, though the result is no longer that of one config:
 # the checkpoint has the same arrays, batches come in the same order, losses stay comparable.
@@ -32,10 +32,11 @@ _CHANGEABLE_KEYS = (
 
 # Settings that came after runs which may still be opened; each is off in configs/elastic_paper.py.
 _LATER_KEYS = (
-    "data.train_fraction", "input.core",
+    "data.train_fraction", "input.core", "input.encoder",
     "input.invariants", "input.identified", "input.composition", "input.structure",
-    "auxiliary.", "ensemble.",
+    "auxiliary.", "ensemble.", "pretraining.",
     "stack.", "intervals.", "model.constraints", "init", "optimizer.trunk_rate",
+    "model.adapter", "optimizer.head_first", "modules.",
 )
 
 
@@ -48,6 +49,8 @@ def may_differ(allow_config_change: bool, prefix: str = "") -> tuple[str, ...]:
 def identity(config: ConfigDict, dataset: Mapping[str, Any]) -> dict[str, Any]:
     """What a state of a run belongs to, under dotted keys: the config and the data."""
     named = {key: dataset[key] for key in ("name", "fingerprint")}
+    if "pretraining" in dataset:  # other sources, or other materials withheld
+        named["sources"] = dataset["pretraining"]["digest"]
     return _flat(config, "config.") | flatten(named, "dataset.")
 
 
@@ -76,16 +79,23 @@ def check_workdir(config: ConfigDict, workdir: Path, allow_config_change: bool =
     run = RunDirectory(workdir)
     if not run.config.exists():
         return
-    old = _flat(completed(run.read_config()))
-    new = _flat(config)
-    differing = differences(old, new, may_differ(allow_config_change))
+    differing = config_differences(config, workdir, may_differ(allow_config_change))
     if differing:
-        safe = not differences(old, new, may_differ(True))
+        safe = not config_differences(config, workdir, may_differ(True))
         raise RunError(
             f"{workdir} holds a run of another config:\n" + "\n".join(differing)
             + "\nuse another --workdir, or remove this one to start over"
             + (", or go on all the same with --allow-config-change" if safe else "")
         )
+
+
+def config_differences(config: ConfigDict, workdir: Path, free: Sequence[str]) -> list[str]:
+    """A line for each setting that is another in config.json of a run or of an exported model.
+
+    Args:
+        free: beginnings of dotted keys that need not be the same, see `may_differ`.
+    """
+    return differences(_flat(completed(RunDirectory(workdir).read_config())), _flat(config), free)
 
 
 def check_same_data(workdir: Path, fingerprint: str) -> None:

@@ -18,7 +18,9 @@ from densityjax.results.pretrained import find_model
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError
 from densityjax.runtime.files import flatten
+from densityjax.step.create_task import objective_names
 from densityjax.step.scalers import Statistics
+from densityjax.step.weights import load_weights
 from densityjax.training.checkpoint import digests
 from densityjax.training.facts import read_facts
 from densityjax.training.setup import PreparedRun, reads_features
@@ -34,6 +36,7 @@ _NOT_OF_TRUNK = (
     "model.dtype", "model.remat",
     "input.lattice_features", *(f"input.{block}" for block in BLOCKS),
 )
+_ADAPTER = "model.adapter"
 _OF_VIEW = {
     "fractional": ("view.kind",), "cartesian": ("view.kind", "view.spacing", "view.padding"),
 }
@@ -57,6 +60,8 @@ def read_start(config: ConfigDict, workdir: Path) -> Start | None:
         return _resumed(config, run)
     source = find_source(config)
     check_trunk(config, completed(source.read_config("model", "input", "view")))
+    if source.is_pretrained():
+        return _start_from_pretraining(source)
     return start_from(restore_run(source.path, mixed=False), config, source)
 
 
@@ -101,29 +106,40 @@ def check_trunk(config: ConfigDict, source: ConfigDict) -> None:
     Args:
         source: of the run that config.init names.
     """
+    there, here = trunk_settings(source), trunk_settings(config)
+    if not there[_ADAPTER]:  # those of the run begin as the identity
+        here[_ADAPTER] = 0
+    if text := trunk_differences(there, here):
+        raise ConfigError(f"config.init='{config.init}' has another trunk:\n{text}")
 
-    def trunk(one: ConfigDict) -> dict[str, Any]:
-        values = flatten(json.loads(one.to_json_best_effort()))
-        return {
-            key: value for key, value in values.items()
-            if key in _OF_VIEW[one.view.kind]
-            or (key.startswith(("model.", "input.")) and key not in _NOT_OF_TRUNK)
-        }
 
-    there, here = trunk(source), trunk(config)
-    differing = [key for key in sorted(there | here) if there.get(key) != here.get(key)]
-    if differing:
-        lines = [
-            f"  config.{key}: {there.get(key, 'absent')} there, {here.get(key, 'absent')} here"
-            for key in differing
-        ]
-        remedy = " ".join(
-            f"--config.{key}={_spoken(there[key])}" for key in differing if key in there
-        )
-        raise ConfigError(
-            f"config.init='{config.init}' has another trunk:\n" + "\n".join(lines)
-            + f"\ntake its values: {remedy}"
-        )
+def trunk_settings(config: ConfigDict) -> dict[str, Any]:
+    """JSON values of what a trunk depends on, under dotted keys."""
+    values = flatten(json.loads(config.to_json_best_effort()))
+    return {_ADAPTER: 0} | {
+        key: value for key, value in values.items()
+        if key in _OF_VIEW[config.view.kind]
+        or (key.startswith(("model.", "input.")) and key not in _NOT_OF_TRUNK)
+    }
+
+
+def trunk_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Lines of the settings in which two trunks differ, and the remedy; '' where in none.
+
+    Args:
+        there, here: see `trunk_settings`; the run is `here`.
+    """
+    differing = [key for key in sorted({**there, **here}) if there.get(key) != here.get(key)]
+    if not differing:
+        return ""
+    lines = [
+        f"  config.{key}: {there.get(key, 'absent')} there, {here.get(key, 'absent')} here"
+        for key in differing
+    ]
+    remedy = " ".join(
+        f"--config.{key}={_spoken(there[key])}" for key in differing if key in there
+    )
+    return "\n".join(lines) + f"\ntake its values: {remedy}"
 
 
 def _spoken(value: Any) -> str:
@@ -131,26 +147,49 @@ def _spoken(value: Any) -> str:
     return f'"{tuple(value)}"' if isinstance(value, list) else str(value)
 
 
+def _start_from_pretraining(source: RunDirectory) -> Start:
+    """Its trunk, its decoder and the scalers of the field; all else is the new run's."""
+    statistics = source.load(source.statistics, Statistics.load)
+    (state,) = source.load(source.weights, lambda path: load_weights(path, statistics.arrays()))
+    return Start(
+        parameters=state.ema_params["model"], specs=(), statistics=statistics, descriptors=None,
+        facts=_facts(source, state.ema_params["model"]),
+        objectives=objective_names(completed(source.read_config("pretraining"))),
+        decoder=state.ema_params.get("decoder"),
+    )
+
+
+def parameters_sha256(parameters: Mapping[str, Any]) -> str:
+    """Of all arrays with their names: equal parameters have equal hashes."""
+    return hashlib.sha256(json.dumps(digests(parameters), sort_keys=True).encode()).hexdigest()
+
+
+def _facts(source: RunDirectory, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a start comes from, for run.json."""
+    facts = read_facts(source.path)
+    data = facts.get("dataset", {})
+    return {
+        "path": str(source.path),
+        "sha256": parameters_sha256(parameters),
+        "commit": facts.get("commit"),
+        "dataset": {
+            key: data.get(key) for key in ("name", "fingerprint", "train_folds", "validation_fold")
+        },
+        "sources": data.get("pretraining", {}),  # without labels
+    }
+
+
 def start_from(model: TrainedModel, config: ConfigDict, source: RunDirectory) -> Start:
     """A trained model as a run of `config` starts from it: its best averaged parameters."""
     parameters = jax.device_get(model.state.ema_params["model"])
-    facts = read_facts(source.path)
-    sha256 = hashlib.sha256(json.dumps(digests(parameters), sort_keys=True).encode()).hexdigest()
-    data = facts.get("dataset", {})
     return Start(
         parameters=parameters,
         specs=(*model.specs, *auxiliary_specs(model.config.auxiliary.properties)),
         statistics=model.statistics,
         descriptors=model.descriptors if _same_descriptors(config, model.config) else None,
-        facts={
-            "path": str(source.path),
-            "sha256": sha256,
-            "commit": facts.get("commit"),
-            "dataset": {
-                key: data.get(key)
-                for key in ("name", "fingerprint", "train_folds", "validation_fold")
-            },
-        },
+        facts=_facts(source, parameters),
+        objectives=objective_names(model.config),
+        decoder=jax.device_get(model.state.ema_params.get("decoder")),
     )
 
 
@@ -204,6 +243,15 @@ def _warn_of_shared_folds(run: PreparedRun) -> None:
     start, data = run.start.facts["dataset"], run.config.data
     if start["name"] is None:
         return
+    sources = run.start.facts["sources"]
+    if run.dataset["fingerprint"] in sources.get("fingerprints", ()) and (
+        sources["withhold"] == "nothing" or start["fingerprint"] != run.dataset["fingerprint"]
+    ):
+        log.warning(
+            "%s learned from densities of all folds of this dataset, as one of its "
+            "config.pretraining.sources: scores of this run are not those of new materials",
+            run.start.facts["path"],
+        )
     # The same materials on another grid have another fingerprint; two folders the same name.
     folder = run.dataset["name"].startswith("density_folder/")
     same = start["name"].split("/")[0] == run.dataset["name"].split("/")[0] and not folder

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 
 from densityjax.data.batches import iterate_batches
-from densityjax.results.predictions import predict_records, selection_loss
 from densityjax.runtime import distributed, environment
 from densityjax.runtime.preemption import NoWatch, Preempted, Watch
 from densityjax.step import parallel
@@ -22,6 +21,7 @@ from densityjax.training.position import Position
 from densityjax.training.progress import Progress
 from densityjax.training.setup import PreparedRun
 from densityjax.training.step_log import TooManySkipped, Window, log_evaluation
+from densityjax.training.validation import validation_of
 
 log = logging.getLogger("densityjax")
 
@@ -84,9 +84,7 @@ class Loop:
         self._run, self._config, self._facts = run, run.config.train, run.facts
         self._checkpoints, self._watch = checkpoints, watch
         self._first, self._saved = position.step + 1, position.step
-        self._predict_step = parallel.mapped_predict_step(
-            run.task, run.config.view.validation_views
-        )
+        self._validate = validation_of(run)
         self._metric_log = MetricLog(run.workdir, position.step, position.evaluated)
         self._progress = Progress(
             run.source.num_steps, position.step, run.source.steps_per_epoch
@@ -147,14 +145,11 @@ class Loop:
         """Evaluates on the validation fold and saves, unless the watch has it left off."""
         self._window.flush()
         run, before, paused = self._run, self.position, time.monotonic()
-        predictions = predict_records(
-            self._predict_step, self.state, run.splits["validation"], run.specs, run.statistics,
-            self._config.batch_size, self._config.num_threads, leave_off=self._watch.requested,
-        )
-        if predictions is None:
+        found = self._validate(self.state, self._watch.requested)
+        if found is None:
             return
-        loss = selection_loss(predictions, run.specs, run.task.loss)
-        log_evaluation(run, self._metric_log, self._progress, before.step, loss, predictions)
+        loss = found.loss
+        log_evaluation(run, self._metric_log, self._progress, before.step, found)
         better = loss < before.best_loss
         best_evaluations = before.rank(loss, run.config.ensemble.epochs)
         self.save(

@@ -1,6 +1,8 @@
 """A run from its config to its results: `train_and_evaluate` is the table of contents."""
 
 import contextlib
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from densityjax.config import check, check_target_weights
 from densityjax.data.dataset import resolve_targets
 from densityjax.runtime import distributed, preemption
 from densityjax.runtime.claim import claimed
+from densityjax.runtime.errors import ConfigError
 from densityjax.training.checkpoint import Checkpoints
 from densityjax.training.compatibility import identity, may_differ
 from densityjax.training.evaluate import evaluate_best
@@ -45,23 +48,46 @@ def train_and_evaluate(
         Preempted: by SIGTERM or SIGINT, after saving; the same call resumes.
     """
     check(config, jax.device_count())
+    _refuse_sources(config)
+    evaluate = functools.partial(evaluate_best, for_prediction=for_prediction)
+    return carry_out(config, workdir, evaluate, allow_config_change, resolve_targets)
+
+
+def _refuse_sources(config: ConfigDict) -> None:
+    for key in ("sources", "exclude"):
+        if config.pretraining[key]:
+            raise ConfigError(
+                f"config.pretraining.{key} is for densityjax.pretrain, which learns from densities "
+                "without labels: leave it empty where targets are learned"
+            )
+
+
+def carry_out(
+    config: ConfigDict, workdir: str | Path, evaluate: Callable[..., dict[str, Any]],
+    allow_config_change: bool, resolve: Callable[[ConfigDict], ConfigDict] | None = None,
+) -> dict[str, Any]:
+    """A run of whatever is learned, see `train_and_evaluate`.
+
+    Args:
+        evaluate: of (run, state, checkpoints, watch), what metrics.json holds.
+        resolve: spells out the targets of a config that names none; None where it has none.
+    """
     with (
         preemption.watch(config.train.watchdog_seconds) as watch,
         claimed(workdir) if distributed.is_writer() else contextlib.nullcontext(),
     ):
-        return _train_and_evaluate(
-            config, Path(workdir), for_prediction, allow_config_change, watch
-        )
+        return _carry_out(config, Path(workdir), evaluate, allow_config_change, resolve, watch)
 
 
-def _train_and_evaluate(
-    config: ConfigDict, workdir: Path, for_prediction: bool, allow_config_change: bool,
+def _carry_out(
+    config: ConfigDict, workdir: Path, evaluate: Callable[..., dict[str, Any]],
+    allow_config_change: bool, resolve: Callable[[ConfigDict], ConfigDict] | None,
     watch: preemption.Watch,
 ) -> dict[str, Any]:
     facts = RunFacts(workdir, config.seed)
     with facts.timed("total"):
-        if not config.targets:
-            config = resolve_targets(config)
+        if not config.targets and resolve is not None:
+            config = resolve(config)
             check_target_weights(config)
         start = read_start(config, workdir)
         run = prepare_run(config, workdir, facts, True, allow_config_change, start)
@@ -78,6 +104,6 @@ def _train_and_evaluate(
         with contextlib.closing(checkpoints):
             state = train(run, state, checkpoints, watch)
             with facts.timed("evaluate"):
-                result = evaluate_best(run, state, checkpoints, for_prediction, watch)
+                result = evaluate(run, state, checkpoints, watch=watch)
     facts.finish()
     return result

@@ -1,11 +1,11 @@
 """What a run is made of before its first step: data, scalers, task, and the step that compiles."""
 
 import dataclasses
+import functools
 import json
 import logging
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from ml_collections import ConfigDict
 from densityjax.config import NO_FOLD, check_grid
 from densityjax.data.batches import BatchSource, training_labels
 from densityjax.data.dataset import fingerprint, open_from_config
+from densityjax.data.free_targets import FreeTargets, RecordTargets, fit_free_targets
 from densityjax.data.records import Records, load_records
+from densityjax.data.unlabelled import say, with_sources
 from densityjax.features.auxiliary import auxiliary_labels
 from densityjax.features.descriptors import (
     Descriptors,
@@ -24,19 +26,20 @@ from densityjax.features.descriptors import (
     descriptor_sizes,
     fit_descriptors,
 )
-from densityjax.model.field import num_fields
-from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime import distributed
 from densityjax.step import parallel
-from densityjax.step.create_task import create_task, field_size
+from densityjax.step.create_task import create_task, field_size, objective_names, reads_atoms
+from densityjax.step.encoder import Encoder
 from densityjax.step.scalers import Statistics, fit_statistics
 from densityjax.step.task import Task
-from densityjax.step.train_state import TrainState, create_train_state, train_state_shapes
+from densityjax.step.train_state import TrainState, create_train_state
 from densityjax.targets import TargetSpec, dataset_targets, get_specs, specs_to_json
 from densityjax.training.compatibility import check_hosts_share, check_same_data, check_workdir
+from densityjax.training.compile_ahead import start_compiling
 from densityjax.training.evaluation_labels import check_evaluation_labels
 from densityjax.training.facts import RunFacts, read_facts
+from densityjax.training.latents import encoder_of, read_encoder, with_latents
 from densityjax.training.mixture import names_of
 from densityjax.training.start import Start
 
@@ -52,6 +55,7 @@ class FittedInputs:
     Attributes:
         specs: the targets that are reported; auxiliary ones are in `task` alone.
         start: where the state comes from; None: at random.
+        free: what records say of themselves, of a run with objectives without labels.
     """
 
     config: ConfigDict
@@ -61,6 +65,7 @@ class FittedInputs:
     task: Task
     source: BatchSource
     start: Start | None
+    free: FreeTargets | None
 
     def described(self, records: Records) -> Records:
         """Records with what enters the network beside the density, see `Records.described`."""
@@ -75,11 +80,12 @@ class FittedInputs:
         state = create_train_state(
             self.task.model, self.task.tx, self.statistics.arrays(bool(self.task.constraints)),
             self.config.seed,
-            field_size(self.config, self.source.records.grid),
+            field_size(self.config, self.source.records.grid), self.task.objectives,
         )
         if self.start is None:
             return state
-        return self.start.put_into(state, self.task.specs, self.statistics)
+        objectives = () if self.task.objectives is None else self.task.objectives.names
+        return self.start.put_into(state, self.task.specs, self.statistics, objectives)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +93,9 @@ class PreparedRun(FittedInputs):
     """Everything that a run is made of before its first step.
 
     Attributes:
-        splits: {'train', 'validation', 'test': records}.
+        splits: {'train', 'validation', 'test': records}; of pretraining the first two.
         dataset: what run.json says of the data.
+        encoder: what the densities of `splits` were encoded by, if they are latents.
         compiling: of the step, in another thread; its result is the seconds that it took.
     """
 
@@ -98,6 +105,12 @@ class PreparedRun(FittedInputs):
     train_step: parallel.TrainStep
     compiling: Future[float] | None
     facts: RunFacts
+    encoder: Encoder | None
+
+    @functools.cached_property
+    def validation_targets(self) -> RecordTargets:
+        """What the validation records say of themselves, of a run with objectives."""
+        return self.free.of(self.splits["validation"], self.config.data.cache_in_memory)
 
 
 def prepare_run(
@@ -107,7 +120,8 @@ def prepare_run(
     """Loads data, fits statistics on the training rows, builds the task; writes no file.
 
     Args:
-        config: as `densityjax.config.check` accepts it, with its targets spelled out.
+        config: as `densityjax.config.check` accepts it, with its targets spelled out; without any,
+          which is pretraining, the test fold is not read.
         facts: where to note what is found; None begins new ones.
         compile_ahead: compile the training step meanwhile, unless the run has finished.
         allow_config_change: see `train_and_evaluate`.
@@ -120,36 +134,46 @@ def prepare_run(
     check_workdir(config, workdir, allow_config_change)
     facts = facts or RunFacts(workdir, config.seed)
     with facts.timed("build"):
-        builder = open_from_config(config.data)
-        specs = get_specs(config.targets, dataset_targets(builder))
+        builder = open_from_config(config.data, "required" if config.targets else "optional")
+        specs = get_specs(config.targets, dataset_targets(builder)) if config.targets else ()
+        encoder = encoder_of(config, workdir, builder.info.full_name)
         data_fingerprint = fingerprint(builder)
         check_same_data(workdir, data_fingerprint)
         # Without densities, at once: their number and size are all that the compiler needs.
         cache = config.data.cache_in_memory
-        records = load_role(
-            config, builder, specs, "train", cache_in_memory=False, features=not cache
-        )
+        records, more = load_training(config, builder, specs, False, features=not cache)
+        say(more)
         check_grid(config, records.grid)
         num_steps = count_steps(config, len(records), config.train.epochs)
         compiling = None
         if compile_ahead and "finished" not in read_facts(workdir):
-            compiling = _compile_ahead(config, create_task(config, specs, num_steps), records.grid)
+            compiling = start_compiling(
+                config, create_task(config, specs, num_steps), records.grid, records.channels
+            )
+        roles = ROLES if specs else ROLES[:2]
         splits = {
-            role: records if role == "train" and not cache
-            else load_role(config, builder, specs, role, cache)
-            for role in ROLES
+            role: load_role(config, builder, specs, role, cache) for role in roles[1:]
         }
-        check_evaluation_labels(splits, specs, config.data.validation_fold)
+        splits["train"] = load_training(config, builder, specs, True)[0] if cache else records
+        splits = {role: splits[role] for role in roles}
+        if specs:
+            check_evaluation_labels(splits, specs, config.data.validation_fold)
         inputs = fit_inputs(config, specs, splits["train"], num_steps, start)
+        if not specs:  # then the objectives choose the best state
+            inputs.free.check_known(splits["validation"])
         splits = {
             role: inputs.source.records if role == "train" else inputs.described(records)
             for role, records in splits.items()
         }
     dataset = _describe_dataset(config.data, builder, data_fingerprint, splits)
+    dataset |= {"pretraining": more} if more else {}
     facts.note(dataset=dataset)
+    if encoder is not None:
+        facts.note(encoder={"sha256": encoder.sha256, **encoder.facts})
     return PreparedRun(
         **{field.name: getattr(inputs, field.name) for field in dataclasses.fields(inputs)},
         workdir=workdir, splits=splits, dataset=dataset, compiling=compiling, facts=facts,
+        encoder=encoder,
         train_step=parallel.mapped_train_step(inputs.task),
     )
 
@@ -163,11 +187,30 @@ def load_folds(
     Args:
         features: take those that the config needs, too.
     """
-    return load_records(
-        builder, [f"fold{fold}" for fold in folds], specs, channels=config.input.channels,
-        spin_polarized_only=config.data.spin_polarized_only, cache_in_memory=cache_in_memory,
-        features=features and reads_features(config), core=config.input.core, **filters,
+    encoder, splits = read_encoder(config), [f"fold{fold}" for fold in folds]
+    records = load_records(
+        builder, splits, specs, channels=config.input.channels,
+        spin_polarized_only=config.data.spin_polarized_only,
+        cache_in_memory=cache_in_memory and encoder is None,
+        features=features and reads_features(config), core=config.input.core,
+        atoms=reads_atoms(config), **filters,
     )
+    return records if encoder is None else with_latents(records, encoder, builder, splits)
+
+
+def load_training(
+    config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], cache_in_memory: bool,
+    features: bool = True,
+) -> tuple[Records, dict[str, Any]]:
+    """All that a run learns from, and what `with_sources` says of it; see `load_folds`.
+
+    Of pretraining, which has no `specs`, the records of config.pretraining.sources are among them.
+    """
+    own = load_role(config, builder, specs, "train", cache_in_memory, features)
+    if specs:
+        return own, {}
+    needed = {"features": features and reads_features(config), "atoms": reads_atoms(config)}
+    return with_sources(config, builder, own, **needed)
 
 
 def load_role(
@@ -201,7 +244,10 @@ def count_steps(config: ConfigDict, num_records: int, epochs: int) -> int:
 
 def reads_features(config: ConfigDict) -> bool:
     """Whether a run needs the features of its records."""
-    return bool(any(descriptor_sizes(config.input).values()) or names_of(config))
+    return bool(
+        any(descriptor_sizes(config.input).values()) or names_of(config)
+        or "invariants" in objective_names(config)
+    )
 
 
 def fit_inputs(
@@ -236,12 +282,19 @@ def fit_inputs(
     labels, mask = training_labels(
         learned, task.specs, statistics.label_mean, statistics.label_std
     )
+    free, of_records = None, None
+    if task.objectives is not None:
+        free = fit_free_targets(records, task.objectives.names, config.pretraining.components)
+        of_records, known = free.of(records, config.data.cache_in_memory), free.known(records)
+        # Their labels come with each batch.
+        labels = np.concatenate([labels, np.zeros_like(known)], axis=1)
+        mask = np.concatenate([mask, known], axis=1)
     source = BatchSource(
         records=records, labels=labels, mask=mask, seed=config.seed,
         batch_size=config.train.batch_size, num_steps=num_steps, host=jax.process_index(),
-        num_hosts=jax.process_count(),
+        num_hosts=jax.process_count(), free=of_records,
     )
-    return FittedInputs(config, specs, descriptors, statistics, task, source, start)
+    return FittedInputs(config, specs, descriptors, statistics, task, source, start, free)
 
 
 def _descriptors(
@@ -265,6 +318,7 @@ def _describe_dataset(
         "version": str(builder.version),
         "fingerprint": fingerprint,
         **{f"{role}_examples": len(records) for role, records in splits.items()},
+        "grid": splits["train"].grid * splits["train"].coarsening,
         "train_folds": list(data.train_folds),
         "validation_fold": data.validation_fold,
         "test_fold": data.test_fold,
@@ -284,73 +338,10 @@ def write_run_files(run: PreparedRun) -> None:
         run.statistics.save(directory.statistics)
         if reads_features(run.config):
             run.descriptors.save(directory.descriptors)
+        if run.encoder is not None:
+            run.encoder.save(directory.encoder)
+        if run.free is not None and run.free.atoms is not None:
+            run.free.atoms.save(directory.average_atoms)
     distributed.write_json(directory.config, json.loads(run.config.to_json_best_effort()))
     distributed.write_json(directory.targets, specs_to_json(run.specs))
     check_hosts_share(run.workdir, run.dataset)
-
-
-def _compile_ahead(config: ConfigDict, task: Task, grid: int) -> Future[float] | None:
-    """Compiles the training step in a thread; the future holds the seconds that it took."""
-    # On a GPU the compiler times candidates, which the work beside it would disturb.
-    if jax.default_backend() != "cpu" or jax.process_count() > 1:
-        return None
-    state, batch = step_shapes(config, task, grid)
-    shapes = parallel.shapes(state, batch, config.train.accumulation_steps)
-    return _in_background(parallel.mapped_train_step(task).compile, *shapes)
-
-
-def _in_background(function: Callable[..., Any], *arguments: Any) -> Future[float]:
-    """Calls it in a thread; the future holds the seconds that it took, or its exception."""
-
-    def timed() -> float:
-        started = time.monotonic()
-        function(*arguments)
-        return time.monotonic() - started
-
-    executor = ThreadPoolExecutor(1, "compile")
-    future = executor.submit(timed)
-    executor.shutdown(wait=False)
-    return future
-
-
-def step_shapes(config: ConfigDict, task: Task, grid: int) -> tuple[TrainState, dict]:
-    """Shapes of the state and of this host's batches.
-
-    Args:
-        grid: voxels along each axis of the stored densities.
-
-    Returns:
-        (state, batch), leaves `jax.ShapeDtypeStruct`; of the batch [B, ...].
-    """
-
-    def leaf(*shape: int, dtype: Any = np.float32) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype)
-
-    size, channels = config.train.batch_size // jax.process_count(), config.input.channels
-    fields = num_fields(channels, task.field_transform)
-    descriptors = sum(descriptor_sizes(config.input).values())
-    features = NUM_FEATURES[task.lattice_features] + descriptors
-    statistics = {
-        "field_mean": leaf(fields),
-        "field_std": leaf(fields),
-        "feature_mean": leaf(features),
-        "feature_std": leaf(features),
-        "class_weights": {
-            spec.name: leaf(spec.num_outputs)
-            for spec in task.specs
-            if spec.kind == "classification"
-        },
-    }
-    if task.constraints:
-        statistics |= {name: leaf(len(task.specs)) for name in ("label_mean", "label_std")}
-    state = train_state_shapes(task.model, task.tx, statistics, field_size(config, grid))
-    batch = {
-        "density": leaf(size, grid, grid, grid, channels),
-        "lattice": leaf(size, 3, 3),
-        "num_electrons": leaf(size),
-        "descriptors": leaf(size, descriptors),
-        "index": leaf(size, dtype=np.int32),
-        "labels": leaf(size, len(task.specs)),
-        "mask": leaf(size, len(task.specs)),
-    }
-    return state, batch

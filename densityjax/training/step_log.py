@@ -6,14 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from densityjax.results.metrics import average_r2
-from densityjax.results.predictions import Predictions, split_metrics
 from densityjax.step.optimizer import create_schedule
 from densityjax.training.errors import RunError
 from densityjax.training.metric_log import MetricLog
 from densityjax.training.position import LoggedStep, Position
 from densityjax.training.progress import Progress
 from densityjax.training.setup import PreparedRun
+from densityjax.training.validation import Validation
 
 log = logging.getLogger("densityjax")
 
@@ -116,7 +115,7 @@ class Window:
             "grad_norm": float(np.mean([v["grad_norm"] for v in values])),
             "skipped_steps": self._skipped,
         }
-        for spec, total, count in zip(self._run.task.specs, sums, counts):
+        for spec, total, count in zip(self._run.task.columns, sums, counts):
             scalars[f"loss/{spec.name}"] = float(total / count) if count else None
         epoch = step / self._run.source.steps_per_epoch
         self._log.write(step, epoch, "train", scalars)
@@ -124,21 +123,10 @@ class Window:
 
 
 def log_evaluation(
-    run: PreparedRun, metric_log: MetricLog, progress: Progress, step: int, loss: float,
-    predictions: Predictions,
+    run: PreparedRun, metric_log: MetricLog, progress: Progress, step: int, found: Validation
 ) -> None:
     """Writes and shows what the validation fold says of the state after a step."""
-    metrics = split_metrics(predictions, run.splits["validation"], run.specs)
-    scalars: dict[str, float | None] = {"loss": loss}
-    average = average_r2(metrics, run.specs)
-    if average is not None:
-        scalars["average_r2"] = average
-    for spec in run.specs:
-        names = ("r2", "mae") if spec.kind == "regression" else ("accuracy", "roc_auc")
-        scalars |= {f"{spec.name}/{name}": metrics[spec.name][name] for name in names}
+    scalars = {"loss": found.loss} | found.scalars
     metric_log.write(step, step / run.source.steps_per_epoch, "validation", scalars)
-    shown = {"validation loss": loss}
-    if average is not None:
-        shown["validation R2"] = average
-    progress.note(**shown)
+    progress.note(**{"validation loss": found.loss} | found.shown)
     progress.line()

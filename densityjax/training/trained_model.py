@@ -18,6 +18,7 @@ from densityjax.results.yardsticks import Yardstick
 from densityjax.runtime.errors import UserError
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
+from densityjax.step.encoder import Encoder
 from densityjax.step.scalers import Statistics
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState, create_train_state
@@ -62,6 +63,7 @@ class TrainedModel:
         yardsticks: those whose learners are mixed with the network.
         stack: the weights; None where the network answers alone.
         whole: of a member of an ensemble, the mixture of all of them.
+        encoder: what it sees densities through; None where it sees them as they are.
     """
 
     config: ConfigDict
@@ -75,6 +77,17 @@ class TrainedModel:
     yardsticks: Mapping[str, Yardstick] = dataclasses.field(default_factory=dict)
     stack: Stack | None = None
     whole: Mixture | None = None
+    encoder: Encoder | None = None
+
+    @property
+    def channels(self) -> int:
+        """Numbers per voxel of what the network sees."""
+        return self.config.input.channels if self.encoder is None else self.encoder.channels
+
+    @property
+    def grid(self) -> int:
+        """Voxels along each axis of it."""
+        return _network_grid(self.applicability, self.encoder)
 
     @property
     def needs_features(self) -> bool:
@@ -110,12 +123,14 @@ def restore_run(
         key: RULES[key] for key in ("view.evaluation_views", "ensemble.epochs", "input.core")
     }
     check_rules(config, counts, f"{run.config}: ")
+    run.check_predicts()
     specs = run.read_specs(config.targets)
     statistics = run.load(run.statistics, Statistics.load)
     descriptors, yardsticks, stack = Descriptors(None, {}), {}, None
     if any(descriptor_sizes(config.input).values()) or config.stack.learners:
         descriptors = run.load(run.descriptors, Descriptors.load)
     applicability = run.load(run.applicability, Applicability.load)
+    encoder = run.load(run.encoder, Encoder.load) if config.input.encoder else None
     task = create_task(config, specs, num_steps=1)  # the length of the schedule is of no use here
     if len(statistics.label_mean) != len(task.specs):
         raise RestoreError(
@@ -127,7 +142,8 @@ def restore_run(
         states = run.load(run.weights, lambda path: load_weights(path, scalers))
         states = [parallel.replicate(state) for state in states]
     else:
-        states = _best_states(run, config, task, statistics, applicability.grid)
+        grid = _network_grid(applicability, encoder)
+        states = _best_states(run, config, task, statistics, grid)
     mapped = parallel.mapped_predict_members(task, config.view.evaluation_views, quick)
     best, *others = states
     if mixed and config.stack.learners and whole is None:
@@ -135,8 +151,12 @@ def restore_run(
         stack = run.load(run.stack, lambda path: read_stack(path, task.constraints))
     return TrainedModel(
         config, specs, descriptors, statistics, applicability, best, mapped, tuple(others),
-        yardsticks, stack, whole,
+        yardsticks, stack, whole, encoder,
     )
+
+
+def _network_grid(applicability: Applicability, encoder: Encoder | None) -> int:
+    return applicability.grid // (1 if encoder is None else encoder.stride)
 
 
 def _best_states(
@@ -153,7 +173,7 @@ def _best_states(
         )
     template = create_train_state(
         task.model, task.tx, statistics.arrays(bool(task.constraints)), config.seed,
-        field_size(config, grid),
+        field_size(config, grid), task.objectives,
     )
     with contextlib.closing(Checkpoints(run.path, read_only=True)) as checkpoints:
         restored = checkpoints.restore_bests(parallel.replicate(template), config.ensemble.epochs)

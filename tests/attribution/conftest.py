@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densityjax.attribution.average_atoms import WIDTHS, AverageAtoms
 from densityjax.attribution.question import Question, ask
 from densityjax.configs import elastic
+from densityjax.features.average_atoms import WIDTHS, AverageAtoms
 from densityjax.features.descriptors import Descriptors, fit_descriptors
 from densityjax.prediction.materials import Material
 from densityjax.prediction.model import Model

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from densityjax.attribution.average_atoms import AverageAtoms, fit_average_atoms
 from densityjax.attribution.partition import atom_weights
 from densityjax.attribution.references import reference_density
 from densityjax.attribution.smoothing import gaussian_smooth
+from densityjax.features.average_atoms import AverageAtoms, fit_average_atoms
 from densityjax.runtime.errors import UserError
 from tests.attribution.conftest import ATOMS, crystal, material
 

@@ -66,3 +66,22 @@ def test_block_keeps_the_field_or_crops_it(x, attention, padding, size):
     closed = params | {"gain": jnp.zeros(6)}
     crop = slice(2, -2) if padding == "valid" else slice(None)
     np.testing.assert_array_equal(block.apply({"params": closed}, x), x[:, crop, crop, crop])
+
+
+def test_an_adapter_begins_as_the_identity_and_without_it_nothing_changes():
+    """To the bit: the other parameters are drawn as before, and the block says the same."""
+    x = jax.random.normal(jax.random.key(0), (1, 4, 4, 4, 4))
+    plain, adapted = (layers.ResidualBlock(4, (1,), (), bottleneck=width) for width in (0, 2))
+    known = plain.init(jax.random.key(1), x)["params"]
+    whole = adapted.init(jax.random.key(1), x)["params"]
+    adapter = whole[layers.ADAPTER]
+    assert set(whole) - set(known) == {layers.ADAPTER}
+    jax.tree.map(np.testing.assert_array_equal, known, {k: whole[k] for k in known})
+    said = plain.apply({"params": known}, x)
+    np.testing.assert_array_equal(adapted.apply({"params": whole}, x), said)
+    up = {"kernel": jnp.ones_like(adapter["up"]["kernel"]), "bias": adapter["up"]["bias"]}
+    changed = {**whole, layers.ADAPTER: {**adapter, "up": up}}
+    hidden = jax.nn.silu(said @ adapter["down"]["kernel"] + adapter["down"]["bias"])
+    expected = said + hidden.sum(-1, keepdims=True)
+    found = adapted.apply({"params": changed}, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

@@ -11,7 +11,7 @@ from densityjax.step.optimizer import create_optimizer, create_schedule
 def config(**changes):
     values = dict(
         learning_rate=1e-2, warmup_fraction=0.1, weight_decay=0.0, clip_norm=1.0, b1=0.9, b2=0.99,
-        trunk_rate=1.0,
+        trunk_rate=1.0, head_first=0.0,
     )
     return ConfigDict(values | changes)
 
@@ -97,3 +97,31 @@ def test_the_trunk_has_a_rate_of_its_own():
 
 def test_equal_settings_give_one_object_whatever_the_heads():
     assert create_optimizer(config(), 10, ("a_out",)) is create_optimizer(config(), 10, ("b_out",))
+
+
+def test_heads_learn_first_then_all():
+    """With the state of a run without it; adapters wait, then learn though the trunk does not."""
+    layer = {"kernel": jnp.full((2, 2), 2.0)}
+    params = {
+        "model": {"block": {"mix": layer, "adapter": layer}, "a_out": layer},
+        "log_variance": jnp.ones(1),
+    }
+    gradient = jax.tree.map(lambda leaf: 0.01 * leaf, params)
+    plain, first = (
+        create_optimizer(config(warmup_fraction=0.0, **changes), 10, ("a_hidden", "a_out"))
+        for changes in ({}, {"head_first": 0.3, "trunk_rate": 0.0})
+    )
+    states = [plain.init(params), first.init(params)]
+    assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
+    for step in range(5):
+        expected, states[0] = plain.update(gradient, states[0], params)
+        found, states[1] = first.update(gradient, states[1], params)
+        rates = {"mix": 0.0, "adapter": 0.0 if step < 3 else 1.0}
+        for part, rate in rates.items():
+            np.testing.assert_array_equal(
+                found["model"]["block"][part]["kernel"],
+                rate * expected["model"]["block"][part]["kernel"],
+            )
+        np.testing.assert_array_equal(
+            found["model"]["a_out"]["kernel"], expected["model"]["a_out"]["kernel"]
+        )

@@ -224,7 +224,7 @@ def test_the_order_of_examples_does_not_matter(setup, reference):
 def test_one_compilation_for_fresh_and_restored_states_which_are_donated(setup):
     config = ConfigDict(
         dict(learning_rate=1e-2, warmup_fraction=0.1, weight_decay=0.1, clip_norm=1.0, b1=0.9,
-             b2=0.99, trunk_rate=1.0)
+             b2=0.99, trunk_rate=1.0, head_first=0.0)
     )
     setup = dataclasses.replace(
         setup, task=dataclasses.replace(setup.task, tx=create_optimizer(config, 10))

@@ -302,3 +302,29 @@ def test_certain_cases_are_left_out_and_said(tmp_path):
         "ELFCAR.y": ("doubtful density", "kept"),
     }
     assert builder.info.metadata["materials"] == 7
+
+
+def test_without_labels_every_material_is_taken_once(tmp_path):
+    """Rows of a table keep their ids; of other runs and files the density alone is taken."""
+    files = {
+        "mp-1/CHGCAR": "a", "mp-1/AECCAR0": "b", "mp-1/CHG": "c", "mp-2.cube.gz": "d",
+        "mp-2.cube": "e", "deep/mp-3/CHG": "f", "CHGCAR_mp-4": "g", "x/mp-5.cube": "h",
+        "y/mp-5.cube": "i", "mp-6/CHGDIFF.vasp": "j", "mp-6/LOCPOT.vasp": "k", "old/CHGCAR~": "l",
+    }
+    inventory = take_inventory(make(tmp_path, files, "file,tau\nmp-2.cube,\n"), labels="none")
+    found = {row.material_id: (row.file, row.line) for row in inventory.rows}
+    assert found == {
+        "mp-2.cube": ("mp-2.cube", 2), "mp-1": ("mp-1/CHGCAR", None), "mp-4": ("CHGCAR_mp-4", None),
+        "deep/mp-3": ("deep/mp-3/CHG", None), "x/mp-5.cube": ("x/mp-5.cube", None),
+        "y/mp-5.cube": ("y/mp-5.cube", None),
+    }
+    assert not inventory.columns
+    assert not inventory.problems
+    assert inventory.unusable() == ""
+    (tmp_path / "labels.csv").unlink()
+    alone = take_inventory(tmp_path, labels="optional")
+    assert "mp-2" in {row.material_id for row in alone.rows}
+    with pytest.raises(DatasetSourceError, match="needs a table"):
+        take_inventory(tmp_path, "fold", "none")
+    with pytest.raises(DatasetSourceError, match="labels='no' is not one of"):
+        take_inventory(tmp_path, labels="no")

@@ -153,7 +153,9 @@ def client(materials) -> types.SimpleNamespace:
         common = {"material_id": material_id}
         resters["summary"].append(common | {
             "is_magnetic": moment > 0.5, "ordering": "FM" if moment > 0.5 else "NM",
-            "has_props": {"elasticity": True, "magnetism": True, "phonon": True},
+            "has_props": {
+                "elasticity": True, "magnetism": True, "phonon": True, "charge_density": True,
+            },
             "phonon_IDs": {"dfpt": [f"{task}9"], "pheasy": [f"{task}8"]},
         })
         older, relaxation, hubbard = f"{task}1", f"{task}2", f"{task}3"
@@ -332,6 +334,14 @@ def test_manifest_of_the_other_datasets(client, proxy, materials):
     for entry in manifest.entries:
         expected = float(materials[entry.material_id]["row"]["magnetic_moment"])
         assert entry.labels["magnetic_moment"] == pytest.approx(expected, rel=1e-3)
+
+    # Densities alone: every one that is there, with spin or without, whatever labels there are.
+    client.materials.elasticity.documents.clear()
+    client.materials.thermo.documents.clear()
+    manifest, left_out = make_manifest(as_api(client), open_bucket(proxy), "densities", threads=4)
+    assert {entry.material_id for entry in manifest.entries} == set(ids)
+    assert all(set(entry.labels) == {"volume", "density"} for entry in manifest.entries)
+    assert left_out == []
 
 
 RULES = [
@@ -701,7 +711,9 @@ def test_beam_builds_the_same(folder, proxy, tmp_path):
 
 
 def test_magnetic_records_have_two_channels_and_classes_are_numbers(client, proxy, tmp_path):
-    for name, target in (("magnetic", "magnetic_moment"), ("stability", "is_stable")):
+    for name, target in (
+        ("magnetic", "magnetic_moment"), ("stability", "is_stable"), ("densities", "volume"),
+    ):
         manifest, _ = make_manifest(as_api(client), open_bucket(proxy), name, threads=4)
         manifest.entries[3:] = []
         write_manifest(manifest, tmp_path / name)
@@ -715,6 +727,9 @@ def test_magnetic_records_have_two_channels_and_classes_are_numbers(client, prox
                 label = record["targets"][target]
                 if name == "stability":
                     assert label == 1
+                    continue
+                if name == "densities":
+                    assert record["density"].std() > 0
                     continue
                 volume = abs(np.linalg.det(record["lattice"].astype(float)))
                 moment = record["density"][..., 1].mean(dtype=float) * volume

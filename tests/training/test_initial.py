@@ -1,5 +1,6 @@
 """config.init: a run starts from another, goes on without it, and is refused a foreign trunk."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -172,6 +173,13 @@ def test_folds_that_the_source_has_seen_are_warned_of(
     initial.say_start(new, new.initial_state().params["model"])
     found = [line for line in caplog.messages if "was trained on fold" in line]
     assert [int(line.partition("on fold ")[2][0]) for line in found] == said
+    assert "densities of all folds" not in caplog.text
+    for withhold, seen in (("system", False), ("nothing", True)):  # as a source of pretraining
+        sources = {"fingerprints": [new.dataset["fingerprint"]], "withhold": withhold}
+        start = dataclasses.replace(new.start, facts=new.start.facts | {"sources": sources})
+        other = dataclasses.replace(new, start=start)
+        initial.say_start(other, other.initial_state().params["model"])
+        assert ("densities of all folds" in caplog.text) == seen
 
 
 def test_the_model_that_ships_is_a_start(tmp_path):

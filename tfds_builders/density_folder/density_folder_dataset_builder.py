@@ -39,6 +39,8 @@ class Builder(DensityBuilder):
         data_dir: where datasets lie.
         source: the folder.
         split: how materials are put into folds, see `inventory.SPLITS`.
+        labels: 'required', a table labels.csv with a target; 'none', every density of the folder
+          and no target, see `inventory.take_inventory`; 'optional', the first if there is a table.
         strict: stop at problems of the folder instead of listing them.
         workers: processes that read densities; 0: one per core, if there are many densities.
 
@@ -47,13 +49,13 @@ class Builder(DensityBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    OPTIONS = ("source", "split", "strict", "workers")
+    OPTIONS = ("source", "split", "strict", "workers", "labels")
     OWN_TARGETS = True
     TAKES_BEAM = True
     RELEASE_NOTES: ClassVar = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar = [
         GridConfig(name=f"grid{size}", description=f"Densities on {size}^3 points.", grid=size)
-        for size in (32, 24, 48, 64)
+        for size in (32, 24, 48, 64, 128)
     ]
 
     specs: tuple[TargetSpec, ...] = ()
@@ -63,7 +65,9 @@ class Builder(DensityBuilder):
         source = options.get("source", "")
         self._inventory = None
         if source or not digest:
-            self._inventory = take_inventory(source, options.get("split", "auto"))
+            self._inventory = take_inventory(
+                source, options.get("split", "auto"), options.get("labels", "required")
+            )
             found = self._inventory.digest
             if digest not in (None, found):
                 raise DatasetSourceError(
@@ -161,7 +165,8 @@ class Builder(DensityBuilder):
             problem_table.write_problems(self.problems_path, inventory.problems)
             raise DatasetSourceError(f"{reason} (all problems are in {self.problems_path})")
         print(
-            f"{inventory.source}: {len(inventory.rows)} densities, targets:\n{describe(inventory)}",
+            f"{inventory.source}: {len(inventory.rows)} densities, targets:\n"
+            + (describe(inventory) or "  none"),
             *problem_table.describe(inventory.problems), sep="\n", file=sys.stderr, flush=True,
         )
         kept, wrong = select(inventory.rows, self._stage(inventory.rows, download_config))
@@ -178,6 +183,7 @@ class Builder(DensityBuilder):
         folds = assign_folds(
             inventory.split, [row.material_id for row in rows],
             [result.chemical_system for result in results], [row.fold for row in rows],
+            may_be_empty=not inventory.columns,
         )
         by_fold = {
             fold: [row for row, own in zip(rows, folds) if own == fold]
@@ -254,7 +260,8 @@ def select(
             continue
         same = first.setdefault(outcome.content, row)
         if same is not row:
-            message = f"the same density as {same.file} of row {same.line}, which is kept"
+            place = f" of row {same.line}" if same.listed else ""
+            message = f"the same density as {same.file}{place}, which is kept"
             wrong.append(Problem("duplicate content", "row left out", message, **known))
             continue
         kept.append((row, outcome))

@@ -50,7 +50,8 @@ def from_one(folds: Sequence[int]) -> str:
 
 
 def assign_folds(
-    split: str, ids: Sequence[str], systems: Sequence[str], given: Sequence[int | None]
+    split: str, ids: Sequence[str], systems: Sequence[str], given: Sequence[int | None],
+    may_be_empty: bool = False,
 ) -> list[int]:
     """Fold of each material.
 
@@ -59,6 +60,7 @@ def assign_folds(
           fold when others come and go; 'system' keeps every chemical system in one fold, largest
           first into the smallest fold, so that folds are of nearly equal size.
         ids, systems, given: [n] of each material.
+        may_be_empty: whether a fold may have no material.
 
     Raises:
         DatasetSourceError: a fold would be empty.
@@ -75,7 +77,8 @@ def assign_folds(
             fold_of[system] = sizes.index(min(sizes))
             sizes[fold_of[system]] += counts[system]
         folds = [fold_of[system] for system in systems]
-    if empty := sorted(set(range(NUM_FOLDS)) - set(folds)):
+    empty = sorted(set(range(NUM_FOLDS)) - set(folds))
+    if empty and not may_be_empty:
         held = (
             f"{len(ids)} materials of {len(set(systems))} chemical systems, split by "
             f"{'hash of the id' if split == 'id' else 'chemical system'},"

@@ -1,4 +1,4 @@
-"""What a folder holds: rows of labels.csv, their density files, their labels; reads no density."""
+"""What a folder holds: rows of labels.csv, density files, labels; reads no density."""
 
 import dataclasses
 import hashlib
@@ -19,9 +19,11 @@ from tfds_builders.density_folder.problems import Problem, reasons
 from tfds_builders.density_folder.reading import note, read_table
 from tfds_builders.density_folder.rows import Row
 from tfds_builders.density_folder.settings import read_settings
+from tfds_builders.density_folder.unlabelled import unlisted_rows
 from tfds_builders.errors import DatasetSourceError
 
 SPLITS = ("auto", "fold", "system", "id")
+LABELS = ("required", "optional", "none")
 # Of the digest: a change of how a folder is read builds it again.
 _FORMAT = "4"
 _MOST_REASONS = 3  # in a message
@@ -39,7 +41,8 @@ class Inventory:
 
     Attributes:
         rows: those with a density, in the order of labels.csv.
-        columns: the targets.
+        columns: the targets; none where densities alone are wanted.
+        labelled: whether they are not.
         split: 'fold', 'system' or 'id'.
         digest: changes with labels.csv, targets.toml, the density files (names, sizes, times of
           change) and the split.
@@ -51,9 +54,12 @@ class Inventory:
     problems: tuple[Problem, ...]
     split: str
     digest: str
+    labelled: bool = True
 
     def unusable(self) -> str:
         """Why no dataset can be made of the folder, '' if one can."""
+        if not self.labelled:
+            return "" if self.rows else f"{self.source}: no file in it is called like a density"
         if not self.columns:
             found = reasons([p for p in self.problems if p.column and p.kind != "read as"])
             return (
@@ -77,12 +83,16 @@ def _some(found: Sequence[str]) -> str:
     return "; ".join(found[:_MOST_REASONS]) + "; ..." * (len(found) > _MOST_REASONS)
 
 
-def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
+def take_inventory(
+    source: str | Path, split: str = "auto", labels: str = "required"
+) -> Inventory:
     """Reads the table of a folder and finds its files.
 
     Args:
         source: folder that holds labels.csv and, in it or in folders in it, densities.
         split: one of `SPLITS`.
+        labels: one of `LABELS`. 'none' takes every density: those of labels.csv, if there is one,
+          by its ids, and the others by their files' names; 'optional' does so without a table.
 
     Raises:
         DatasetSourceError: there is no such folder or table, or it cannot be read.
@@ -97,6 +107,10 @@ def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
         raise DatasetSourceError(f"{source} is not a folder: config.data.source must name one")
     if split not in SPLITS:
         raise DatasetSourceError(f"config.data.split='{split}' is not one of {', '.join(SPLITS)}")
+    if labels not in LABELS:
+        raise DatasetSourceError(f"labels='{labels}' is not one of {', '.join(LABELS)}")
+    if labels == "none" or (labels == "optional" and not (folder / "labels.csv").exists()):
+        return _of_densities_alone(folder, split)
     read = read_table(folder / "labels.csv")
     header, table, notes = _with_fold_numbers(read.header, read.rows)
     split = _resolve_split(split, header, folder)
@@ -116,6 +130,30 @@ def take_inventory(source: str | Path, split: str = "auto") -> Inventory:
         folder, tuple(rows), tuple(columns), (*read.notes, *notes, *odd, *unmatched, *wrong), split,
         _digest(folder, split, sorted({*files, *(Path(row.path) for row in rows)}), odd),
     )
+
+
+def _of_densities_alone(folder: Path, split: str) -> Inventory:
+    """Every density of a folder; of labels.csv, where there is one, ids and files are taken."""
+    if split == "fold":
+        raise DatasetSourceError(
+            "config.data.split='fold' needs a table: densities without labels are split by "
+            "'system' or 'id'"
+        )
+    split = "system" if split == "auto" else split
+    files, problems = files_below(folder)
+    problems = list(problems)
+    named: list[Row] = []
+    num_lines = 0
+    if (folder / "labels.csv").exists():
+        read = read_table(folder / "labels.csv")
+        num_lines = len(read.rows)
+        named, wrong = match_files(folder, read.header, read.rows, files, split)
+        unimportant = ("density without labels", "labels missing")
+        problems += [problem for problem in wrong if problem.kind not in unimportant]
+    rows = [*named, *unlisted_rows(folder, files, named, num_lines)]
+    paths = sorted({*files, *(Path(row.path) for row in rows)})
+    digest = _digest(folder, f"{split} without labels", paths, problems)
+    return Inventory(folder, tuple(rows), (), tuple(problems), split, digest, labelled=False)
 
 
 def files_below(folder: Path) -> tuple[list[Path], list[Problem]]:

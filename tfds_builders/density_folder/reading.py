@@ -83,7 +83,8 @@ def _decode(path: Path) -> tuple[str, list[Problem]]:
     except OSError as error:
         raise DatasetSourceError(
             f"{path}: {error.strerror}; put a table there with a column 'file' or 'material_id' "
-            f"and a column for each target{_other_tables(path)}"
+            f"and a column for each target{_other_tables(path)}; densities without labels are for "
+            "densityjax.pretrain alone (config.pretraining.sources)"
         ) from error
     try:
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -1,17 +1,18 @@
-"""A row of labels.csv that has a density file."""
+"""A material with a density file: a row of labels.csv, or a file that no row names."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of labels.csv with a density file.
+    """A material with a density file.
 
     Attributes:
-        index: place in labels.csv, from 0.
+        index: place in labels.csv, from 0; files that no row names come after its rows.
         file: as people know it: relative to the folder, where it lies there.
         path: where it lies.
         fold: as the column says, None without one.
+        listed: whether labels.csv names it.
     """
 
     index: int
@@ -19,8 +20,9 @@ class Row:
     file: str
     path: str
     fold: int | None
+    listed: bool = True
 
     @property
-    def line(self) -> int:
+    def line(self) -> int | None:
         """Line of labels.csv, as an editor counts rows without line breaks in cells."""
-        return self.index + 2
+        return self.index + 2 if self.listed else None

@@ -26,7 +26,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """One of the paper's datasets.
+    """One of the paper's datasets, or all densities.
 
     Attributes:
         targets: its labels.
@@ -56,6 +56,11 @@ DATASETS = {
     "stability": Dataset(
         targets=("is_stable", "volume", "density"),
         has_props=("phonon",), magnetic=None, required="is_stable",
+    ),
+    # Every density that is there, with what its structure alone says: for pretraining.
+    "densities": Dataset(
+        targets=("volume", "density"),
+        has_props=("charge_density",), magnetic=None, required="volume",
     ),
 }
 

@@ -30,7 +30,7 @@ TABLE = "materials_project_left_out.csv"
 
 @dataclasses.dataclass(eq=False)
 class MaterialsProjectConfig(GridConfig):
-    """A builder config: one of the paper's datasets at a grid."""
+    """A builder config: one of the paper's datasets, or all densities, at a grid."""
 
     dataset: str = ""
 

@@ -57,20 +57,19 @@ class AverageAtoms:
                 "it; take --reference=uniform"
             )
         lattice = np.asarray(lattice, np.float64)
-        waves = _waves(grid)  # [3, G, G, G // 2 + 1] multiples of the reciprocal vectors
-        flat = waves.reshape(3, -1)
-        squared = np.square(np.linalg.norm(2 * np.pi * np.linalg.inv(lattice) @ flat, axis=0))
-        amplitude = np.zeros(flat.shape[1], complex)
+        axes = _waves(grid)  # multiples of the reciprocal vectors, [G], [G], [G // 2 + 1]
+        waves = np.stack(np.meshgrid(*axes, indexing="ij"))  # [3, G, G, G // 2 + 1]
+        vectors = 2 * np.pi * np.linalg.inv(lattice) @ waves.reshape(3, -1)
+        gaussians = _gaussians(np.square(vectors).sum(0))  # [K, W]
+        amplitude = np.zeros(waves.shape[1:], complex)
         for number, row in zip(self.numbers, self.coefficients, strict=True):
             where = positions[species == number].astype(np.float64)  # [n, 3]
             if len(where):
-                phases = np.exp(-2j * np.pi * where @ flat).sum(0)
-                amplitude += phases * (_gaussians(squared) @ row)
+                along = [np.exp(-2j * np.pi * np.outer(x, h)) for x, h in zip(where.T, axes)]
+                phases = np.einsum("nx,ny,nz->xyz", *along, optimize=True)
+                amplitude += phases * (gaussians @ row).reshape(phases.shape)
         amplitude /= abs(np.linalg.det(lattice))
-        values = scipy.fft.irfftn(
-            amplitude.reshape(waves.shape[1:]), (grid,) * 3, norm="forward"
-        )
-        return np.maximum(values, _LEAST)
+        return np.maximum(scipy.fft.irfftn(amplitude, (grid,) * 3, norm="forward"), _LEAST)
 
     def save(self, path: Path) -> None:
         """Replaces a NumPy archive in one step."""
@@ -137,6 +136,6 @@ def _gaussians(squared: np.ndarray) -> np.ndarray:
     return np.exp(-squared[:, None] * np.square(WIDTHS) / 2)
 
 
-def _waves(grid: int) -> np.ndarray:
+def _waves(grid: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     full = scipy.fft.fftfreq(grid, 1 / grid)
-    return np.stack(np.meshgrid(full, full, np.arange(grid // 2 + 1), indexing="ij"))
+    return full, full, np.arange(grid // 2 + 1)

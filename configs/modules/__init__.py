@@ -1,0 +1,1 @@
+"""Modules: one get_config() per file, for python -m densityjax.modules."""

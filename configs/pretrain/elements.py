@@ -1,0 +1,16 @@
+"""Pretraining: row, column, electronegativity of the nearest nucleus are predicted, of each voxel.
+
+Command: python -m densityjax.pretrain --config=configs/pretrain/elements.py --workdir=runs/pre
+"""
+
+from ml_collections import ConfigDict
+
+from densityjax.configs.pretrain import masked
+
+
+def get_config() -> ConfigDict:
+    """configs/pretrain/masked.py with another objective."""
+    config = masked.get_config()
+    config.pretraining.objectives.masked = 0.0
+    config.pretraining.objectives.nearest_element = 1.0
+    return config
