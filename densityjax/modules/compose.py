@@ -1,6 +1,7 @@
 """A run of a new target that starts from a composition of the modules of a hub."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from densityjax.modules.average import weighted_average
 from densityjax.modules.composition import find_composition, standardised_labels, to_json, too_few
 from densityjax.modules.embedding import embed
 from densityjax.modules.hub import Module, check_config, load_start, read_hub, usable
-from densityjax.modules.output import table, write_composition
+from densityjax.modules.output import read_composition, table, write_composition
 from densityjax.modules.start_folder import carrier_of, write_start_folder
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError
@@ -33,7 +34,7 @@ def compose(
 
     Leaves compose.json, compose.png and the folder start in `workdir`, which then is that of an
     ordinary run with config.init = workdir/start. A run that has begun goes on with the start that
-    it has.
+    it has, and shows its table again.
 
     Args:
         use_determining: use modules that determine the new target, too.
@@ -43,7 +44,8 @@ def compose(
         What compose.json holds.
 
     Raises:
-        ConfigError: config.targets is not one target, or config.init is set.
+        ConfigError: config.targets is not one target, or config.init is set; a run that has begun
+          was composed from another hub, or with another `use_determining`.
         HubError: the modules do not fit each other or the config.
         RunError, DatasetError: as `train_and_evaluate`.
     """
@@ -62,13 +64,27 @@ def compose(
     run = RunDirectory(workdir)
     if run.config.exists():
         check_workdir(config, workdir)
+        content = read_composition(workdir)
+        _check_flags(content, hub, use_determining, workdir)
         log.info("%s goes on with the start that it has", workdir)
-        content = {}
+        print(table(content))
     else:
         content = find_start(config, hub, workdir, use_determining)
     if train:
         train_ensemble(config.lock(), workdir)
     return content
+
+
+def _check_flags(
+    content: Mapping[str, Any], hub: Path, use_determining: bool, workdir: Path
+) -> None:
+    """Raises ConfigError where a run began with other flags, which would have no effect now."""
+    for name, now in (("hub", str(hub.resolve())), ("use_determining", use_determining)):
+        if content.get(name, now) != now:
+            raise ConfigError(
+                f"{workdir} was composed with --{name}={content[name]}, not {now}: take that, or "
+                "name another --workdir"
+            )
 
 
 def find_start(
@@ -103,7 +119,8 @@ def find_start(
         target, [module.name for module in modules], embeddings, labels, systems,
         config.modules, config.seed,
     )
-    content = to_json(found)
+    flags = {"hub": str(hub.resolve()), "use_determining": use_determining}
+    content = to_json(found) | flags
     _write_start(workdir / "start", hub, modules, trunks, content)
     write_composition(workdir, content)
     print(table(content))

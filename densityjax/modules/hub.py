@@ -20,7 +20,7 @@ from densityjax.model.create import head_modules
 from densityjax.results.manifest import read_manifest
 from densityjax.runtime.arrays import load_arrays, save_arrays
 from densityjax.runtime.errors import UserError
-from densityjax.training.initial import trunk_differences, trunk_settings
+from densityjax.training.initial import parameters_sha256, trunk_differences, trunk_settings
 from densityjax.training.start import Start
 from densityjax.training.trained_model import TrainedModel, restore_run
 
@@ -55,6 +55,11 @@ class Module:
     def parameters(self) -> Mapping[str, Any]:
         """Of the network."""
         return self.model.state.ema_params["model"]
+
+    @property
+    def encoder_sha256(self) -> str:
+        """Of the autoencoder through which it sees densities; '' where there is none."""
+        return "" if self.model.encoder is None else self.model.encoder.sha256
 
     @property
     def trunk(self) -> dict[str, Any]:
@@ -119,6 +124,11 @@ def check_agreement(modules: Sequence[Module]) -> None:
             raise HubError(
                 f"{pair} began from other starts, whose parameters have no common meaning: train "
                 "all modules of a hub with one --config.init"
+            )
+        if first.encoder_sha256 != other.encoder_sha256:
+            raise HubError(
+                f"{pair} see densities through other autoencoders: train all modules of a hub with "
+                "one --config.input.encoder"
             )
         for name in ("field_mean", "field_std"):
             here, there = (getattr(one.model.statistics, name) for one in (first, other))
@@ -185,7 +195,10 @@ def load_start(hub: Path) -> tuple[dict[str, Any], str]:
     path = hub / "start.safetensors"
     try:
         arrays, texts = load_arrays(path)
-        return unflatten_dict(arrays, sep="/"), texts["sha256"]
+        parameters, sha256 = unflatten_dict(arrays, sep="/"), texts["sha256"]
+        if parameters_sha256(parameters) != sha256:
+            raise ValueError("its content is not what its hash says")
+        return parameters, sha256
     except FileNotFoundError as error:
         raise HubError(f"{path} is missing: copy the whole hub, or train it again") from error
     except (ValueError, KeyError) as error:

@@ -18,6 +18,7 @@ from densityjax.results.pretrained import find_model
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError
 from densityjax.runtime.files import flatten
+from densityjax.step.create_task import objective_names
 from densityjax.step.scalers import Statistics
 from densityjax.step.weights import load_weights
 from densityjax.training.checkpoint import digests
@@ -147,23 +148,29 @@ def _spoken(value: Any) -> str:
 
 
 def _start_from_pretraining(source: RunDirectory) -> Start:
-    """Its trunk and the scalers of the field; all that is beside the trunk is the new run's."""
+    """Its trunk, its decoder and the scalers of the field; all else is the new run's."""
     statistics = source.load(source.statistics, Statistics.load)
     (state,) = source.load(source.weights, lambda path: load_weights(path, statistics.arrays()))
     return Start(
         parameters=state.ema_params["model"], specs=(), statistics=statistics, descriptors=None,
         facts=_facts(source, state.ema_params["model"]),
+        objectives=objective_names(completed(source.read_config("pretraining"))),
+        decoder=state.ema_params.get("decoder"),
     )
+
+
+def parameters_sha256(parameters: Mapping[str, Any]) -> str:
+    """Of all arrays with their names: equal parameters have equal hashes."""
+    return hashlib.sha256(json.dumps(digests(parameters), sort_keys=True).encode()).hexdigest()
 
 
 def _facts(source: RunDirectory, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Where a start comes from, for run.json."""
     facts = read_facts(source.path)
-    sha256 = hashlib.sha256(json.dumps(digests(parameters), sort_keys=True).encode()).hexdigest()
     data = facts.get("dataset", {})
     return {
         "path": str(source.path),
-        "sha256": sha256,
+        "sha256": parameters_sha256(parameters),
         "commit": facts.get("commit"),
         "dataset": {
             key: data.get(key) for key in ("name", "fingerprint", "train_folds", "validation_fold")
@@ -181,6 +188,8 @@ def start_from(model: TrainedModel, config: ConfigDict, source: RunDirectory) ->
         statistics=model.statistics,
         descriptors=model.descriptors if _same_descriptors(config, model.config) else None,
         facts=_facts(source, parameters),
+        objectives=objective_names(model.config),
+        decoder=jax.device_get(model.state.ema_params.get("decoder")),
     )
 
 

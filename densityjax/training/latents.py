@@ -19,6 +19,7 @@ from densityjax.data.dataset import fingerprint
 from densityjax.data.record_index import Columns, concatenate, kept_beside, split_key
 from densityjax.data.records import Records, load_records
 from densityjax.model.create import head_modules
+from densityjax.results.manifest import read_manifest
 from densityjax.results.pretrained import find_model
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError
@@ -74,12 +75,15 @@ def read_encoder(config: ConfigDict) -> Encoder | None:
 
 
 def encoder_from(run: RunDirectory) -> Encoder:
-    """The encoder of a finished run of an autoencoder: its averaged parameters.
+    """The encoder of a finished run of an autoencoder, or of an exported one: averaged parameters.
 
     Raises:
         ConfigError: the run is of another model.
         RunDirectoryError: it has not finished, or a file is damaged.
+        ModelFolderError: a file is not as it was exported.
     """
+    if run.manifest.exists():
+        read_manifest(run.path)
     config = completed(run.read_config("model.name", "input.channels"))
     if config.model.name != "autoencoder":
         raise ConfigError(

@@ -73,6 +73,8 @@ def without_targets(config: ConfigDict) -> ConfigDict:
     config.stack.learners = ()
     config.intervals.calibrate = False
     config.model.constraints = ()
+    # Those are of a run that starts from a trunk; here it has to learn.
+    config.optimizer.trunk_rate, config.optimizer.head_first = 1.0, 0.0
     return config
 
 
@@ -81,7 +83,8 @@ def evaluate_pretraining(
 ) -> dict[str, Any]:
     """Measures the best state on the validation fold, beside predictors that learned nothing.
 
-    Writes metrics.json and network.safetensors.
+    On config.view.validation_views, those by which the state was chosen. Writes metrics.json and
+    network.safetensors.
 
     Args:
         state: any state of the run, as a template.
@@ -98,9 +101,9 @@ def evaluate_pretraining(
     if best is None:
         raise RunError(f"{run.workdir} has no checkpoint of a best state: start over")
     records, config = run.splits["validation"], run.config
-    targets, found = run.free.of(records, config.data.cache_in_memory), {}
+    targets, views, found = run.validation_targets, config.view.validation_views, {}
     for trivial in (False, True):
-        mapped = parallel.mapped_objective_step(run.task, config.view.evaluation_views, trivial)
+        mapped = parallel.mapped_objective_step(run.task, views, trivial)
         with watch.saving():
             part = measure_objectives(
                 mapped, best.state, targets, config.train.batch_size, config.train.num_threads,
@@ -126,7 +129,7 @@ def evaluate_pretraining(
         "best_validation_loss": best.position["best_loss"],
         "validation_examples": len(records),
         "view": run.task.view.kind,
-        "evaluation_views": config.view.evaluation_views,
+        "validation_views": views,
     }
     directory = RunDirectory(run.workdir)
     if distributed.is_writer():

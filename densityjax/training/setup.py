@@ -1,6 +1,7 @@
 """What a run is made of before its first step: data, scalers, task, and the step that compiles."""
 
 import dataclasses
+import functools
 import json
 import logging
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 from densityjax.config import NO_FOLD, check_grid
 from densityjax.data.batches import BatchSource, training_labels
 from densityjax.data.dataset import fingerprint, open_from_config
-from densityjax.data.free_targets import FreeTargets, fit_free_targets
+from densityjax.data.free_targets import FreeTargets, RecordTargets, fit_free_targets
 from densityjax.data.records import Records, load_records
 from densityjax.data.unlabelled import say, with_sources
 from densityjax.features.auxiliary import auxiliary_labels
@@ -83,7 +84,8 @@ class FittedInputs:
         )
         if self.start is None:
             return state
-        return self.start.put_into(state, self.task.specs, self.statistics)
+        objectives = () if self.task.objectives is None else self.task.objectives.names
+        return self.start.put_into(state, self.task.specs, self.statistics, objectives)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +106,11 @@ class PreparedRun(FittedInputs):
     compiling: Future[float] | None
     facts: RunFacts
     encoder: Encoder | None
+
+    @functools.cached_property
+    def validation_targets(self) -> RecordTargets:
+        """What the validation records say of themselves, of a run with objectives."""
+        return self.free.of(self.splits["validation"], self.config.data.cache_in_memory)
 
 
 def prepare_run(
@@ -152,6 +159,8 @@ def prepare_run(
         if specs:
             check_evaluation_labels(splits, specs, config.data.validation_fold)
         inputs = fit_inputs(config, specs, splits["train"], num_steps, start)
+        if not specs:  # then the objectives choose the best state
+            inputs.free.check_known(splits["validation"])
         splits = {
             role: inputs.source.records if role == "train" else inputs.described(records)
             for role, records in splits.items()

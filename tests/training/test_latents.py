@@ -16,6 +16,7 @@ from densityjax.prediction.answers import predict_materials
 from densityjax.prediction.export import export_run
 from densityjax.prediction.materials import Material
 from densityjax.prediction.model import open_model
+from densityjax.results.manifest import write_manifest
 from densityjax.results.run_directory import RunDirectory, RunDirectoryError
 from densityjax.runtime.errors import ConfigError, UserError
 from densityjax.step.encoder import Encoder
@@ -143,6 +144,13 @@ def test_what_does_not_fit_the_encoder_is_said(source: Path, tmp_path: Path):
     other.save(RunDirectory(tmp_path).encoder)
     with pytest.raises(RunError, match="trained on latents of another autoencoder"):
         encoder_of(config, tmp_path, "x")
+    given = RunDirectory(tmp_path / "given")
+    shutil.copytree(source, given.path, ignore=shutil.ignore_patterns("checkpoints", "tensorboard"))
+    write_manifest(given.path, {})
+    assert encoder_from(given).sha256 == encoder.sha256
+    given.weights.write_bytes(given.weights.read_bytes()[:-1] + b" ")
+    with pytest.raises(UserError, match=r"network\.safetensors is not the file that was exported"):
+        encoder_from(given)
     RunDirectory(tmp_path).encoder.write_bytes(b"no")
     with pytest.raises(RunDirectoryError, match=r"encoder\.safetensors is damaged"):
         encoder_of(config, tmp_path, "x")
