@@ -20,6 +20,7 @@ from densityjax.runtime.errors import ConfigError
 from densityjax.targets import dataset_targets, get_specs
 from densityjax.training.compatibility import check_workdir
 from densityjax.training.ensemble import train_ensemble
+from densityjax.training.latents import read_encoder
 from densityjax.training.setup import load_role
 
 log = logging.getLogger("densityjax")
@@ -89,7 +90,8 @@ def find_start(
     check_config(config, modules, hub)
     modules = usable(modules, target, use_determining)
     records = load_role(
-        config, builder, (spec,), "train", cache_in_memory=False, features=False
+        config, builder, (spec,), "train", cache_in_memory=False, features=False,
+        encoder=read_encoder(config),
     )
     rows, labels = standardised_labels(records, spec)
     systems = records.chemical_system[rows].astype(str)
