@@ -6,16 +6,18 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.ecd_data import FOLDS, Materials, rows_of
+from benchmarks.ecd_data import FOLDS, Materials
 from benchmarks.ecd_protocol import Protocol
+from densityjax.data.joined_records import taken
 from densityjax.data.records import Records
 from densityjax.results.predictions import predict_records, selection_loss
 from densityjax.step import parallel
 from densityjax.targets import get_specs
-from densityjax.training.setup import FittedInputs, count_steps, fit_inputs
+from densityjax.training.setup import FittedInputs, fit_inputs
 
 INPUTS = {"latent": 0, "latent and composition": 96}  # components of the composition
-EPOCHS, EVALUATIONS = 40, 10
+# Updates of 16, about 28 epochs: as many for every part, which then share a program.
+STEPS, EVALUATIONS = 1200, 8
 
 
 def predict(
@@ -23,7 +25,7 @@ def predict(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Predictions of one part by a network that was trained on three others.
 
-    The part after it chooses the best of ten states.
+    The part after it chooses the best of eight states.
 
     Args:
         name: of `INPUTS`.
@@ -62,9 +64,7 @@ def _fit(
     judged: np.ndarray, on_all: bool,
 ) -> dict[str, np.ndarray]:
     """Predictions {target: [judged]} by the state that the rows of `choice` like best."""
-    config.train.epochs = EPOCHS
-    steps = count_steps(config, len(train), EPOCHS)
-    inputs = _inputs(config, records, train, steps, on_all)
+    inputs = _inputs(config, records, train, on_all)
     step = parallel.mapped_train_step(inputs.task)
     views = config.view
     quick = parallel.mapped_predict_step(inputs.task, views.validation_views)
@@ -72,14 +72,14 @@ def _fit(
 
     def ask(mapped: Any, state: Any, rows: np.ndarray) -> Any:
         return predict_records(
-            mapped, state, inputs.described(rows_of(records, rows)), inputs.specs,
+            mapped, state, inputs.described(taken(records, rows)), inputs.specs,
             inputs.statistics, config.train.batch_size,
         )
 
     state, best, kept = parallel.replicate(inputs.initial_state()), np.inf, None
-    for number in range(1, steps + 1):
+    for number in range(1, STEPS + 1):
         state, _ = step(state, parallel.split_batch(inputs.source[number - 1], 1))
-        if number % (steps // EVALUATIONS) == 0:
+        if number % (STEPS // EVALUATIONS) == 0:
             loss = selection_loss(ask(quick, state, choice), inputs.specs, inputs.task.loss)
             if loss < best:
                 best, kept = loss, ask(whole, state, judged).values
@@ -87,14 +87,14 @@ def _fit(
 
 
 def _inputs(
-    config: ConfigDict, records: Records, train: np.ndarray, steps: int, on_all: bool
+    config: ConfigDict, records: Records, train: np.ndarray, on_all: bool
 ) -> FittedInputs:
     specs = get_specs(config.targets)
     if not on_all:
-        return fit_inputs(config, specs, rows_of(records, train), steps)
-    inputs = fit_inputs(config, specs, records, steps)
+        return fit_inputs(config, specs, taken(records, train), STEPS)
+    inputs = fit_inputs(config, specs, records, STEPS)
     source = inputs.source
     return dataclasses.replace(inputs, source=dataclasses.replace(
-        source, records=rows_of(source.records, train), labels=source.labels[train],
+        source, records=taken(source.records, train), labels=source.labels[train],
         mask=source.mask[train],
     ))

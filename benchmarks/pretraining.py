@@ -30,7 +30,9 @@ from densityjax.configs import elastic_paper
 from densityjax.data.dataset import open_from_config
 from densityjax.data.joined_records import taken
 from densityjax.data.records import Records
+from densityjax.features.descriptors import fit_descriptors
 from densityjax.results.predictions import predict_records
+from densityjax.results.yardsticks import fit_all
 from densityjax.runtime import compile_cache
 from densityjax.runtime.files import replace_json
 from densityjax.step import parallel
@@ -54,6 +56,8 @@ SCRATCH = "from scratch"
 LONG = "from scratch, twice as long"
 LONGER = "from scratch, with the updates of pretraining"
 PRETRAINING_STEPS = 2580
+KERNELS = "no network: kernels on invariants"
+HALF = "half kernels, half "  # and a start: means of the predictions, with no fitted weight
 _DATA = "elastic_densities/grid24"
 _TRANSDUCTIVE = {"sources": (_DATA,), "withhold": "nothing"}
 # Name of a start -> settings of config.pretraining.
@@ -122,6 +126,26 @@ def fit(
     return found
 
 
+def fit_kernels(train: Records, judged: Mapping[str, Records]) -> dict[str, dict[str, list[float]]]:
+    """`fit` of the Gaussian processes that a mixture has beside the network."""
+    specs = get_specs(TARGETS)
+    cells = train.lattice, train.num_electrons
+    descriptors, features = fit_descriptors(train.features, train.species, *cells, {}, False)
+    learner = fit_all(
+        features, train.labels, specs, train.num_electrons, train.volume, names=("invariants",),
+        trees=(),
+    )["invariants"]
+    found = {}
+    for fold, records in judged.items():
+        whole = descriptors.complete(records.features, records.lattice, records.num_electrons)
+        kinds = learner.predict(whole, records.num_electrons, records.volume)
+        found[fold] = {
+            name: np.mean([own[name] for own in kinds.values()], axis=0).tolist()
+            for name in TARGETS
+        }
+    return found
+
+
 def pretrained(config: ConfigDict, name: str, workdir: Path) -> Path:
     """The directory of a finished run of an objective, trained unless it is there.
 
@@ -140,13 +164,25 @@ def pretrained(config: ConfigDict, name: str, workdir: Path) -> Path:
 
 def methods(names: list[str]) -> list[str]:
     """Starts in the order of the tables."""
-    known = (SCRATCH, *PRETRAINED, *KEPT, LONG, LONGER)
+    known = (SCRATCH, *PRETRAINED, *KEPT, LONG, LONGER, KERNELS)
     return [name for name in known if not names or name in names]
 
 
 def results_of(workdir: Path) -> list[dict[str, Any]]:
-    """What has been fitted so far."""
-    return [json.loads(path.read_text()) for path in sorted((workdir / "fits").glob("*.json"))]
+    """What has been fitted so far, and the means of it with the kernels."""
+    found = [json.loads(path.read_text()) for path in sorted((workdir / "fits").glob("*.json"))]
+    kernels = {(r["share"], r["seed"]): r["said"] for r in found if r["start"] == KERNELS}
+    mixed = []
+    for result in found:
+        other = kernels.get((result["share"], result["seed"]))
+        if other is None or result["start"] == KERNELS:
+            continue
+        said = {
+            fold: {t: np.mean([own[t], other[fold][t]], axis=0).tolist() for t in TARGETS}
+            for fold, own in result["said"].items()
+        }
+        mixed.append(result | {"start": HALF + result["start"], "said": said})
+    return found + mixed
 
 
 def main() -> None:
@@ -163,7 +199,10 @@ def main() -> None:
     if not arguments.tables:
         fit_missing(base_config(arguments.data_dir), methods(arguments.starts), workdir)
     if arguments.out:
-        write_tables(results_of(workdir), arguments.out, methods([]), SCRATCH, arguments.test)
+        names = methods([])
+        groups = {base: names for base in (SCRATCH, LONG, LONGER)}
+        groups[HALF + SCRATCH] = [HALF + name for name in names if name != KERNELS]
+        write_tables(results_of(workdir), arguments.out, groups, arguments.test)
 
 
 def fit_missing(config: ConfigDict, names: list[str], workdir: Path) -> None:
@@ -173,6 +212,8 @@ def fit_missing(config: ConfigDict, names: list[str], workdir: Path) -> None:
     reading = config.copy_and_resolve_references()
     for _, settings in (KEPT[name] for name in names if name in KEPT):
         reading.pretraining.update_from_flattened_dict(settings)  # which needs atoms, perhaps
+    if KERNELS in names:
+        reading.yardsticks = ("invariants",)  # whose features are read
     folds = {
         name: load_folds(reading, builder, specs, numbers, cache_in_memory=True)
         for name, numbers in (
@@ -196,7 +237,10 @@ def fit_missing(config: ConfigDict, names: list[str], workdir: Path) -> None:
                 rows = labelled(train, share, seed)
                 print(f"{name}, {len(rows)} labelled materials, seed {seed}", flush=True)
                 steps = {LONG: 2 * num_steps, LONGER: num_steps + PRETRAINING_STEPS}
-                said = fit(own, rows, folds, steps.get(name, num_steps))
+                said = (
+                    fit_kernels(rows, folds) if name == KERNELS
+                    else fit(own, rows, folds, steps.get(name, num_steps))
+                )
                 path.parent.mkdir(parents=True, exist_ok=True)
                 replace_json(path, {
                     "start": name, "share": share, "seed": seed, "labelled": len(rows),

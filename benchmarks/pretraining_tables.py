@@ -112,18 +112,58 @@ def lines_of(rows: Sequence[Mapping[str, Any]], base: str) -> list[str]:
     return lines
 
 
+def short_lines(rows: Sequence[Mapping[str, Any]], base: str) -> list[str]:
+    """One table of all shares: mean change of the errors against another start."""
+    shares = list(dict.fromkeys(row["share"] for row in rows))
+    lines = [
+        f"**Against {base}**: MAE, mean change in %", "",
+        "| start | " + " | ".join(f"{100 * share:.0f} % of the labels" for share in shares) + " |",
+        "| --- |" + " --- |" * len(shares),
+    ]
+    for name in dict.fromkeys(row["start"] for row in rows if row["start"] != base):
+        own = {row["share"]: row["mae_change"] for row in rows if row["start"] == name}
+        cells = [_interval(own[share], 1) if share in own else "" for share in shares]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _compact(found: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
+    """JSON with a row a line and four digits."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: short(own) for key, own in value.items() if key != "undefined"}
+        return float(f"{value:.4g}") if isinstance(value, float) else value
+
+    lines = [
+        json.dumps({"fold": fold, "base": base} | short(row))
+        for fold, groups in found.items() for base, rows in groups.items() for row in rows
+    ]
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
 def write_tables(
-    results: Sequence[Mapping[str, Any]], out: Path, starts: Sequence[str], base: str, test: bool
+    results: Sequence[Mapping[str, Any]], out: Path, groups: Mapping[str, Sequence[str]],
+    test: bool,
 ) -> None:
     """Writes pretraining.json and table.md, which the README.md there has.
 
     Args:
+        groups: {base: starts that are compared with it}; the first in full, others in short.
         test: write the table of fold 0, too, as test.md.
     """
     out.mkdir(parents=True, exist_ok=True)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for fold, name in (("validation", "table.md"), ("test", "test.md")):
-        if fold == "validation" or test:
-            found[fold] = summary(results, starts, base, fold)
-            replace_text(out / name, "\n".join(lines_of(found[fold], base)))
-    replace_text(out / "pretraining.json", json.dumps(found, indent=1) + "\n")
+        if fold == "test" and not test:
+            continue
+        found[fold] = {
+            base: summary(results, starts, base, fold) for base, starts in groups.items()
+        }
+        first, *others = groups
+        lines = lines_of(found[fold][first], first)
+        for base in others:
+            if found[fold][base]:
+                lines += short_lines(found[fold][base], base)
+        replace_text(out / name, "\n".join(lines))
+    replace_text(out / "pretraining.json", _compact(found))

@@ -4,6 +4,7 @@ A door is imported when it is asked for, so that --help and --version answer at 
 """
 
 import difflib
+import gc
 import runpy
 import sys
 from importlib import metadata
@@ -45,6 +46,9 @@ def main() -> None:
         print(f"densityjax {metadata.version('densityjax')}")
     elif name in DOORS:
         del sys.argv[1]
+        # Imports and traces make hundreds of thousands of objects, none of them garbage. With
+        # Python's threshold looking for it takes a quarter of a second before anything is done.
+        gc.set_threshold(100_000)
         # With its name and place as the main module: absl shows the flags and the text of that
         # one, and the processes that a door starts import it.
         runpy.run_module(DOORS[name][0], run_name="__main__", alter_sys=True)

@@ -21,5 +21,4 @@ def small_config(data_dir: Path) -> ConfigDict:
     config.pretraining.decoder_width = 4
     config.train.epochs, config.train.batch_size = 2, 8
     config.train.evaluate_every_epochs = 1
-    config.view.evaluation_views = config.view.validation_views
     return config

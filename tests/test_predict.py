@@ -18,11 +18,11 @@ import pytest
 from densityjax import predict
 from densityjax.density.core import seen_record
 from densityjax.density.reader import Density, read_density
-from densityjax.predict import predict_files
-from densityjax.prediction import materials
+from densityjax.prediction import materials, reading
 from densityjax.prediction.answers import answers, predict_materials
 from densityjax.prediction.materials import make_material
 from densityjax.prediction.model import Model, open_model
+from densityjax.prediction.predict_files import predict_files
 from densityjax.prediction.tables import CsvTable
 from densityjax.results.predictions import Predictions
 from densityjax.runtime import command_line
@@ -277,7 +277,7 @@ def test_a_table_is_whole_or_not_there(smoke_run, folder, tmp_path, monkeypatch)
     def fail(*_):
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr(predict, "read_material", fail)
+    monkeypatch.setattr(reading, "read_material", fail)
     with pytest.raises(RuntimeError, match="a fault"):
         predict.main([f"--workdir={smoke_run}", f"--out={out}", str(folder / "0")])
     assert out.read_text() == "before"

@@ -67,4 +67,5 @@ def interpolate(field: jax.Array, hidden: jax.Array, periodic: bool, block: int)
         return seen + unseen * total / 6
 
     mean = seen.sum((1, 2, 3), keepdims=True) / (1 - unseen).sum((1, 2, 3), keepdims=True)
-    return jax.lax.fori_loop(0, 8 * block**2, round_, seen + unseen * mean)
+    # In a block alone an error shrinks by cos(pi / (block + 1)) a round, to 2e-5 in so many.
+    return jax.lax.fori_loop(0, 4 * block**2, round_, seen + unseen * mean)

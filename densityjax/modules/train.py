@@ -102,6 +102,7 @@ def _train_module(config: ConfigDict, hub: Path, target: str, start: str) -> Pat
     export_run(run, folder, target, facts={"module": {
         "format": FORMAT, "target": target, "start": start, "kind": kind_of(config),
         "data": {key: facts["dataset"][key] for key in ("name", "fingerprint", "train_folds")},
+        "start_data": {key: facts["init"][key] for key in ("dataset", "sources")},
     }}, more=_CARD.format(target=target, start=start[:12], kind=kind_of(config), hub=hub.name))
     return folder
 

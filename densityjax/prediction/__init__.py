@@ -12,4 +12,5 @@ Files, each importing only from those above it:
   card: The README.md of an exported model
   export: A finished run -> a folder that predicts elsewhere
   tables: Rows of predictions as people and programs read them
+  predict_files: Density files -> rows of a table, batch by batch.
 """

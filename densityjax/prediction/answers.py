@@ -1,6 +1,7 @@
 """What trained models say of materials: predictions of every target, spreads, warnings."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from densityjax.results.predictions import (
 )
 from densityjax.results.stack import IDENTITY
 from densityjax.step.encoder import Encoder
+from densityjax.step.parallel import stacked
 from densityjax.targets import TargetSpec
 from densityjax.training import mixture
 from densityjax.training.trained_model import Mixture, TrainedModel
@@ -95,14 +97,15 @@ def _asked(
             _network_records(first, materials), first.specs, first.channels, features
         )
         records = {place: models[place].described(made) for place in places}
-        each = [(place, state) for place in places for state in models[place].states]
+        each = [place for place in places for _ in models[place].states]
         said = predict_members(
-            mapped, [state for _, state in each], [records[place] for place, _ in each],
-            first.specs, [models[place].statistics for place, _ in each],
-            batch_size or len(materials), first.config.train.num_threads,
+            mapped, _states(tuple(models[place] for place in places)),
+            [records[place] for place in each], first.specs,
+            [models[place].statistics for place in each], batch_size or len(materials),
+            first.config.train.num_threads,
         )
         for place in places:
-            own = [parts for parts, (at, _) in zip(said, each, strict=True) if at == place]
+            own = [parts for parts, at in zip(said, each, strict=True) if at == place]
             answer = network_answer(own, first.specs, models[place].config.model.constraints)
             found[place] = _Asked(answer, records[place])
     return [found[place] for place in range(len(models))]
@@ -120,11 +123,18 @@ def compile_networks(members: Sequence[Sequence[TrainedModel]], batch_size: int)
     """Compiles what `answers` runs for so many materials at a time, so that it need not."""
     models = [model for own in members for model in own]
     for mapped, places in _by_program(models).items():
-        first = models[places[0]]
+        first, own = models[places[0]], tuple(models[place] for place in places)
+        count = sum(len(model.states) for model in own)
         compile_members(
-            mapped, [state for place in places for state in models[place].states],
-            first.grid, first.channels, first.descriptors.size, batch_size,
+            mapped, _states(own), first.grid, first.channels, (count, first.descriptors.size),
+            batch_size,
         )
+
+
+@functools.lru_cache(maxsize=4)  # of groups of targets, which have programs of their own
+def _states(models: tuple[TrainedModel, ...]) -> Any:
+    """The states of models that one program serves, see `parallel.stacked`."""
+    return stacked([state for model in models for state in model.states])
 
 
 def _said(

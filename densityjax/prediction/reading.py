@@ -6,48 +6,23 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from densityjax.prediction.materials import Material, Needs, prepare, read_material
+import numpy as np
 
+from densityjax.config import completed
+from densityjax.features.descriptors import descriptor_sizes
+from densityjax.prediction.materials import Material, Needs, prepare, read_material
+from densityjax.results.run_directory import RunDirectory
+from densityjax.runtime.errors import UserError
+
+MANY = 30  # files; for fewer, compilation and processes take longer than what they save
 _AHEAD = 2**25  # bytes of densities on the grid of the model that wait to be predicted
 _LARGE = 2**26  # bytes of a file, whose density on its own grid may take gigabytes
 _PROCESSES = 2
-
-
-@contextlib.contextmanager
-def processes(paths: Sequence[Path]) -> Iterator[Executor | None]:
-    """Processes that read, forked now; None where they cannot be.
-
-    Half of the time of a prediction is spent on its file, in small steps that hold Python's lock.
-    JAX must not have started, for its threads do not survive a fork; so these start first, and read
-    while JAX starts and compiles. Of large files one is read at a time.
-    """
-    if sys.platform != "linux" or (os.cpu_count() or 1) < 2:
-        yield None
-        return
-    count = 1 if any(_size(path) > _LARGE for path in paths) else _PROCESSES
-    context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(count, context, initializer=_leave_interrupts_to_the_parent)
-    try:
-        pool.submit(int).result()  # starts them
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _size(path: Path) -> int:
-    try:
-        return os.path.getsize(path)
-    except (OSError, ValueError):
-        return 0
 
 
 def read(path: Path, needs: Needs) -> Material | str:
@@ -56,49 +31,104 @@ def read(path: Path, needs: Needs) -> Material | str:
     return found if isinstance(found, str) else prepare(found, needs)
 
 
-def read_ahead(
-    paths: Sequence[Path], size: int, needs: Needs, pool: Executor | None = None,
-    meanwhile: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Sequence[Path], list[Material | str]]]:
-    """Batches of paths, and of each its material or what is wrong with it.
-
-    The next batches are read while one is predicted, each file by itself.
+class Reader:
+    """Reads files in order, some ahead of those that are asked for.
 
     Args:
-        size: of a batch.
-        pool: of `processes`; None for a thread.
-        meanwhile: called while the first are read.
+        needs: of the model.
+        executor: what reads them.
     """
-    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
-    depth = max(1, _AHEAD // (size * needs.grid**3 * 4))  # batches, of float32
-    own = ThreadPoolExecutor(1, "read") if pool is None else None
-    executor = own or pool
 
+    def __init__(self, paths: Sequence[Path], needs: Needs, executor: Executor):
+        self._needs, self._executor = needs, executor
+        self._rest = iter(paths)
+        self._waiting: collections.deque[tuple[Path, Future | None]] = collections.deque()
+        self._ahead = max(1, _AHEAD // (needs.grid**3 * 4))  # of float32
+        self._fill()
+
+    def take(self, count: int) -> list[tuple[Path, Material | str]]:
+        """The next files, and of each its material or what is wrong with it; [] at the end."""
+        found = []
+        while self._waiting and len(found) < count:
+            path, future = self._waiting.popleft()
+            found.append((path, self._result(path, future)))
+            self._fill()
+        return found
+
+    def _fill(self) -> None:
+        while len(self._waiting) < self._ahead and (path := next(self._rest, None)) is not None:
+            future = None
+            with contextlib.suppress(BrokenProcessPool):
+                future = self._executor.submit(read, path, self._needs)
+            self._waiting.append((path, future))
+
+    def _result(self, path: Path, future: Future | None) -> Material | str:
+        """What was read; what a process that was killed has not read is read here."""
+        with contextlib.suppress(BrokenProcessPool):
+            if future is not None:
+                return future.result()
+        return read(path, self._needs)
+
+
+@contextlib.contextmanager
+def in_thread(paths: Sequence[Path], needs: Needs) -> Iterator[Reader]:
+    """A reader that reads file by file: densities on their own grids may take gigabytes."""
+    pool = ThreadPoolExecutor(1, "read")
     try:
-        waiting = collections.deque(
-            _submitted(executor, batch, needs) for batch in batches[: depth + 1]
-        )
-        meanwhile()
-        for place, batch in enumerate(batches):
-            results = zip(waiting.popleft(), batch, strict=True)
-            yield batch, [_result(future, path, needs) for future, path in results]
-            if place + 1 + depth < len(batches):
-                waiting.append(_submitted(executor, batches[place + 1 + depth], needs))
+        yield Reader(paths, needs, pool)
     finally:
-        if own is not None:
-            own.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
-def _submitted(executor: Executor, paths: Sequence[Path], needs: Needs) -> list[Future | None]:
+@contextlib.contextmanager
+def in_processes(paths: Sequence[Path], folder: Path) -> Iterator[Reader | None]:
+    """A reader in processes that are forked now; None where it cannot be had.
+
+    Two thirds of the work of a prediction are on its file alone, in small steps that hold Python's
+    lock. JAX must not have been asked for anything, for its threads do not survive a fork. So the
+    processes start first, and read while JAX is imported and compiles. Of large files one is read
+    at a time.
+
+    Args:
+        folder: of the model.
+    """
+    needs = needs_of_run(RunDirectory(folder))
+    if needs is None or sys.platform != "linux" or (os.cpu_count() or 1) < 2:
+        yield None
+        return
+    count = 1 if any(_size(path) > _LARGE for path in paths) else _PROCESSES
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(count, context, initializer=_serve)
     try:
-        return [executor.submit(read, path, needs) for path in paths]
-    except BrokenProcessPool:
-        return [None] * len(paths)
+        yield Reader(paths, needs, pool)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _result(future: Future | None, path: Path, needs: Needs) -> Material | str:
-    """What was read; what a process that was killed has not read is read here."""
-    with contextlib.suppress(BrokenProcessPool):
-        if future is not None:
-            return future.result()
-    return read(path, needs)
+def needs_of_run(run: RunDirectory) -> Needs | None:
+    """What the models of a run see, read without JAX; None where the run is damaged.
+
+    Whoever opens the run then says what is wrong with it.
+    """
+    try:
+        model = run.members()[0].groups()[0]
+        config = completed(model.read_config())
+        with np.load(model.applicability) as content:
+            grid = int(content["grid"])
+        sizes = descriptor_sizes(config.input).values()
+        return Needs(grid, config.input.core, any(sizes) or bool(config.stack.learners))
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _serve() -> None:
+    """Interrupts are the parent's; it has the first claim to a core, for all wait for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(5)
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.path.getsize(path)
+    except (OSError, ValueError):
+        return 0

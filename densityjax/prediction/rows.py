@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from densityjax.prediction.answers import Answer
 from densityjax.prediction.materials import Material
 from densityjax.results import interval_cells
@@ -95,10 +97,13 @@ def _add_intervals(
     answers: Sequence[Answer], materials: Sequence[Material],
 ) -> None:
     records: list[Mapping[str, Any]] = [material.record for material in materials]
+    known = all("composition" in (material.features or {}) for material in materials)
+    composition = np.stack([m.features["composition"] for m in materials]) if known else None
     evidence = interval_cells.evidence_of(
         calibration.reference, [a.spec for a in answers], {a.spec.name: a.values for a in answers},
         {a.spec.name: a.views for a in answers if a.views is not None},
         {a.spec.name: a.learners for a in answers if a.learners is not None}, records,
+        composition,
     )
     beyond = interval_cells.beyond_training(calibration, records)
     ends = interval_cells.interval_cells(calibration, coverages, evidence, beyond)

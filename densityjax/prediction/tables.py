@@ -20,6 +20,13 @@ class Table(Protocol):
         """Writes what comes after the last."""
 
 
+def table_for(file: TextIO, coverages: Sequence[float], plain: bool, as_json: bool) -> Table:
+    """JSON where it is asked for, an aligned table for people, else CSV."""
+    if as_json:
+        return JsonTable(file)
+    return PlainTable(file, coverages) if plain else CsvTable(file, coverages)
+
+
 class CsvTable:
     """Numbers in full, lists joined by '; ' (warnings) or ';' (classes), no formula in a cell."""
 

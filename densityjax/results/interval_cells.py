@@ -22,7 +22,7 @@ BEYOND = (
 def evidence_of(
     reference: Reference, specs: Sequence[TargetSpec], values: Mapping[str, np.ndarray],
     views: Mapping[str, np.ndarray], learners: Mapping[str, np.ndarray],
-    records: Sequence[Mapping[str, Any]],
+    records: Sequence[Mapping[str, Any]], composition: np.ndarray | None = None,
 ) -> Evidence:
     """What tells how sure predictions of n records are.
 
@@ -30,11 +30,12 @@ def evidence_of(
         reference: of the calibration.
         specs, values, views, learners: see `Evidence`.
         records: see `density.record.make_record`.
+        composition: their features, where they are known.
     """
     lattice = np.stack([record["lattice"] for record in records]).astype(np.float64)  # [n, 3, 3] Å
-    components = reference.reduction(
-        compositions([record["species"] for record in records], lattice)
-    )
+    if composition is None:
+        composition = compositions([record["species"] for record in records], lattice)
+    components = reference.reduction(composition)
     electrons = np.array([record["num_electrons"] for record in records], np.float64)
     return Evidence(
         tuple(specs), values, views, learners, reference.distances(components).mean(axis=0),
@@ -47,7 +48,8 @@ def beyond_training(
     calibration: Calibration, records: Sequence[Mapping[str, Any]]
 ) -> list[bool]:
     """Of each record, whether it holds an element that the run was not trained on."""
-    return [bool(np.setdiff1d(r["species"], calibration.elements).size) for r in records]
+    known = set(calibration.elements.tolist())
+    return [not known.issuperset(record["species"].tolist()) for record in records]
 
 
 def coverages_of(text: str) -> tuple[float, ...]:

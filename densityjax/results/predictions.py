@@ -15,7 +15,7 @@ from densityjax.features.record_features import PER_ATOM, record_features
 from densityjax.model.losses import LossConfig
 from densityjax.results.metrics import Metrics, target_metrics
 from densityjax.results.predictions_table import TargetPredictions, write_table
-from densityjax.step.parallel import gather_rows, predict_batch, stacked
+from densityjax.step.parallel import PyTree, gather_rows, predict_batch
 from densityjax.step.scalers import Statistics
 from densityjax.step.train_state import TrainState
 from densityjax.targets import TargetSpec, from_intensive
@@ -196,14 +196,14 @@ def predict_records(
 
 
 def predict_members(
-    mapped: Callable, states: Sequence[TrainState], records: Sequence[Records],
-    specs: Sequence[TargetSpec], statistics: Sequence[Statistics], batch_size: int,
-    num_threads: int = 2,
+    mapped: Callable, states: PyTree, records: Sequence[Records], specs: Sequence[TargetSpec],
+    statistics: Sequence[Statistics], batch_size: int, num_threads: int = 2,
 ) -> list[Predictions]:
     """What M states of one task say of the same materials, by one program in one process.
 
     Args:
         mapped: see `parallel.mapped_predict_members`.
+        states: see `parallel.stacked`.
         records: for each state; they differ in their descriptors alone.
         statistics: of each state.
 
@@ -211,10 +211,10 @@ def predict_members(
         Of each state; without losses, for no label is read.
     """
     descriptors = np.stack([own.descriptors for own in records], axis=1)  # [n, M, D]
-    first, members = records[0], stacked(states)
+    first = records[0]
     seen = dataclasses.replace(first, descriptors=descriptors)
     parts = [
-        predict_batch(mapped, members, batch, batch_size)
+        predict_batch(mapped, states, batch, batch_size)
         for batch in evaluation_batches(seen, batch_size, num_threads)
     ]
     outputs, embedding = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
@@ -227,24 +227,24 @@ def predict_members(
 
 
 def compile_members(
-    mapped: Callable, states: Sequence[TrainState], grid: int, channels: int, descriptors: int,
+    mapped: Callable, states: PyTree, grid: int, channels: int, descriptors: tuple[int, int],
     batch_size: int,
 ) -> None:
     """Compiles what `predict_members` runs with the same states and such materials.
 
     Args:
-        mapped: see `parallel.mapped_predict_members`.
+        mapped, states: see `predict_members`.
         grid, channels: of a density [G, G, G, C].
-        descriptors: numbers per material.
+        descriptors: (M, numbers per material).
     """
     devices = jax.local_device_count()
     lead = (devices, -(-batch_size // devices))
     tails = {
         "density": (grid, grid, grid, channels), "lattice": (3, 3), "num_electrons": (),
-        "descriptors": (len(states), descriptors),
+        "descriptors": descriptors,
     }
     batch = {k: jax.ShapeDtypeStruct((*lead, *tail), np.float32) for k, tail in tails.items()}
-    mapped.compile(stacked(states), batch)
+    mapped.compile(states, batch)
 
 
 def share_of_rows(num_records: int, host: int, num_hosts: int) -> np.ndarray:

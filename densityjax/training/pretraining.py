@@ -83,7 +83,8 @@ def evaluate_pretraining(
 ) -> dict[str, Any]:
     """Measures the best state on the validation fold, beside predictors that learned nothing.
 
-    Writes metrics.json and network.safetensors.
+    On config.view.validation_views, those by which the state was chosen. Writes metrics.json and
+    network.safetensors.
 
     Args:
         state: any state of the run, as a template.
@@ -101,8 +102,9 @@ def evaluate_pretraining(
         raise RunError(f"{run.workdir} has no checkpoint of a best state: start over")
     records, config = run.splits["validation"], run.config
     targets, found = run.validation_targets, {}
+    views = config.view.validation_views
     for trivial in (False, True):
-        mapped = parallel.mapped_objective_step(run.task, config.view.evaluation_views, trivial)
+        mapped = parallel.mapped_objective_step(run.task, views, trivial)
         with watch.saving():
             part = measure_objectives(
                 mapped, best.state, targets, config.train.batch_size, config.train.num_threads,
@@ -128,7 +130,7 @@ def evaluate_pretraining(
         "best_validation_loss": best.position["best_loss"],
         "validation_examples": len(records),
         "view": run.task.view.kind,
-        "evaluation_views": config.view.evaluation_views,
+        "validation_views": views,
     }
     directory = RunDirectory(run.workdir)
     if distributed.is_writer():

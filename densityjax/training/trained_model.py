@@ -51,7 +51,7 @@ class Mixture:
     descriptors: Descriptors
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # a key, by identity
 class TrainedModel:
     """The best state of a run, ready to predict, and what was fitted with it.
 

@@ -18,8 +18,8 @@ from pymatgen.io.vasp.outputs import Chgcar
 
 import densityjax
 from densityjax.density.reader import read_density
-from densityjax.predict import predict_files
 from densityjax.prediction.model import Model
+from densityjax.prediction.predict_files import predict_files
 from densityjax.prediction.tables import CsvTable
 from densityjax.runtime.errors import UserError
 
