@@ -21,6 +21,7 @@ from densityjax.results.manifest import read_manifest
 from densityjax.runtime.arrays import load_arrays, save_arrays
 from densityjax.runtime.errors import UserError
 from densityjax.training.initial import trunk_differences, trunk_settings
+from densityjax.training.latents import check_encoder
 from densityjax.training.start import Start
 from densityjax.training.trained_model import TrainedModel, restore_run
 
@@ -127,10 +128,14 @@ def check_agreement(modules: Sequence[Module]) -> None:
 
 
 def check_config(config: ConfigDict, modules: Sequence[Module], hub: Path) -> None:
-    """Raises HubError where a run of `config` would have another trunk than the modules."""
+    """Raises HubError where a run of `config` would have another trunk than the modules.
+
+    Raises ConfigError where that is because of another config.input.encoder.
+    """
     text = trunk_differences(trunk_settings(modules[0].model.config), trunk_settings(config))
     if text:
         raise HubError(f"--hub={hub} has another trunk, view or input than --config:\n{text}")
+    check_encoder(config, modules[0].model.encoder, f"--hub={hub}")
 
 
 def usable(modules: Sequence[Module], target: str, keep: bool = False) -> list[Module]:
