@@ -28,7 +28,6 @@ from densityjax.runtime.errors import ConfigError
 from densityjax.targets import dataset_targets, get_specs
 from densityjax.training.compatibility import check_workdir
 from densityjax.training.ensemble import train_ensemble
-from densityjax.training.latents import read_encoder
 from densityjax.training.setup import load_role
 
 log = logging.getLogger("densityjax")
@@ -114,7 +113,7 @@ def find_start(
     modules = usable(modules, target, use_determining)
     records = load_role(
         config, builder, (spec,), "train", cache_in_memory=False, features=False,
-        encoder=read_encoder(config),
+        encoder=modules[0].model.encoder,
     )
     rows, labels = standardised_labels(records, spec)
     systems = records.chemical_system[rows].astype(str)

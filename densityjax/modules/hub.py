@@ -27,6 +27,7 @@ from densityjax.training.initial import (
     trunk_settings,
     warn_of_shared_folds,
 )
+from densityjax.training.latents import check_encoder
 from densityjax.training.start import Start
 from densityjax.training.trained_model import TrainedModel, restore_run
 
@@ -144,10 +145,14 @@ def check_agreement(modules: Sequence[Module]) -> None:
 
 
 def check_config(config: ConfigDict, modules: Sequence[Module], hub: Path) -> None:
-    """Raises HubError where a run of `config` would have another trunk than the modules."""
+    """Raises HubError where a run of `config` would have another trunk than the modules.
+
+    Raises ConfigError where that is because of another config.input.encoder.
+    """
     text = trunk_differences(trunk_settings(modules[0].model.config), trunk_settings(config))
     if text:
         raise HubError(f"--hub={hub} has another trunk, view or input than --config:\n{text}")
+    check_encoder(config, modules[0].model.encoder, f"--hub={hub}")
 
 
 def usable(modules: Sequence[Module], target: str, keep: bool = False) -> list[Module]:

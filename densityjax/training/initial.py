@@ -24,7 +24,7 @@ from densityjax.step.scalers import Statistics
 from densityjax.step.weights import load_weights
 from densityjax.training.checkpoint import digests
 from densityjax.training.facts import read_facts
-from densityjax.training.latents import read_encoder
+from densityjax.training.latents import check_encoder
 from densityjax.training.seen import UNCLEAR, seen_of
 from densityjax.training.setup import PreparedRun, reads_features
 from densityjax.training.start import Start
@@ -81,16 +81,10 @@ def _fitting_source(config: ConfigDict) -> RunDirectory:
     source = find_source(config)
     there = completed(source.read_config("model", "input", "view"))
     check_trunk(config, there)
-    encoder, own = None, read_encoder(config)
+    encoder = None
     if there.input.encoder:  # a path, which says less than the copy that the run keeps
         encoder = source.load(source.encoder, Encoder.load)
-    hashes = ["none" if one is None else one.sha256[:12] for one in (encoder, own)]
-    if hashes[0] != hashes[1]:
-        raise ConfigError(
-            f"config.init='{config.init}' has another trunk: it reads latents of another "
-            f"autoencoder than config.input.encoder='{config.input.encoder}' ({hashes[0]} there, "
-            f"{hashes[1]} here): name the one that it was trained with, '' for none"
-        )
+    check_encoder(config, encoder, f"config.init='{config.init}'")
     return source
 
 

@@ -96,6 +96,23 @@ def read_encoder(config: ConfigDict) -> Encoder | None:
     return encoder
 
 
+def check_encoder(config: ConfigDict, there: Encoder | None, where: str) -> None:
+    """Raises ConfigError where a trunk was trained with another encoder than the config names.
+
+    Args:
+        there: that of the trunk; None where it reads densities.
+        where: names the trunk.
+    """
+    both = (there, read_encoder(config))
+    first, second = ("none" if one is None else one.sha256[:12] for one in both)
+    if first != second:
+        raise ConfigError(
+            f"{where} has another trunk: it reads latents of another autoencoder than that of "
+            f"config.input.encoder='{config.input.encoder}' ({first} there, {second} here): name "
+            "the one that it was trained with, '' for none"
+        )
+
+
 def encoder_from(run: RunDirectory) -> Encoder:
     """The encoder of a finished run of an autoencoder, or of an exported one: averaged parameters.
 
