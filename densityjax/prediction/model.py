@@ -66,8 +66,9 @@ class Model:
     def large_batch_size(self) -> int:
         """Materials that are asked at a time where there are many.
 
-        As many as take no more memory than a step of the training, which keeps what all layers
-        make of a batch for its backward pass.
+        As many as take no more memory than a step of the training on a whole batch, which keeps
+        what all layers make of it for its backward pass. A training that took less, in
+        config.train.accumulation_steps or with config.model.remat, does not bound it.
         """
         return max(self.batch_size, min(4 * self.batch_size, _LARGE_BATCH))
 
