@@ -59,7 +59,6 @@ PRETRAINING_STEPS = 2580
 KERNELS = "no network: kernels on invariants"
 HALF = "half kernels, half "  # and a start: means of the predictions, with no fitted weight
 _DATA = "elastic_densities/grid24"
-_TRANSDUCTIVE = {"sources": (_DATA,), "withhold": "nothing"}
 # Name of a start -> settings of config.pretraining.
 PRETRAINED: dict[str, dict[str, Any]] = {
     **{
@@ -70,16 +69,9 @@ PRETRAINED: dict[str, dict[str, Any]] = {
         "objectives.invariants": 1.0, "objectives.nearest_element": 1.0,
     },
     # Transductive: the densities of all folds, those that are judged among them, are learned from.
-    "invariants, judged densities too": {"objectives.invariants": 1.0, **_TRANSDUCTIVE},
-    "both, judged densities too": {
-        "objectives.invariants": 1.0, "objectives.nearest_element": 1.0, **_TRANSDUCTIVE,
+    "invariants, judged densities too": {
+        "objectives.invariants": 1.0, "sources": (_DATA,), "withhold": "nothing",
     },
-}
-
-# Name of a start -> (pretrained start or '', settings): objectives that are learned beside targets.
-KEPT: dict[str, tuple[str, dict[str, Any]]] = {
-    "from scratch, nearest_element beside": ("", {"objectives.nearest_element": 0.3}),
-    "nearest_element, kept on": ("nearest_element", {"objectives.nearest_element": 0.3}),
 }
 
 
@@ -164,7 +156,7 @@ def pretrained(config: ConfigDict, name: str, workdir: Path) -> Path:
 
 def methods(names: list[str]) -> list[str]:
     """Starts in the order of the tables."""
-    known = (SCRATCH, *PRETRAINED, *KEPT, LONG, LONGER, KERNELS)
+    known = (SCRATCH, *PRETRAINED, LONG, LONGER, KERNELS)
     return [name for name in known if not names or name in names]
 
 
@@ -210,8 +202,6 @@ def fit_missing(config: ConfigDict, names: list[str], workdir: Path) -> None:
     compile_cache.enable()
     builder, specs = open_from_config(config.data), get_specs(TARGETS)
     reading = config.copy_and_resolve_references()
-    for _, settings in (KEPT[name] for name in names if name in KEPT):
-        reading.pretraining.update_from_flattened_dict(settings)  # which needs atoms, perhaps
     if KERNELS in names:
         reading.yardsticks = ("invariants",)  # whose features are read
     folds = {
@@ -230,10 +220,8 @@ def fit_missing(config: ConfigDict, names: list[str], workdir: Path) -> None:
                     continue
                 own = config.copy_and_resolve_references()
                 own.seed = seed
-                source, settings = KEPT.get(name, (name, {}))
-                if source in PRETRAINED:
-                    own.init = str(pretrained(config, source, workdir))
-                own.pretraining.update_from_flattened_dict(settings)
+                if name in PRETRAINED:
+                    own.init = str(pretrained(config, name, workdir))
                 rows = labelled(train, share, seed)
                 print(f"{name}, {len(rows)} labelled materials, seed {seed}", flush=True)
                 steps = {LONG: 2 * num_steps, LONGER: num_steps + PRETRAINING_STEPS}

@@ -128,7 +128,7 @@ def short_lines(rows: Sequence[Mapping[str, Any]], base: str) -> list[str]:
 
 
 def _compact(found: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
-    """JSON with a row a line and four digits."""
+    """JSON with a row a line and four digits; single targets against the first base alone."""
 
     def short(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -136,8 +136,11 @@ def _compact(found: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
         return float(f"{value:.4g}") if isinstance(value, float) else value
 
     lines = [
-        json.dumps({"fold": fold, "base": base} | short(row))
-        for fold, groups in found.items() for base, rows in groups.items() for row in rows
+        json.dumps({"fold": fold, "base": base} | {
+            key: short(value) for key, value in row.items() if key != "targets" or place == 0
+        })
+        for fold, groups in found.items()
+        for place, (base, rows) in enumerate(groups.items()) for row in rows
     ]
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
@@ -146,7 +149,7 @@ def write_tables(
     results: Sequence[Mapping[str, Any]], out: Path, groups: Mapping[str, Sequence[str]],
     test: bool,
 ) -> None:
-    """Writes pretraining.json and table.md, which the README.md there has.
+    """Writes pretraining.json and table.md, parts of which the README.md there has.
 
     Args:
         groups: {base: starts that are compared with it}; the first in full, others in short.
