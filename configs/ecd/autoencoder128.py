@@ -11,10 +11,9 @@ from densityjax.configs.ecd import autoencoder
 
 
 def get_config() -> ConfigDict:
-    """configs/ecd/autoencoder.py on a folder of densities, one at a time, for longer."""
+    """configs/ecd/autoencoder.py on a folder of densities, for more epochs."""
     config = autoencoder.get_config()
     config.data.name = "density_folder/grid128"
-    config.train.accumulation_steps = 8  # of one device: of several, fewer
     config.train.epochs = 50
     config.train.evaluate_every_epochs = 5
     config.train.num_threads = 8

@@ -8,12 +8,19 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from densityjax.config import check
-from densityjax.data.dataset import open_from_config, resolve_targets
+from densityjax.data.dataset import fingerprint, open_from_config, resolve_targets
 from densityjax.model.create import head_modules
 from densityjax.modules.average import weighted_average
 from densityjax.modules.composition import find_composition, standardised_labels, to_json, too_few
 from densityjax.modules.embedding import embed
-from densityjax.modules.hub import Module, check_config, load_start, read_hub, usable
+from densityjax.modules.hub import (
+    Module,
+    check_config,
+    load_start,
+    read_hub,
+    usable,
+    warn_of_seen,
+)
 from densityjax.modules.output import read_composition, table, write_composition
 from densityjax.modules.start_folder import carrier_of, write_start_folder
 from densityjax.results.run_directory import RunDirectory
@@ -105,7 +112,8 @@ def find_start(
     check_config(config, modules, hub)
     modules = usable(modules, target, use_determining)
     records = load_role(
-        config, builder, (spec,), "train", cache_in_memory=False, features=False
+        config, builder, (spec,), "train", cache_in_memory=False, features=False,
+        encoder=modules[0].model.encoder,
     )
     rows, labels = standardised_labels(records, spec)
     systems = records.chemical_system[rows].astype(str)
@@ -121,18 +129,21 @@ def find_start(
     )
     flags = {"hub": str(hub.resolve()), "use_determining": use_determining}
     content = to_json(found) | flags
-    _write_start(workdir / "start", hub, modules, trunks, content)
+    weights = [row.get("weight", 0.0) for row in content["modules"].values()]
+    dataset = {"name": builder.info.full_name, "fingerprint": fingerprint(builder)}
+    warn_of_seen(modules, weights, hub, config.data, dataset)
+    _write_start(workdir / "start", hub, modules, weights, trunks, content)
     write_composition(workdir, content)
     print(table(content))
     return content
 
 
 def _write_start(
-    folder: Path, hub: Path, modules: list[Module], trunks: list[Any], content: dict[str, Any]
+    folder: Path, hub: Path, modules: list[Module], weights: list[float], trunks: list[Any],
+    content: dict[str, Any],
 ) -> None:
     """The averaged trunk, or that of the start of the hub."""
     target = content["target"]
-    weights = [row.get("weight", 0.0) for row in content["modules"].values()]
     carrier = carrier_of(modules, weights, target)
     if content["fallback"]:
         parameters, _ = load_start(hub)

@@ -15,7 +15,7 @@ from densityjax.training.compatibility import config_differences, may_differ
 from densityjax.training.facts import read_facts
 from densityjax.training.grouped_training import Shard
 from densityjax.training.initial import find_source, read_start
-from densityjax.training.latents import read_encoder
+from densityjax.training.latents import check_encoder
 from densityjax.training.run import train_and_evaluate
 
 log = logging.getLogger("densityjax")
@@ -102,6 +102,7 @@ def _train_module(config: ConfigDict, hub: Path, target: str, start: str) -> Pat
     export_run(run, folder, target, facts={"module": {
         "format": FORMAT, "target": target, "start": start, "kind": kind_of(config),
         "data": {key: facts["dataset"][key] for key in ("name", "fingerprint", "train_folds")},
+        "start_data": {key: facts["init"][key] for key in ("dataset", "sources")},
     }}, more=_CARD.format(target=target, start=start[:12], kind=kind_of(config), hub=hub.name))
     return folder
 
@@ -111,14 +112,11 @@ def _check_there(config: ConfigDict, folder: Path, start: str) -> None:
     module = read_module(folder)
     if module.facts["start"] != start:
         raise HubError(f"{folder} began from another start: name another --hub")
+    check_encoder(config, module.model.encoder, str(folder))
     differing = config_differences(config, folder, (*may_differ(False), *_PLACES))
-    encoder = read_encoder(config)
     differing += differences(
-        {"data": module.facts["data"]["fingerprint"], "encoder": module.encoder_sha256},
-        {
-            "data": fingerprint(open_from_config(config.data)),
-            "encoder": "" if encoder is None else encoder.sha256,
-        }, (),
+        {"data": module.facts["data"]["fingerprint"]},
+        {"data": fingerprint(open_from_config(config.data))}, (),
     )
     if differing:
         raise HubError(

@@ -39,7 +39,7 @@ from densityjax.training.compatibility import check_hosts_share, check_same_data
 from densityjax.training.compile_ahead import start_compiling
 from densityjax.training.evaluation_labels import check_evaluation_labels
 from densityjax.training.facts import RunFacts, read_facts
-from densityjax.training.latents import encoder_of, read_encoder, with_latents
+from densityjax.training.latents import encoder_of, with_latents
 from densityjax.training.mixture import names_of
 from densityjax.training.start import Start
 
@@ -136,12 +136,12 @@ def prepare_run(
     with facts.timed("build"):
         builder = open_from_config(config.data, "required" if config.targets else "optional")
         specs = get_specs(config.targets, dataset_targets(builder)) if config.targets else ()
-        encoder = encoder_of(config, workdir, builder.info.full_name)
         data_fingerprint = fingerprint(builder)
+        encoder = encoder_of(config, workdir, builder.info.full_name, data_fingerprint)
         check_same_data(workdir, data_fingerprint)
         # Without densities, at once: their number and size are all that the compiler needs.
         cache = config.data.cache_in_memory
-        records, more = load_training(config, builder, specs, False, features=not cache)
+        records, more = load_training(config, builder, specs, False, not cache, encoder)
         say(more)
         check_grid(config, records.grid)
         num_steps = count_steps(config, len(records), config.train.epochs)
@@ -152,9 +152,12 @@ def prepare_run(
             )
         roles = ROLES if specs else ROLES[:2]
         splits = {
-            role: load_role(config, builder, specs, role, cache) for role in roles[1:]
+            role: load_role(config, builder, specs, role, cache, True, encoder)
+            for role in roles[1:]
         }
-        splits["train"] = load_training(config, builder, specs, True)[0] if cache else records
+        splits["train"] = records
+        if cache:
+            splits["train"], _ = load_training(config, builder, specs, True, True, encoder)
         splits = {role: splits[role] for role in roles}
         if specs:
             check_evaluation_labels(splits, specs, config.data.validation_fold)
@@ -180,14 +183,16 @@ def prepare_run(
 
 def load_folds(
     config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], folds: Sequence[int],
-    cache_in_memory: bool, features: bool = True, **filters: Any,
+    cache_in_memory: bool, features: bool = True, encoder: Encoder | None = None, **filters: Any,
 ) -> Records:
     """Records of some folds as the config wants them; see `load_records` for the rest.
 
     Args:
         features: take those that the config needs, too.
+        encoder: that of config.input.encoder, which makes latents of densities; None where these
+          are not read.
     """
-    encoder, splits = read_encoder(config), [f"fold{fold}" for fold in folds]
+    splits = [f"fold{fold}" for fold in folds]
     records = load_records(
         builder, splits, specs, channels=config.input.channels,
         spin_polarized_only=config.data.spin_polarized_only,
@@ -200,13 +205,13 @@ def load_folds(
 
 def load_training(
     config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], cache_in_memory: bool,
-    features: bool = True,
+    features: bool = True, encoder: Encoder | None = None,
 ) -> tuple[Records, dict[str, Any]]:
     """All that a run learns from, and what `with_sources` says of it; see `load_folds`.
 
     Of pretraining, which has no `specs`, the records of config.pretraining.sources are among them.
     """
-    own = load_role(config, builder, specs, "train", cache_in_memory, features)
+    own = load_role(config, builder, specs, "train", cache_in_memory, features, encoder)
     if specs:
         return own, {}
     needed = {"features": features and reads_features(config), "atoms": reads_atoms(config)}
@@ -215,7 +220,7 @@ def load_training(
 
 def load_role(
     config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], role: str,
-    cache_in_memory: bool, features: bool = True,
+    cache_in_memory: bool, features: bool = True, encoder: Encoder | None = None,
 ) -> Records:
     """Records of 'train', 'validation' or 'test'; see `load_folds`."""
     data, held_out = config.data, tuple(config.data.held_out_elements)
@@ -228,11 +233,12 @@ def load_role(
     if role == "test" and held_out:
         chosen = sorted(fold for group in folds.values() for fold in group)
         return load_folds(
-            config, builder, specs, chosen, cache_in_memory, features, with_any_of=held_out
+            config, builder, specs, chosen, cache_in_memory, features, encoder,
+            with_any_of=held_out,
         )
     fraction = (data.train_fraction, config.seed) if role == "train" else (1.0, 0)
     return load_folds(
-        config, builder, specs, folds[role], cache_in_memory, features,
+        config, builder, specs, folds[role], cache_in_memory, features, encoder,
         without_elements=held_out, fraction=fraction,
     )
 

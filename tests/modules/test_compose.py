@@ -108,12 +108,14 @@ def test_embeddings_are_those_of_each_network(hub: Path, small_dataset: Path):
 
 
 def test_a_new_target(
-    hub: Path, small_dataset: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+    hub: Path, small_dataset: Path, tmp_path: Path, capsys, caplog,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     trained = []
     monkeypatch.setattr(module_of_compose, "train_ensemble", lambda *args: trained.append(args))
     config = _config(small_dataset, "bulk_modulus")
     config.model.adapter, config.optimizer.head_first = 2, 0.5
+    config.data.train_folds, config.data.test_fold = (0, 3, 4), 2
     config.modules.bootstraps = 5
     beside = [module.path / "encoder.safetensors" for module in read_hub(hub)]
     for path in beside:  # as modules of latents have it
@@ -132,6 +134,9 @@ def test_a_new_target(
     assert begun.parameters["band_gap_out"]  # a head that no run of the new target takes
     modules, weights = read_hub(hub), [row.get("weight") for row in content["modules"].values()]
     kernels = [m.trunk["stage0_block0"][ADAPTER]["up"]["kernel"] for m in modules]
+    for module, weight in zip(modules, weights):
+        warned = f"{module.path} was trained on fold 2, config.data.test_fold of" in caplog.text
+        assert warned == bool(weight)
     if not content["fallback"]:
         mean = sum(w * np.asarray(kernel) for w, kernel in zip(weights, kernels))
         kernel = begun.parameters["stage0_block0"][ADAPTER]["up"]["kernel"]
