@@ -3,14 +3,13 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from densityjax.configs.ecd import autoencoder, latent_composition
 from densityjax.data.dataset import open_from_config
-from densityjax.data.records import PerAtom, Records
+from densityjax.data.records import Records
 from densityjax.features.composition import MAGPIE_NAMES
 from densityjax.results.run_directory import RunDirectory
 from densityjax.targets import TargetSpec, get_specs
@@ -95,25 +94,3 @@ def load_materials(
         if run.weights.exists():
             encoded[name] = with_latents(records, encoder_from(run), builder, splits)
     return Materials(config, records, fold, specs, encoded)
-
-
-def rows_of(records: Records, rows: np.ndarray) -> Records:
-    """Some records [rows], of which the densities are in memory."""
-
-    def some(value: Any) -> Any:
-        if isinstance(value, PerAtom):
-            return dataclasses.replace(value, stop=value.stop[rows], size=value.size[rows])
-        return value[rows]
-
-    fixed = {"source", "channels", "grid", "coarsening", "densities", "labels", "features"}
-    fields = {
-        field.name: some(getattr(records, field.name))
-        for field in dataclasses.fields(records)
-        if field.name not in fixed and getattr(records, field.name) is not None
-    }
-    return dataclasses.replace(
-        records, **fields,
-        labels={name: values[rows] for name, values in records.labels.items()},
-        features={name: some(values) for name, values in records.features.items()},
-        densities=tuple(records.densities[row] for row in rows),
-    )

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.ecd_data import FOLDS, Materials, rows_of
+from benchmarks.ecd_data import FOLDS, Materials
 from benchmarks.ecd_protocol import Protocol
+from densityjax.data.joined_records import taken
 from densityjax.data.records import Records
 from densityjax.results.predictions import predict_records, selection_loss
 from densityjax.step import parallel
@@ -71,7 +72,7 @@ def _fit(
 
     def ask(mapped: Any, state: Any, rows: np.ndarray) -> Any:
         return predict_records(
-            mapped, state, inputs.described(rows_of(records, rows)), inputs.specs,
+            mapped, state, inputs.described(taken(records, rows)), inputs.specs,
             inputs.statistics, config.train.batch_size,
         )
 
@@ -90,10 +91,10 @@ def _inputs(
 ) -> FittedInputs:
     specs = get_specs(config.targets)
     if not on_all:
-        return fit_inputs(config, specs, rows_of(records, train), STEPS)
+        return fit_inputs(config, specs, taken(records, train), STEPS)
     inputs = fit_inputs(config, specs, records, STEPS)
     source = inputs.source
     return dataclasses.replace(inputs, source=dataclasses.replace(
-        source, records=rows_of(source.records, train), labels=source.labels[train],
+        source, records=taken(source.records, train), labels=source.labels[train],
         mask=source.mask[train],
     ))

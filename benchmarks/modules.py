@@ -33,7 +33,7 @@ from ml_collections import ConfigDict
 from benchmarks.fine_tune import base_config, drawn, taken
 from benchmarks.modules_tables import write_tables
 from densityjax.constraints import determining
-from densityjax.data.dataset import open_from_config
+from densityjax.data.dataset import fingerprint, open_from_config
 from densityjax.data.records import Records
 from densityjax.model.create import head_modules
 from densityjax.modules.average import weighted_average
@@ -42,11 +42,12 @@ from densityjax.modules.embedding import embed
 from densityjax.results.predictions import predict_records
 from densityjax.runtime import compile_cache
 from densityjax.runtime.arrays import load_arrays, save_arrays
+from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replace_json
 from densityjax.step import parallel
 from densityjax.step.train_state import TrainState
 from densityjax.targets import TargetSpec, get_specs, to_intensive
-from densityjax.training.initial import read_start
+from densityjax.training.initial import find_source, read_start
 from densityjax.training.setup import FittedInputs, fit_inputs, load_folds
 from densityjax.training.start import Start
 
@@ -125,6 +126,7 @@ def prepare(data_dir: str, start: str, workdir: Path) -> Bench:
     judges = load_folds(config, builder, specs, (NEW_FOLD, TEST_FOLD), cache_in_memory=True)
     config.init = start
     begun = dataclasses.replace(read_start(config, workdir / "none"), specs=())
+    check_start(config, begun, fingerprint(builder), workdir)
     trunks = {spec.name: module_of(config, spec, pool, begun, workdir) for spec in specs}
     fresh = next(iter(trunks.values()))
     begun = dataclasses.replace(begun, parameters={k: begun.parameters[k] for k in fresh})
@@ -140,6 +142,35 @@ def prepare(data_dir: str, start: str, workdir: Path) -> Bench:
     names = np.random.default_rng(5).permutation(np.unique(new.chemical_system))
     choice = np.isin(judges.chemical_system, names[: round(CHOICE_SHARE * len(names))])
     return Bench(config, workdir, trunks, pool, judges, np.load(path), begun, choice)
+
+
+def check_start(config: ConfigDict, begun: Start, data: str, workdir: Path) -> None:
+    """Refuses a start that knows what is held out, and a workdir of other settings.
+
+    Files of a workdir that has no study.json yet are taken to be of the settings that are given.
+
+    Args:
+        data: fingerprint of the dataset.
+
+    Raises:
+        UserError: see above.
+    """
+    targets, facts = find_source(config).read_config("targets")["targets"], begun.facts
+    folds, withhold = facts["dataset"]["train_folds"], facts["sources"].get("withhold")
+    if not {*targets} <= {*OTHERS} or not {*folds} <= {*TRAIN_FOLDS} or withhold == "nothing":
+        raise UserError(
+            f"--start={config.init} was trained on targets {targets}, folds {folds} and sources "
+            f"that withhold {withhold}: it may know targets of {OTHERS} and folds of {TRAIN_FOLDS}"
+        )
+    stamp = {
+        "start": facts["sha256"], "data": data, "batch": BATCH, "module_steps": MODULE_STEPS,
+        "steps": {str(count): steps for count, (steps, *_) in CASES.items()},
+    }
+    path = workdir / "study.json"
+    if path.exists() and json.loads(path.read_text()) != stamp:
+        raise UserError(f"{path} is of another start or of other settings: name another --workdir")
+    workdir.mkdir(parents=True, exist_ok=True)
+    replace_json(path, stamp)
 
 
 def module_of(
@@ -175,9 +206,16 @@ def train_state(inputs: FittedInputs, steps: int) -> TrainState:
 def trunk_of(
     method: str, bench: Bench, places: Sequence[int], found: Composition, seed: int
 ) -> Mapping[str, Any]:
-    """Parameters that a method starts from, without heads."""
+    """Parameters that a method starts from, without heads.
+
+    The best module is the one whose proxy errs least on the labelled rows, as a user would choose.
+    """
     trunks = [list(bench.trunks.values())[place] for place in places]
-    if method == "start" or (found.weights is None and method in ("composed", "chosen, uniform")):
+    needs = {
+        "composed": found.weights is None, "chosen, uniform": found.weights is None,
+        "best module": not found.proxies,  # there are too few labels
+    }
+    if method == "start" or needs.get(method, False):
         return bench.start.parameters
     weights = np.zeros(len(places))
     if method == "composed":

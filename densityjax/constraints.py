@@ -17,6 +17,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from densityjax.runtime.errors import ConfigError
 from densityjax.targets import TargetSpec
 
@@ -87,35 +89,58 @@ class Relation:
         targets: names.
         rank: how many are free.
         why: the formula, in words.
+        known: where it goes one way, those that the others follow from; else empty.
     """
 
     targets: tuple[str, ...]
     rank: int
     why: str
+    known: tuple[str, ...] = ()
 
 
+# Not among them: the square of the refractive index is the electronic part of the dielectric
+# constant, a lower bound that leaves the part of the ions open.
 RELATIONS = (
-    Relation((BULK, SHEAR, YOUNG, POISSON), 2, "isotropic elasticity"),
     # Anderson, J. Phys. Chem. Solids 24, 909 (1963); the density is in the input.
-    Relation((BULK, SHEAR, DEBYE), 2, "Debye temperature from the speeds of sound"),
+    Relation(
+        (BULK, SHEAR, YOUNG, POISSON, DEBYE), 2, "isotropic elasticity and its speeds of sound"
+    ),
     Relation((BULK, "c11", "c12"), 2, "K = (c11 + 2 c12) / 3 of a cubic crystal"),
     Relation((DEBYE, "c11", "c12", "c44"), 3, "speeds of sound of a cubic crystal"),
     # Ranganathan and Ostoja-Starzewski, Phys. Rev. Lett. 101, 055504 (2008).
     Relation(("elastic_anisotropy", "c11", "c12", "c44"), 3, "anisotropy of a cubic crystal"),
+    Relation((GAP, METAL), 1, "metals have no gap", known=(GAP,)),
 )
+# Gradients by (K, C' = (c11 - c12) / 2, c44) of a cubic crystal: what lies in the span of others
+# follows from them. That of G is Voigt's mean; E, nu and the Debye temperature are mixtures of K
+# and G, and the anisotropy depends on c44 / C', by factors that change no span.
+_CUBIC = {
+    BULK: (1, 0, 0), "c11": (3, 4, 0), "c12": (3, -2, 0), "c44": (0, 0, 1), SHEAR: (0, 2, 3),
+    YOUNG: (1, 2, 3), POISSON: (1, -2, -3), DEBYE: (1, 4, 6), "elastic_anisotropy": (0, -1, 1),
+}
 
 
 def determining(target: str, others: Sequence[str]) -> dict[str, str]:
     """Those of `others` that give a target away: itself, and those from which it follows.
 
-    Of a relation whose other targets suffice all are named, though a part of them would do.
+    Of a relation whose other targets suffice all are named, though a part of them would do. From
+    the targets that are not named the target does not follow, of a cubic crystal neither.
 
     Returns:
         {name: why}, in the order of `others`.
     """
     found = {target: "the same target"}
     for relation in RELATIONS:
-        members = [name for name in others if name in relation.targets and name != target]
+        known = relation.known or relation.targets
+        members = [name for name in others if name in known and name != target]
         if target in relation.targets and len(members) >= relation.rank:
             found |= {name: relation.why for name in members if name not in found}
+    left = [name for name in others if name in _CUBIC and name not in found]
+    if target in _CUBIC and _rank(left) == _rank([*left, target]):
+        found |= {name: "elasticity of a cubic crystal" for name in left}
     return {name: found[name] for name in others if name in found}
+
+
+def _rank(names: Sequence[str]) -> int:
+    """How many of some elastic quantities of a cubic crystal are independent."""
+    return int(np.linalg.matrix_rank([_CUBIC[name] for name in names])) if names else 0

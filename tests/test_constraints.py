@@ -1,11 +1,14 @@
 """Formulas of isotropic elasticity by another route, and constraints that targets cannot keep."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from densityjax.constraints import (
     check_constraints,
     derived_targets,
+    determining,
     is_positive,
     poisson_ratio,
     youngs_modulus,
@@ -48,3 +51,54 @@ def test_targets_without_those_that_they_are_computed_from():
         check_constraints(ALL, ["band_gap", "bulk_modulus"])
     assert derived_targets(ALL, list(TARGETS)) == ("youngs_modulus", "poisson_ratio")
     assert derived_targets(("gap",), list(TARGETS)) == ()
+
+
+def test_what_gives_a_target_away():
+    for target, others in (
+        ("shear_modulus", ["c11", "c12", "c44"]),
+        ("youngs_modulus", ["c44", "c12", "c11"]),
+        ("c44", ["shear_modulus", "c11", "c12"]),
+        ("c44", ["shear_modulus", "elastic_anisotropy"]),
+        ("elastic_anisotropy", ["bulk_modulus", "youngs_modulus", "c44"]),
+        ("bulk_modulus", ["youngs_modulus", "debye_temperature"]),
+        ("is_metal", ["band_gap"]),
+    ):
+        assert list(determining(target, others)) == others
+    for target, others in (
+        ("c44", ["bulk_modulus", "c11", "c12"]),  # which are two numbers, not three
+        ("c44", ["bulk_modulus", "youngs_modulus", "debye_temperature"]),
+        ("band_gap", ["is_metal"]),
+        ("refractive_index", ["dielectric_constant"]),
+    ):
+        assert determining(target, others) == {}
+
+
+def test_directions_of_cubic_elasticity_are_those_of_its_formulas():
+    """Three of them are independent where gradients of the formulas of Voigt, Reuss, Hill are."""
+
+    def formulas(constants):
+        c11, c12, c44 = constants
+        bulk, half = (c11 + 2 * c12) / 3, (c11 - c12) / 2
+        voigt, reuss = (2 * half + 3 * c44) / 5, 5 * half * c44 / (2 * c44 + 3 * half)
+        shear = (voigt + reuss) / 2
+        speeds = np.sqrt(shear), np.sqrt(bulk + 4 * shear / 3)  # times one that the density gives
+        return {
+            "bulk_modulus": bulk, "c11": c11, "c12": c12, "c44": c44, "shear_modulus": shear,
+            "youngs_modulus": youngs_modulus(bulk, shear),
+            "poisson_ratio": 100 * poisson_ratio(bulk, shear),
+            "debye_temperature": 10 * (2 / speeds[0] ** 3 + 1 / speeds[1] ** 3) ** (-1 / 3),
+            "elastic_anisotropy": 50 * (voigt / reuss - 1),
+        }
+
+    at, step = np.array([160.0, 60.0, 90.0]), 1e-3
+    ends = [(formulas(at + step * axis), formulas(at - step * axis)) for axis in np.eye(3)]
+    gradients = {
+        name: np.array([(more[name] - less[name]) / (2 * step) for more, less in ends])
+        for name in ends[0][0]
+    }
+    for target in gradients:
+        for others in itertools.combinations([name for name in gradients if name != target], 3):
+            own = np.array([gradients[name] for name in others])
+            both = np.vstack([own, gradients[target]])
+            follows = np.linalg.matrix_rank(own, 1e-5) == np.linalg.matrix_rank(both, 1e-5)
+            assert bool(determining(target, others)) == follows, (target, others)

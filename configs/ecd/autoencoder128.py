@@ -11,7 +11,7 @@ from densityjax.configs.ecd import autoencoder
 
 
 def get_config() -> ConfigDict:
-    """configs/ecd/autoencoder.py on a folder of densities, a GPU's batch in micro-batches."""
+    """configs/ecd/autoencoder.py on a folder of densities, for more epochs."""
     config = autoencoder.get_config()
     config.data.name = "density_folder/grid128"
     config.train.epochs = 50

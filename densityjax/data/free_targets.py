@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from densityjax.data.dataset import DatasetError
 from densityjax.data.records import Records
@@ -16,7 +17,9 @@ from densityjax.features.reduction import Reduction, fit_reduction
 from densityjax.features.voxel_targets import VOXEL, voxel_targets, voxel_width
 
 MAX_SCALED = 200  # materials that means and spreads of voxels are fitted to
-_SPREAD = 1e-6  # least, which numbers are divided by
+# Least that numbers are divided by: what varies less is taken for constant, and divided by 1. The
+# largest numbers of a voxel, some 20, stay finite in float16 if they are divided by it.
+_SPREAD = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +44,22 @@ class FreeTargets:
     def known(self, records: Records) -> np.ndarray:
         """[n, O] float32, 1 where a material has the target of an objective."""
         mask = np.ones((len(records), len(self.names)), np.float32)
-        if self.atoms is not None:
-            has = [self._has_atoms_of(species) for species in records.species]
-            mask[:, self.names.index("deformation")] = has
+        for place, name in enumerate(self.names):
+            if name in VOXEL:
+                mask[:, place] = [self._has(name, species) for species in records.species]
         return mask
+
+    def check_known(self, records: Records) -> None:
+        """Raises DatasetError where no record has the target of any objective."""
+        if not self.known(records).any():
+            known = () if self.atoms is None else self.atoms.numbers
+            others = sorted({*records.species.values.tolist()} - {*known, 0})
+            raise DatasetError(
+                f"config.pretraining.objectives: no record of the validation fold can be judged by "
+                f"{', '.join(self.names)}: none names its atoms, or each has one that no training "
+                f"density has ({', '.join(chemical_symbols[n] for n in others)}); choose "
+                "another config.data.validation_fold, or add an objective of the field"
+            )
 
     def of(self, records: Records, keep: bool) -> "RecordTargets":
         """Those of some records; `keep` holds what is computed in memory, 2 bytes a number."""
@@ -54,18 +69,21 @@ class FreeTargets:
         return RecordTargets(self, records, view.astype(np.float32), {} if keep else None)
 
     def voxels(self, record: Mapping[str, Any]) -> np.ndarray:
-        """[G, G, G, K] float16 of a record, standardised; 0 of elements without average atoms."""
+        """[G, G, G, K] float16 of a record, standardised; of no meaning where `known` is 0."""
         parts = [voxel_targets(record, (), None)]  # of no number
         for name in (name for name in self.names if name in VOXEL):
-            if name == "deformation" and not self._has_atoms_of(record["species"]):
-                parts.append(np.zeros((*parts[0].shape[:3], VOXEL[name])))  # the mask knows
-            else:
+            if self._has(name, record["species"]):
                 parts.append(voxel_targets(record, (name,), self.atoms))
+            else:
+                parts.append(np.zeros((*parts[0].shape[:3], VOXEL[name])))  # the mask knows
         values = np.concatenate(parts, axis=-1)
         return ((values - self.voxel_mean) / self.voxel_std).astype(np.float16)
 
-    def _has_atoms_of(self, species: np.ndarray) -> bool:
-        return np.isin(species, self.atoms.numbers).all()
+    def _has(self, name: str, species: np.ndarray) -> bool:
+        """Whether a record of these atoms has a target of its voxels."""
+        if not _named(species):
+            return False
+        return name != "deformation" or np.isin(species, self.atoms.numbers).all()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,10 +113,7 @@ class RecordTargets:
         return values
 
 
-def fit_free_targets(
-    records: Records, names: Sequence[str], components: int,
-    atoms: AverageAtoms | None = None,
-) -> FreeTargets:
+def fit_free_targets(records: Records, names: Sequence[str], components: int) -> FreeTargets:
     """Fits to training records.
 
     Args:
@@ -106,21 +121,19 @@ def fit_free_targets(
           where 'invariants' are learned, see `records.load_records`.
         names: objectives.
         components: of the invariants, D.
-        atoms: fitted before to the same records, which then is not done again.
 
     Raises:
         DatasetError: records do not say of which atoms they are.
     """
     if voxel_width(names):
         _check_atoms(records, names)
-    if "deformation" not in names:
-        atoms = None
-    elif atoms is None:
+    atoms = None
+    if "deformation" in names:
         atoms = fit_average_atoms(_some(records, MAX_DENSITIES))
     reduction, view_std = None, np.zeros(0)
     if "invariants" in names:
         reduction = fit_reduction(records.features["invariants"], components)
-        view_std = np.maximum(reduction(records.features["invariants"]).std(0), _SPREAD)
+        view_std = _divisor(reduction(records.features["invariants"]).std(0))
     total = squares = np.zeros(voxel_width(names))
     if len(total):
         count = 0
@@ -130,8 +143,17 @@ def fit_free_targets(
             total, squares = total + values.mean(0), squares + np.square(values).mean(0)
             count += 1
         total, squares = total / count, squares / count
-    std = np.sqrt(np.maximum(squares - total**2, _SPREAD**2))
+    std = _divisor(np.sqrt(np.maximum(squares - total**2, 0)))
     return FreeTargets(tuple(names), atoms, reduction, view_std, total, std)
+
+
+def _divisor(std: np.ndarray) -> np.ndarray:
+    return np.where(std < _SPREAD, 1.0, std)
+
+
+def _named(species: np.ndarray) -> bool:
+    """Whether a record says of which atoms it is."""
+    return bool(len(species) and species.min())
 
 
 def _some(records: Records, most: int):
@@ -145,7 +167,7 @@ def _some(records: Records, most: int):
 
 def _check_atoms(records: Records, names: Sequence[str]) -> None:
     for row, species in enumerate(records.species):
-        if not len(species) or not species.min():
+        if not _named(species):
             asked = [name for name in names if voxel_width((name,))]
             raise DatasetError(
                 f"config.pretraining.objectives: {', '.join(asked)} needs to know the atoms of a "

@@ -37,7 +37,8 @@ def with_sources(
     Materials that config.pretraining.exclude names are in none of them. Of the datasets of
     config.pretraining.sources all folds are taken, but for what is like the validation and test
     rows of config.data, or like an excluded material, as far as config.pretraining.withhold says,
-    and for materials with config.data.held_out_elements. A record of config.data comes once.
+    and for materials with config.data.held_out_elements. A record that several of them have comes
+    once.
 
     Args:
         builder: of config.data.
@@ -65,13 +66,13 @@ def with_sources(
     report = {config.data.name: _counts(own, kept)}
     _refuse_none(kept, "the training folds of config.data")
     withheld = excluded | _held_out(config, whole)
-    parts, seen = [kept], {fingerprint(builder): set(kept.index.tolist())}
-    for entry, (identity, records) in zip(settings.sources, sources, strict=True):
+    parts, seen = [kept], set(_keys(kept))
+    for entry, (_, records) in zip(settings.sources, sources, strict=True):
         part = taken(records, np.flatnonzero(~withheld.holds(records)))
         _refuse_none(part, f"config.pretraining.sources '{entry}'")
-        before = seen.setdefault(identity, set())
-        new = [row for row, index in enumerate(part.index.tolist()) if index not in before]
-        before.update(part.index.tolist())
+        keys = _keys(part)
+        new = [row for row, key in enumerate(keys) if key not in seen]
+        seen.update(keys)
         report[entry] = _counts(records, part) | {"again": len(part) - len(new)}
         if new:
             parts.append(_cached(taken(part, np.array(new)), own.densities is not None))
@@ -137,6 +138,20 @@ def _load_source(
             f"axis, config.data.name='{config.data.name}' of {grid}: name datasets of one grid"
         )
     return fingerprint(builder), records
+
+
+def _keys(records: Records) -> list[tuple[Any, ...]]:
+    """What tells records apart, whatever the name and fingerprint of their dataset.
+
+    A folder of densities has another fingerprint with its labels than without them. The same
+    material as another calculation has it has another cell or other electrons.
+    """
+    return [
+        (str(name), species.tobytes(), lattice.tobytes(), float(electrons))
+        for name, species, lattice, electrons in zip(
+            records.material_id, records.species, records.lattice, records.num_electrons
+        )
+    ]
 
 
 def _refuse_none(records: Records, where: str) -> None:

@@ -14,9 +14,8 @@ from densityjax.runtime.errors import ConfigError
 
 _ELEMENTS = frozenset(chemical_symbols[1:])
 _HEADERS = ("material_id", "chemical_system")
-# config.pretraining.withhold: beside a withheld material, all of its chemical system, all of its
+# Of config.pretraining.withhold: beside a withheld material, all of its chemical system, all of its
 # reduced formula, all of its id in other datasets.
-REACHES = ("system", "formula", "id", "nothing")
 _FIELDS = {"system": "chemical_system", "formula": "formula", "id": "material_id"}
 
 
@@ -53,7 +52,7 @@ class Withheld:
         """Also what is like those of some materials that are withheld.
 
         Args:
-            reach: one of `REACHES`.
+            reach: config.pretraining.withhold.
         """
         found = self
         for some in materials:
@@ -62,10 +61,13 @@ class Withheld:
 
 
 def like(materials: Materials, rows: Any, reach: str) -> Withheld:
-    """What is like some rows of materials, as far as `reach`, one of `REACHES`, says."""
+    """What is like some rows of materials, as far as config.pretraining.withhold says.
+
+    An empty name is none: records without one are not like each other.
+    """
     if reach == "nothing":
         return Withheld()
-    values = frozenset(map(str, getattr(materials, _FIELDS[reach])[rows]))
+    values = frozenset(map(str, getattr(materials, _FIELDS[reach])[rows])) - {""}
     return Withheld(**{{"system": "systems", "formula": "formulas", "id": "ids"}[reach]: values})
 
 

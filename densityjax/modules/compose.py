@@ -1,19 +1,27 @@
 """A run of a new target that starts from a composition of the modules of a hub."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from densityjax.config import check
-from densityjax.data.dataset import open_from_config, resolve_targets
+from densityjax.data.dataset import fingerprint, open_from_config, resolve_targets
 from densityjax.model.create import head_modules
 from densityjax.modules.average import weighted_average
 from densityjax.modules.composition import find_composition, standardised_labels, to_json, too_few
 from densityjax.modules.embedding import embed
-from densityjax.modules.hub import Module, check_config, load_start, read_hub, usable
-from densityjax.modules.output import table, write_composition
+from densityjax.modules.hub import (
+    Module,
+    check_config,
+    load_start,
+    read_hub,
+    usable,
+    warn_of_seen,
+)
+from densityjax.modules.output import read_composition, table, write_composition
 from densityjax.modules.start_folder import carrier_of, write_start_folder
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError
@@ -33,7 +41,7 @@ def compose(
 
     Leaves compose.json, compose.png and the folder start in `workdir`, which then is that of an
     ordinary run with config.init = workdir/start. A run that has begun goes on with the start that
-    it has.
+    it has, and shows its table again.
 
     Args:
         use_determining: use modules that determine the new target, too.
@@ -43,7 +51,8 @@ def compose(
         What compose.json holds.
 
     Raises:
-        ConfigError: config.targets is not one target, or config.init is set.
+        ConfigError: config.targets is not one target, or config.init is set; a run that has begun
+          was composed from another hub, or with another `use_determining`.
         HubError: the modules do not fit each other or the config.
         RunError, DatasetError: as `train_and_evaluate`.
     """
@@ -62,13 +71,27 @@ def compose(
     run = RunDirectory(workdir)
     if run.config.exists():
         check_workdir(config, workdir)
+        content = read_composition(workdir)
+        _check_flags(content, hub, use_determining, workdir)
         log.info("%s goes on with the start that it has", workdir)
-        content = {}
+        print(table(content))
     else:
         content = find_start(config, hub, workdir, use_determining)
     if train:
         train_ensemble(config.lock(), workdir)
     return content
+
+
+def _check_flags(
+    content: Mapping[str, Any], hub: Path, use_determining: bool, workdir: Path
+) -> None:
+    """Raises ConfigError where a run began with other flags, which would have no effect now."""
+    for name, now in (("hub", str(hub.resolve())), ("use_determining", use_determining)):
+        if content.get(name, now) != now:
+            raise ConfigError(
+                f"{workdir} was composed with --{name}={content[name]}, not {now}: take that, or "
+                "name another --workdir"
+            )
 
 
 def find_start(
@@ -89,7 +112,8 @@ def find_start(
     check_config(config, modules, hub)
     modules = usable(modules, target, use_determining)
     records = load_role(
-        config, builder, (spec,), "train", cache_in_memory=False, features=False
+        config, builder, (spec,), "train", cache_in_memory=False, features=False,
+        encoder=modules[0].model.encoder,
     )
     rows, labels = standardised_labels(records, spec)
     systems = records.chemical_system[rows].astype(str)
@@ -103,19 +127,23 @@ def find_start(
         target, [module.name for module in modules], embeddings, labels, systems,
         config.modules, config.seed,
     )
-    content = to_json(found)
-    _write_start(workdir / "start", hub, modules, trunks, content)
+    flags = {"hub": str(hub.resolve()), "use_determining": use_determining}
+    content = to_json(found) | flags
+    weights = [row.get("weight", 0.0) for row in content["modules"].values()]
+    dataset = {"name": builder.info.full_name, "fingerprint": fingerprint(builder)}
+    warn_of_seen(modules, weights, hub, config.data, dataset)
+    _write_start(workdir / "start", hub, modules, weights, trunks, content)
     write_composition(workdir, content)
     print(table(content))
     return content
 
 
 def _write_start(
-    folder: Path, hub: Path, modules: list[Module], trunks: list[Any], content: dict[str, Any]
+    folder: Path, hub: Path, modules: list[Module], weights: list[float], trunks: list[Any],
+    content: dict[str, Any],
 ) -> None:
     """The averaged trunk, or that of the start of the hub."""
     target = content["target"]
-    weights = [row.get("weight", 0.0) for row in content["modules"].values()]
     carrier = carrier_of(modules, weights, target)
     if content["fallback"]:
         parameters, _ = load_start(hub)

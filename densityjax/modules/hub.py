@@ -20,7 +20,14 @@ from densityjax.model.create import head_modules
 from densityjax.results.manifest import read_manifest
 from densityjax.runtime.arrays import load_arrays, save_arrays
 from densityjax.runtime.errors import UserError
-from densityjax.training.initial import trunk_differences, trunk_settings
+from densityjax.training.facts import read_facts
+from densityjax.training.initial import (
+    parameters_sha256,
+    trunk_differences,
+    trunk_settings,
+    warn_of_shared_folds,
+)
+from densityjax.training.latents import check_encoder
 from densityjax.training.start import Start
 from densityjax.training.trained_model import TrainedModel, restore_run
 
@@ -28,6 +35,7 @@ log = logging.getLogger("densityjax")
 
 FORMAT = 1  # of what model.json says of a module
 RUNS = "runs"
+_START = "start.safetensors"
 
 
 class HubError(UserError):
@@ -41,7 +49,7 @@ class Module:
     Attributes:
         name: of its folder.
         target: that it was trained on.
-        facts: what model.json says of it: format, target, kind, start (sha256), data.
+        facts: what model.json says of it: format, target, kind, data, start (sha256), start_data.
         model: the network, as it was exported.
     """
 
@@ -55,6 +63,11 @@ class Module:
     def parameters(self) -> Mapping[str, Any]:
         """Of the network."""
         return self.model.state.ema_params["model"]
+
+    @property
+    def encoder_sha256(self) -> str:
+        """Of the autoencoder through which it sees densities; '' where there is none."""
+        return "" if self.model.encoder is None else self.model.encoder.sha256
 
     @property
     def trunk(self) -> dict[str, Any]:
@@ -120,6 +133,11 @@ def check_agreement(modules: Sequence[Module]) -> None:
                 f"{pair} began from other starts, whose parameters have no common meaning: train "
                 "all modules of a hub with one --config.init"
             )
+        if first.encoder_sha256 != other.encoder_sha256:
+            raise HubError(
+                f"{pair} see densities through other autoencoders: train all modules of a hub with "
+                "one --config.input.encoder"
+            )
         for name in ("field_mean", "field_std"):
             here, there = (getattr(one.model.statistics, name) for one in (first, other))
             if not np.array_equal(here, there):
@@ -127,10 +145,14 @@ def check_agreement(modules: Sequence[Module]) -> None:
 
 
 def check_config(config: ConfigDict, modules: Sequence[Module], hub: Path) -> None:
-    """Raises HubError where a run of `config` would have another trunk than the modules."""
+    """Raises HubError where a run of `config` would have another trunk than the modules.
+
+    Raises ConfigError where that is because of another config.input.encoder.
+    """
     text = trunk_differences(trunk_settings(modules[0].model.config), trunk_settings(config))
     if text:
         raise HubError(f"--hub={hub} has another trunk, view or input than --config:\n{text}")
+    check_encoder(config, modules[0].model.encoder, f"--hub={hub}")
 
 
 def usable(modules: Sequence[Module], target: str, keep: bool = False) -> list[Module]:
@@ -157,13 +179,33 @@ def usable(modules: Sequence[Module], target: str, keep: bool = False) -> list[M
     return left
 
 
+def warn_of_seen(
+    modules: Sequence[Module], weights: Sequence[float], hub: Path, data: ConfigDict,
+    dataset: Mapping[str, Any],
+) -> None:
+    """Warns where modules with weight, or their start, were trained on what a run is judged on.
+
+    Args:
+        data: config.data of the run.
+        dataset: name and fingerprint of the run's.
+    """
+    known = [
+        {"path": str(one.path), "dataset": read_facts(one.path)["dataset"], "sources": {}}
+        for one, weight in zip(modules, weights) if weight > 0
+    ]
+    if began := modules[0].facts.get("start_data"):
+        known.append({"path": str(hub / _START), **began})
+    for facts in known:
+        warn_of_shared_folds(facts, data, dataset)
+
+
 def save_start(hub: Path, start: Start) -> None:
     """Keeps the start of a hub, from which a composition that fails falls back to it.
 
     Raises:
         HubError: the hub has another start.
     """
-    path, sha256 = hub / "start.safetensors", start.facts["sha256"]
+    path, sha256 = hub / _START, start.facts["sha256"]
     if path.exists():
         if load_start(hub)[1] != sha256:
             raise HubError(
@@ -182,10 +224,13 @@ def load_start(hub: Path) -> tuple[dict[str, Any], str]:
     Raises:
         HubError: it is missing or damaged.
     """
-    path = hub / "start.safetensors"
+    path = hub / _START
     try:
         arrays, texts = load_arrays(path)
-        return unflatten_dict(arrays, sep="/"), texts["sha256"]
+        parameters, sha256 = unflatten_dict(arrays, sep="/"), texts["sha256"]
+        if parameters_sha256(parameters) != sha256:
+            raise ValueError("its content is not what its hash says")
+        return parameters, sha256
     except FileNotFoundError as error:
         raise HubError(f"{path} is missing: copy the whole hub, or train it again") from error
     except (ValueError, KeyError) as error:

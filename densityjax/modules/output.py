@@ -1,6 +1,7 @@
 """What a composition leaves for people: a table in the terminal, compose.json, compose.png."""
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from densityjax.report.style import BLUE, GREY, STYLE, VERMILION
+from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.files import replace_json, replaced
 
 _WORDS = {"neighbours": "neighbours", "kernel_ridge": "kernel ridge"}
@@ -66,6 +68,16 @@ def write_composition(workdir: Path, content: Mapping[str, Any]) -> list[Path]:
             partial.write_bytes(draw(content))
     replace_json(made[0], content)
     return made
+
+
+def read_composition(workdir: Path) -> dict[str, Any]:
+    """compose.json.
+
+    Raises:
+        RunDirectoryError: it is missing or damaged.
+    """
+    run = RunDirectory(workdir)
+    return run.load(run.path / "compose.json", lambda path: json.loads(path.read_text("utf-8")))
 
 
 def draw(content: Mapping[str, Any]) -> bytes:

@@ -34,7 +34,7 @@ def write_start_folder(
     """Writes the folder in one step, in the place of what is there.
 
     Args:
-        carrier: whose scalers, descriptors and heads come with the trunk.
+        carrier: whose scalers, descriptors, heads and autoencoder come with the trunk.
         trunk: parameters of the network without heads; with the adapters of the carrier, or with
           none.
         facts: JSON for model.json.
@@ -49,7 +49,7 @@ def write_start_folder(
         made.path.mkdir()
         for path in (
             source.facts, source.targets, source.statistics, source.descriptors,
-            source.applicability,
+            source.applicability, source.encoder,
         ):
             if path.exists():
                 shutil.copyfile(path, made.path / path.name)

@@ -6,18 +6,22 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from densityjax.config import check
-from densityjax.data.dataset import resolve_targets
+from densityjax.data.dataset import fingerprint, open_from_config, resolve_targets
 from densityjax.modules.hub import FORMAT, RUNS, HubError, read_module, save_start
 from densityjax.prediction.export import export_run
-from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError
-from densityjax.runtime.files import replace_text
+from densityjax.training.checkpoint import differences
+from densityjax.training.compatibility import config_differences, may_differ
 from densityjax.training.facts import read_facts
 from densityjax.training.grouped_training import Shard
 from densityjax.training.initial import find_source, read_start
+from densityjax.training.latents import check_encoder
 from densityjax.training.run import train_and_evaluate
 
 log = logging.getLogger("densityjax")
+
+# Settings that an exported model has no more; start and autoencoder are compared by their hashes.
+_PLACES = ("init", "input.encoder")
 
 _CARD = """
 ## A module
@@ -46,7 +50,8 @@ def train_modules(config: ConfigDict, hub: Path, shard: Shard = (0, 1)) -> list[
 
     Raises:
         ConfigError: a setting, or config.init, cannot be used.
-        HubError: the hub has another start, or a folder of a module's name that is none.
+        HubError: the hub has another start, a module of the same target with other settings or
+          data, or a folder of a module's name that is none.
         RunError, DatasetError: as `train_and_evaluate`.
     """
     if not config.init:
@@ -86,8 +91,7 @@ def module_config(config: ConfigDict, target: str) -> ConfigDict:
 def _train_module(config: ConfigDict, hub: Path, target: str, start: str) -> Path:
     folder, run = hub / target, hub / RUNS / target
     if folder.exists():
-        if read_module(folder).facts["start"] != start:
-            raise HubError(f"{folder} began from another start: name another --hub")
+        _check_there(module_config(config, target), folder, start)
         log.info("Module %s is there", target)
         return folder
     log.info("Module %s", target)
@@ -98,20 +102,31 @@ def _train_module(config: ConfigDict, hub: Path, target: str, start: str) -> Pat
     export_run(run, folder, target, facts={"module": {
         "format": FORMAT, "target": target, "start": start, "kind": kind_of(config),
         "data": {key: facts["dataset"][key] for key in ("name", "fingerprint", "train_folds")},
-    }})
-    _extend_card(folder, config, hub, target, start)
+        "start_data": {key: facts["init"][key] for key in ("dataset", "sources")},
+    }}, more=_CARD.format(target=target, start=start[:12], kind=kind_of(config), hub=hub.name))
     return folder
+
+
+def _check_there(config: ConfigDict, folder: Path, start: str) -> None:
+    """Raises HubError where a module that is there is not the one that would be trained."""
+    module = read_module(folder)
+    if module.facts["start"] != start:
+        raise HubError(f"{folder} began from another start: name another --hub")
+    check_encoder(config, module.model.encoder, str(folder))
+    differing = config_differences(config, folder, (*may_differ(False), *_PLACES))
+    differing += differences(
+        {"data": module.facts["data"]["fingerprint"]},
+        {"data": fingerprint(open_from_config(config.data))}, (),
+    )
+    if differing:
+        raise HubError(
+            f"{folder} was trained with other settings, or on other data:\n"
+            + "\n".join(differing)
+            + f"\nremove it and {folder.parent / RUNS / folder.name}, or name another --hub"
+        )
 
 
 def kind_of(config: ConfigDict) -> str:
     """What a module learns, in words."""
     width = config.model.adapter
     return f"adapters of width {width}, the trunk frozen" if width else "all parameters"
-
-
-def _extend_card(folder: Path, config: ConfigDict, hub: Path, target: str, start: str) -> None:
-    path = RunDirectory(folder).path / "README.md"
-    text = _CARD.format(
-        target=target, start=start[:12], kind=kind_of(config), hub=hub.name
-    )
-    replace_text(path, path.read_text(encoding="utf-8") + text)

@@ -48,7 +48,7 @@ and the versions that made it; nothing in the folder is code.
 
 def write_card(
     folder: RunDirectory, name: str, facts: Mapping[str, Any], calibration: Calibration | None,
-    specs: Sequence[TargetSpec], codes: Sequence[str], elements: int,
+    specs: Sequence[TargetSpec], codes: Sequence[str], elements: int, more: str = "",
 ) -> None:
     """Writes README.md.
 
@@ -57,6 +57,7 @@ def write_card(
         facts: run.json of its training.
         codes: that made the training densities.
         elements: how many it was trained on.
+        more: sections that follow, Markdown.
     """
     dataset = facts["dataset"]
     metrics = folder.read_metrics("test", "validation", "baselines.test")
@@ -78,7 +79,7 @@ def write_card(
         intervals=_intervals(calibration), code=f"it knows those of {', '.join(codes)} alone.",
         elements=f"{elements} elements",
     )
-    replace_text(folder.path / "README.md", text)
+    replace_text(folder.path / "README.md", text + more)
 
 
 def _table(

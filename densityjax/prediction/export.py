@@ -30,7 +30,7 @@ _PLACES = {"data_dir": "data", "source": ""}
 
 def export_run(
     workdir: str | Path, out: str | Path, name: str, half: bool = False,
-    facts: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None, more: str = "",
 ) -> Model:
     """Writes the folder, in one step.
 
@@ -40,6 +40,7 @@ def export_run(
         name: of the model, for people.
         half: keep weights as float16.
         facts: JSON for model.json beside what it has of itself.
+        more: sections for the card, Markdown.
 
     Returns:
         The model as read back from the folder.
@@ -59,7 +60,7 @@ def export_run(
         _copy_tree(run, model, made, half)
         known = model.members[0][0].applicability
         write_card(
-            made, name, own, model.calibration, model.specs, known.codes, len(known.elements)
+            made, name, own, model.calibration, model.specs, known.codes, len(known.elements), more
         )
         write_manifest(made.path, {
             "name": name, "made": time.strftime("%Y-%m-%d"), "commit": own.get("commit"),

@@ -66,8 +66,9 @@ class Model:
     def large_batch_size(self) -> int:
         """Materials that are asked at a time where there are many.
 
-        As many as take no more memory than a step of the training, which keeps what all layers
-        make of a batch for its backward pass.
+        As many as take no more memory than a step of the training on a whole batch, which keeps
+        what all layers make of it for its backward pass. A training that took less, in
+        config.train.accumulation_steps or with config.model.remat, does not bound it.
         """
         return max(self.batch_size, min(4 * self.batch_size, _LARGE_BATCH))
 
@@ -251,7 +252,7 @@ def open_model(path: str | Path, quick: bool = False) -> Model:
     """The model that a finished run left, or that was exported from one.
 
     Args:
-        quick: to predict few materials, see `parallel.mapped_predict_step`.
+        quick: to predict few materials, see `parallel.mapped_predict_members`.
 
     Raises:
         UserError: it is neither, or a file of it is damaged.

@@ -79,7 +79,8 @@ def average_states(parts: Sequence[Predictions]) -> Predictions:
             [part.values[name] for part in parts], [part.spread[name] for part in parts],
             between=False,
         )
-        loss[name] = np.mean([part.loss[name] for part in parts], axis=0)  # [n]
+        if name in parts[0].loss:
+            loss[name] = np.mean([part.loss[name] for part in parts], axis=0)  # [n]
     return Predictions(values, spread, loss, parts[0].embedding)
 
 

@@ -101,7 +101,7 @@ class RunDirectory:
 
     @property
     def encoder(self) -> Path:
-        """What an autoencoder leaves, and what networks on latents keep, see `step.encoder`."""
+        """The encoder that a network on latents sees densities through, see `step.encoder`."""
         return self.path / "encoder.safetensors"
 
     @property

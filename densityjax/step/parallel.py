@@ -22,9 +22,11 @@ Devices = tuple[jax.Device, ...] | None  # None: all of this host
 # XLA's CPU compiler drops the barriers of a checkpoint before its last search for equal values,
 # which then finds what should be computed again: nothing would be freed. Without this pass it does.
 _KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-# Levels of XLA's CPU compiler. 0 compiles in two thirds of the time programs that run for twice as
-# long; 1 compiles in nine tenths, and what convolutions by oneDNN leave to it runs as fast.
+# Levels of XLA's CPU compiler. 0 compiles in half the time what runs for three times as long;
+# 1 compiles in nine tenths, and what convolutions by oneDNN leave to it runs as fast.
 _COMPILE_FAST, _COMPILE_LESS = 0, 1
+# Without its newer emitters it compiles in four fifths of the time, and programs run as fast.
+_OLD_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
 
 
 class TrainStep:
@@ -112,8 +114,18 @@ class _Program:
             leaves, tree = jax.tree.flatten(arguments)
             key = (tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
             if key not in self._compiled:
-                self._compiled[key] = self._mapped.lower(*arguments).compile(self._options)
+                self._compiled[key] = _compiled(self._mapped.lower(*arguments), self._options)
             return self._compiled[key]
+
+
+def _compiled(lowered: jax.stages.Lowered, options: dict[str, Any]) -> jax.stages.Compiled:
+    """With options, but for the emitters where a release of XLA no longer knows the choice."""
+    try:
+        return lowered.compile(options)
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error) or not _OLD_EMITTERS.keys() <= options.keys():
+            raise
+    return lowered.compile({k: v for k, v in options.items() if k not in _OLD_EMITTERS})
 
 
 def _read_by_gradient(state: TrainState) -> TrainState:
@@ -143,16 +155,24 @@ def mapped_predict_step(task: Task, num_views: int) -> Callable:
     return _predict_program(steps.predict_step, _without_optimizer(task), num_views, None)
 
 
-def mapped_predict_members(task: Task, num_views: int, quick: bool = False) -> Callable:
+def mapped_predict_members(
+    task: Task, num_views: int, quick: bool = False, at_once: bool = False
+) -> Callable:
     """`steps.predict_members` over all devices: (`stacked` states, batch) -> [D, b, M, ...].
 
     Args:
         quick: for few calls, which are over before a program that runs fast is compiled.
+        at_once: see `steps.predict_members`.
     """
     level = None
     if jax.default_backend() == "cpu":
         level = _COMPILE_FAST if quick else _COMPILE_LESS
-    return _predict_program(steps.predict_members, _without_optimizer(task), num_views, level)
+    step = _predict_members_at_once if at_once else steps.predict_members
+    return _predict_program(step, _without_optimizer(task), num_views, level)
+
+
+# One object, by which programs are shared.
+_predict_members_at_once = functools.partial(steps.predict_members, at_once=True)
 
 
 def stacked(states: Sequence[TrainState]) -> tuple[PyTree, PyTree]:
@@ -186,7 +206,9 @@ def _objective_program(task: Task, num_views: int, trivial: bool) -> Callable:
 
 @_cached
 def _predict_program(step: Callable, task: Task, num_views: int, level: int | None) -> Callable:
-    options = None if level is None else {"xla_backend_optimization_level": level}
+    options = None
+    if level is not None:
+        options = {"xla_backend_optimization_level": level, **_OLD_EMITTERS}
     return _mapped(functools.partial(step, task=task, num_views=num_views), options)
 
 

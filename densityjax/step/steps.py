@@ -222,13 +222,15 @@ def predict_step(
 
 
 def predict_members(
-    members: tuple[PyTree, PyTree], batch: DeviceBatch, *, task: Task, num_views: int
+    members: tuple[PyTree, PyTree], batch: DeviceBatch, *, task: Task, num_views: int,
+    at_once: bool = False,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """`predict_step` of M states of one task, which see the same views: these are made once.
 
     Args:
         members: averaged parameters and statistics, leaves [M, ...].
         batch: as that of `predict_step`, but descriptors [b, M, D], for each member its own.
+        at_once: all members in one, which takes M times the memory, instead of in turn.
 
     Returns:
         ({target: [b, M, V, width]}, embedding [b, M, E]).
@@ -243,7 +245,8 @@ def predict_members(
                 task, params, statistics, field, lattice, batch["num_electrons"], descriptors
             )
 
-        return jax.lax.map(one_member, (*members, jnp.swapaxes(batch["descriptors"], 0, 1)))
+        own = (*members, jnp.swapaxes(batch["descriptors"], 0, 1))
+        return jax.vmap(one_member)(own) if at_once else jax.lax.map(one_member, own)
 
     outputs, embedding = jax.lax.map(one_view, jnp.arange(num_views))  # [V, M, b, ...]
     outputs = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, (0, 1), (2, 1)), outputs)

@@ -21,6 +21,7 @@ from densityjax.step.train_state import TrainState
 from densityjax.target_grouping.affinity import affinity_step
 from densityjax.targets import TargetSpec, dataset_targets, get_specs
 from densityjax.training.grouped_training import group_config
+from densityjax.training.latents import read_encoder
 from densityjax.training.setup import count_steps, fit_inputs, load_folds
 
 log = logging.getLogger("densityjax")
@@ -108,7 +109,8 @@ class _Fit:
         self.config = config
         specs = get_specs(config.targets, dataset_targets(builder))
         self.records = load_folds(
-            config, builder, specs, train_folds, config.data.cache_in_memory
+            config, builder, specs, train_folds, config.data.cache_in_memory,
+            encoder=read_encoder(config),
         )
         num_steps = count_steps(config, len(self.records), config.grouping.epochs)
         self.inputs = fit_inputs(config, specs, self.records, num_steps)

@@ -16,6 +16,7 @@ Files, each importing only from those above it:
   mixture: The learners of a run beside its network, and the mixture of all that answers.
   evaluation_labels: Whether the folds that a run is judged on have labels
   start: Where a run begins instead of at random.
+  seen: What a trained model has seen of the materials that a run is judged on
   latents: config.input.encoder
   setup: What a run is made of before its first step
   initial: The model that config.init names, read for a run to start from.

@@ -1,7 +1,7 @@
 """Which settings may differ between the parts of a run, and between its processes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +79,23 @@ def check_workdir(config: ConfigDict, workdir: Path, allow_config_change: bool =
     run = RunDirectory(workdir)
     if not run.config.exists():
         return
-    old = _flat(completed(run.read_config()))
-    new = _flat(config)
-    differing = differences(old, new, may_differ(allow_config_change))
+    differing = config_differences(config, workdir, may_differ(allow_config_change))
     if differing:
-        safe = not differences(old, new, may_differ(True))
+        safe = not config_differences(config, workdir, may_differ(True))
         raise RunError(
             f"{workdir} holds a run of another config:\n" + "\n".join(differing)
             + "\nuse another --workdir, or remove this one to start over"
             + (", or go on all the same with --allow-config-change" if safe else "")
         )
+
+
+def config_differences(config: ConfigDict, workdir: Path, free: Sequence[str]) -> list[str]:
+    """A line for each setting that is another in config.json of a run or of an exported model.
+
+    Args:
+        free: beginnings of dotted keys that need not be the same, see `may_differ`.
+    """
+    return differences(_flat(completed(RunDirectory(workdir).read_config())), _flat(config), free)
 
 
 def check_same_data(workdir: Path, fingerprint: str) -> None:

@@ -18,10 +18,14 @@ from densityjax.results.pretrained import find_model
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import ConfigError
 from densityjax.runtime.files import flatten
+from densityjax.step.create_task import objective_names
+from densityjax.step.encoder import Encoder
 from densityjax.step.scalers import Statistics
 from densityjax.step.weights import load_weights
 from densityjax.training.checkpoint import digests
 from densityjax.training.facts import read_facts
+from densityjax.training.latents import check_encoder
+from densityjax.training.seen import UNCLEAR, seen_of
 from densityjax.training.setup import PreparedRun, reads_features
 from densityjax.training.start import Start
 from densityjax.training.trained_model import TrainedModel, restore_run
@@ -33,9 +37,11 @@ log = logging.getLogger("densityjax")
 _NOT_OF_TRUNK = (
     "model.head_width", "model.dropout", "model.constraints", "model.implementation",
     "model.dtype", "model.remat",
-    "input.lattice_features", *(f"input.{block}" for block in BLOCKS),
+    # Of encoders the content is compared: one may lie at several places.
+    "input.lattice_features", "input.encoder", *(f"input.{block}" for block in BLOCKS),
 )
 _ADAPTER = "model.adapter"
+_OF_DATASET = ("name", "fingerprint", "train_folds", "validation_fold", "test_fold")
 _OF_VIEW = {
     "fractional": ("view.kind",), "cartesian": ("view.kind", "view.spacing", "view.padding"),
 }
@@ -48,7 +54,8 @@ def read_start(config: ConfigDict, workdir: Path) -> Start | None:
     started from need not be there any more.
 
     Raises:
-        ConfigError: the trunk of config.init is another than that of the config.
+        ConfigError: the trunk of config.init, or the encoder before it, is another than that of
+          the config.
         UserError: config.init is neither a finished run nor an exported model, or a file of it is
           damaged.
     """
@@ -57,18 +64,28 @@ def read_start(config: ConfigDict, workdir: Path) -> Start | None:
     run = RunDirectory(workdir)
     if _has_checkpoint(run):
         return _resumed(config, run)
-    source = find_source(config)
-    check_trunk(config, completed(source.read_config("model", "input", "view")))
+    source = _fitting_source(config)
     if source.is_pretrained():
         return _start_from_pretraining(source)
     return start_from(restore_run(source.path, mixed=False), config, source)
 
 
 def check_init(config: ConfigDict, workdir: Path) -> None:
-    """Raises what `read_start` would of a new `workdir`, without reading weights."""
+    """Raises what `read_start` would of a new `workdir`, without reading its weights."""
     if config.init and not RunDirectory(workdir).config.exists():
-        source = find_source(config)
-        check_trunk(config, completed(source.read_config("model", "input", "view")))
+        _fitting_source(config)
+
+
+def _fitting_source(config: ConfigDict) -> RunDirectory:
+    """`find_source`, of the same trunk on the same input."""
+    source = find_source(config)
+    there = completed(source.read_config("model", "input", "view"))
+    check_trunk(config, there)
+    encoder = None
+    if there.input.encoder:  # a path, which says less than the copy that the run keeps
+        encoder = source.load(source.encoder, Encoder.load)
+    check_encoder(config, encoder, f"config.init='{config.init}'")
+    return source
 
 
 def find_source(config: ConfigDict) -> RunDirectory:
@@ -147,27 +164,31 @@ def _spoken(value: Any) -> str:
 
 
 def _start_from_pretraining(source: RunDirectory) -> Start:
-    """Its trunk and the scalers of the field; all that is beside the trunk is the new run's."""
+    """Its trunk, its decoder and the scalers of the field; all else is the new run's."""
     statistics = source.load(source.statistics, Statistics.load)
     (state,) = source.load(source.weights, lambda path: load_weights(path, statistics.arrays()))
     return Start(
         parameters=state.ema_params["model"], specs=(), statistics=statistics, descriptors=None,
         facts=_facts(source, state.ema_params["model"]),
+        objectives=objective_names(completed(source.read_config("pretraining"))),
+        decoder=state.ema_params.get("decoder"),
     )
+
+
+def parameters_sha256(parameters: Mapping[str, Any]) -> str:
+    """Of all arrays with their names: equal parameters have equal hashes."""
+    return hashlib.sha256(json.dumps(digests(parameters), sort_keys=True).encode()).hexdigest()
 
 
 def _facts(source: RunDirectory, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Where a start comes from, for run.json."""
     facts = read_facts(source.path)
-    sha256 = hashlib.sha256(json.dumps(digests(parameters), sort_keys=True).encode()).hexdigest()
     data = facts.get("dataset", {})
     return {
         "path": str(source.path),
-        "sha256": sha256,
+        "sha256": parameters_sha256(parameters),
         "commit": facts.get("commit"),
-        "dataset": {
-            key: data.get(key) for key in ("name", "fingerprint", "train_folds", "validation_fold")
-        },
+        "dataset": {key: data.get(key) for key in _OF_DATASET},
         "sources": data.get("pretraining", {}),  # without labels
     }
 
@@ -181,6 +202,8 @@ def start_from(model: TrainedModel, config: ConfigDict, source: RunDirectory) ->
         statistics=model.statistics,
         descriptors=model.descriptors if _same_descriptors(config, model.config) else None,
         facts=_facts(source, parameters),
+        objectives=objective_names(model.config),
+        decoder=jax.device_get(model.state.ema_params.get("decoder")),
     )
 
 
@@ -226,36 +249,34 @@ def say_start(run: PreparedRun, modules: Mapping[str, Any]) -> None:
     )
     for name, reason in others.items():
         log.info("New head of %s: %s", name, reason)
-    _warn_of_shared_folds(run)
+    warn_of_shared_folds(start.facts, run.config.data, run.dataset)
 
 
-def _warn_of_shared_folds(run: PreparedRun) -> None:
-    """Scores on materials that the start was trained on are not those of new materials."""
-    start, data = run.start.facts["dataset"], run.config.data
+def warn_of_shared_folds(
+    facts: Mapping[str, Any], data: ConfigDict, dataset: Mapping[str, Any]
+) -> None:
+    """Scores on materials that the start was trained on are not those of new materials.
+
+    Args:
+        facts: path, dataset and sources, see `Start.facts`.
+        data: config.data of the run.
+        dataset: name and fingerprint of the run's.
+    """
+    start, path = facts["dataset"], facts["path"]
     if start["name"] is None:
         return
-    sources = run.start.facts["sources"]
-    if run.dataset["fingerprint"] in sources.get("fingerprints", ()) and (
-        sources["withhold"] == "nothing" or start["fingerprint"] != run.dataset["fingerprint"]
-    ):
+    seen = seen_of(dataset, start | {"pretraining": facts["sources"]})
+    if seen.unclear:
+        log.warning(UNCLEAR, path)
+    if seen.spared == frozenset():
         log.warning(
             "%s learned from densities of all folds of this dataset, as one of its "
-            "config.pretraining.sources: scores of this run are not those of new materials",
-            run.start.facts["path"],
+            "config.pretraining.sources: scores of this run are not those of new materials", path,
         )
-    # The same materials on another grid have another fingerprint; two folders the same name.
-    folder = run.dataset["name"].startswith("density_folder/")
-    same = start["name"].split("/")[0] == run.dataset["name"].split("/")[0] and not folder
-    if not same and start["fingerprint"] != run.dataset["fingerprint"]:
-        return
     # That both choose on one fold is as it should be.
-    seen = {
-        "validation_fold": {*start["train_folds"]},
-        "test_fold": {*start["train_folds"], start["validation_fold"]},
-    }
-    for role, folds in seen.items():
-        if data[role] in folds:
+    for role in ("validation_fold", "test_fold"):
+        if seen.learned(data[role]) or (role == "test_fold" and data[role] in seen.chosen):
             log.warning(
                 "%s was trained on fold %d, config.data.%s of this run: scores there are not those "
-                "of new materials", run.start.facts["path"], data[role], role,
+                "of new materials", path, data[role], role,
             )

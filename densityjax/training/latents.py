@@ -14,18 +14,20 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from densityjax.config import NO_FOLD, completed
+from densityjax.config import completed
 from densityjax.data.dataset import fingerprint
 from densityjax.data.record_index import Columns, concatenate, kept_beside, split_key
 from densityjax.data.records import Records, load_records
 from densityjax.model.create import head_modules
+from densityjax.results.manifest import read_manifest
 from densityjax.results.pretrained import find_model
 from densityjax.results.run_directory import RunDirectory
-from densityjax.runtime.errors import ConfigError
+from densityjax.runtime.errors import ConfigError, UserError
 from densityjax.step.encoder import Encoder, make_encoder
 from densityjax.step.scalers import Statistics
 from densityjax.step.weights import load_weights
 from densityjax.training.errors import RunError
+from densityjax.training.seen import UNCLEAR, Seen, seen_of
 
 log = logging.getLogger("densityjax")
 
@@ -33,22 +35,43 @@ _VERSION = 1  # of the columns of the file
 _MANY = 500  # records of which the computation is announced: 10 ms to a second each
 
 
-def encoder_of(config: ConfigDict, workdir: Path, dataset: str) -> Encoder | None:
+def encoder_of(
+    config: ConfigDict, workdir: Path, dataset: str, fingerprint: str
+) -> Encoder | None:
     """`read_encoder` for a run in `workdir`, which it may not lead to see its test fold.
+
+    A run that goes on, or is read, has a copy of its own, which serves where the autoencoder's run
+    is there no more.
 
     Args:
         dataset: full name of the run's dataset.
+        fingerprint: of it.
 
     Raises:
         ConfigError: the encoder was fitted on what the run is judged on.
         RunError: the run began with another encoder.
     """
-    encoder = read_encoder(config)
-    if encoder is not None:
-        _check_same_encoder(RunDirectory(workdir), encoder)
-        _check_sources(config, encoder, dataset)
-        if _materials(dataset) == _materials(encoder.facts["dataset"]["name"]):
-            _check_folds(config, encoder)
+    if not config.input.encoder:
+        return None
+    run, kept = RunDirectory(workdir), None
+    if run.encoder.exists():
+        kept = run.load(run.encoder, Encoder.load)
+    try:
+        encoder = read_encoder(config)
+    except UserError as error:
+        if kept is None or isinstance(error, ConfigError):
+            raise
+        encoder = kept
+    if kept is not None and kept.sha256 != encoder.sha256:
+        raise RunError(
+            f"{run.path} was trained on latents of another autoencoder than that of "
+            f"config.input.encoder: {kept.sha256[:12]} there, {encoder.sha256[:12]} now; use "
+            "another --workdir"
+        )
+    _check_folds(
+        config, encoder,
+        seen_of({"name": dataset, "fingerprint": fingerprint}, encoder.facts["dataset"]),
+    )
     return encoder
 
 
@@ -73,13 +96,33 @@ def read_encoder(config: ConfigDict) -> Encoder | None:
     return encoder
 
 
+def check_encoder(config: ConfigDict, there: Encoder | None, where: str) -> None:
+    """Raises ConfigError where a trunk was trained with another encoder than the config names.
+
+    Args:
+        there: that of the trunk; None where it reads densities.
+        where: names the trunk.
+    """
+    both = (there, read_encoder(config))
+    first, second = ("none" if one is None else one.sha256[:12] for one in both)
+    if first != second:
+        raise ConfigError(
+            f"{where} has another trunk: it reads latents of another autoencoder than that of "
+            f"config.input.encoder='{config.input.encoder}' ({first} there, {second} here): name "
+            "the one that it was trained with, '' for none"
+        )
+
+
 def encoder_from(run: RunDirectory) -> Encoder:
-    """The encoder of a finished run of an autoencoder: its averaged parameters.
+    """The encoder of a finished run of an autoencoder, or of an exported one: averaged parameters.
 
     Raises:
         ConfigError: the run is of another model.
         RunDirectoryError: it has not finished, or a file is damaged.
+        ModelFolderError: a file is not as it was exported.
     """
+    if run.manifest.exists():
+        read_manifest(run.path)
     config = completed(run.read_config("model.name", "input.channels"))
     if config.model.name != "autoencoder":
         raise ConfigError(
@@ -108,71 +151,41 @@ def encoder_from(run: RunDirectory) -> Encoder:
     )
 
 
-def _materials(dataset: str) -> tuple[str, str]:
-    """What datasets of the same materials have in common, whatever their grids."""
-    name, _, rest = dataset.partition("/")
-    # Of folders of densities each has a digest: 'density_folder/grid48-DIGEST/1.0.0'.
-    return name, rest.partition("-")[2] if name == "density_folder" else ""
-
-
-def _check_sources(config: ConfigDict, encoder: Encoder, dataset: str) -> None:
-    """Raises ConfigError where the dataset was among config.pretraining.sources of the encoder.
-
-    These are taken with all folds but for what is like the encoder's own test fold.
-    """
-    own = encoder.facts["dataset"]
-    sources = {*own.get("pretraining", {}).get("datasets", {})} - {own["name"].rpartition("/")[0]}
-    kept_back = _materials(own["name"]) == _materials(dataset) and (
-        own["test_fold"] == config.data.test_fold
-    )
-    if config.data.test_fold != NO_FOLD and not kept_back and any(
-        _materials(name) == _materials(dataset) for name in sources
-    ):
-        raise ConfigError(
-            f"config.input.encoder='{config.input.encoder}' had all folds of {dataset} among its "
-            "config.pretraining.sources: train the autoencoder with this dataset as config.data"
-        )
-
-
-def _check_folds(config: ConfigDict, encoder: Encoder) -> None:
+def _check_folds(config: ConfigDict, encoder: Encoder, seen: Seen) -> None:
     """Raises ConfigError where the encoder was fitted on what the run is judged on.
 
-    Warns where it was fitted on rows that choose.
+    Warns where it was fitted on rows that choose, or may have been.
     """
-    data, source = config.data, encoder.facts["dataset"]
+    data, source, name = config.data, encoder.facts["dataset"], config.input.encoder
     missing = sorted({*data.held_out_elements} - {*source.get("held_out_elements", ())})
-    if missing:
+    if seen.same and missing:
         raise ConfigError(
-            f"config.input.encoder='{config.input.encoder}' was fitted on materials with "
+            f"config.input.encoder='{name}' was fitted on materials with "
             f"{', '.join(missing)}, which config.data.held_out_elements keeps back: train the "
             "autoencoder with the same"
         )
-    seen = {*source["train_folds"], source["validation_fold"]}
-    if data.test_fold in seen and not data.held_out_elements:
+    met = seen.fitted | seen.chosen
+    if data.test_fold in met and not data.held_out_elements:
         raise ConfigError(
-            f"config.input.encoder='{config.input.encoder}' was fitted on folds "
-            f"{', '.join(map(str, sorted(seen)))}, config.data.test_fold={data.test_fold} of this "
+            f"config.input.encoder='{name}' was fitted on folds "
+            f"{', '.join(map(str, sorted(met)))}, config.data.test_fold={data.test_fold} of this "
             "run among them: train the autoencoder without that fold"
         )
-    if data.validation_fold in source["train_folds"]:
+    if seen.learned(data.test_fold) and not data.held_out_elements:
+        raise ConfigError(
+            f"config.input.encoder='{name}' was fitted on this dataset as one of its "
+            f"config.pretraining.sources, config.data.test_fold={data.test_fold} of this run "
+            "included: train the autoencoder with the config.data of this run and "
+            "config.pretraining.withhold, or without that source"
+        )
+    if seen.learned(data.validation_fold):
         log.warning(
             "%s was fitted on densities of fold %d, config.data.validation_fold of this run: "
             "scores there, and what is calibrated on them, are not quite those of new materials",
-            config.input.encoder, data.validation_fold,
+            name, data.validation_fold,
         )
-
-
-def _check_same_encoder(run: RunDirectory, encoder: Encoder) -> None:
-    """Raises RunError where a run goes on with another encoder than it began with."""
-    if not run.encoder.exists():
-        return
-    before = run.load(run.encoder, Encoder.load)
-    if before.sha256 != encoder.sha256:
-        raise RunError(
-            f"{run.path} was trained on latents of another autoencoder than that of "
-            f"config.input.encoder: {before.sha256[:12]} there, {encoder.sha256[:12]} now; use "
-            "another --workdir"
-        )
+    if seen.unclear:
+        log.warning(UNCLEAR, name)
 
 
 def with_latents(

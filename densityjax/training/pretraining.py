@@ -73,6 +73,8 @@ def without_targets(config: ConfigDict) -> ConfigDict:
     config.stack.learners = ()
     config.intervals.calibrate = False
     config.model.constraints = ()
+    # Those are of a run that starts from a trunk; here it has to learn.
+    config.optimizer.trunk_rate, config.optimizer.head_first = 1.0, 0.0
     return config
 
 
@@ -99,8 +101,7 @@ def evaluate_pretraining(
     if best is None:
         raise RunError(f"{run.workdir} has no checkpoint of a best state: start over")
     records, config = run.splits["validation"], run.config
-    targets, found = run.free.of(records, config.data.cache_in_memory), {}
-    views = config.view.validation_views
+    targets, views, found = run.validation_targets, config.view.validation_views, {}
     for trivial in (False, True):
         mapped = parallel.mapped_objective_step(run.task, views, trivial)
         with watch.saving():

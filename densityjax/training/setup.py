@@ -1,6 +1,7 @@
 """What a run is made of before its first step: data, scalers, task, and the step that compiles."""
 
 import dataclasses
+import functools
 import json
 import logging
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 from densityjax.config import NO_FOLD, check_grid
 from densityjax.data.batches import BatchSource, training_labels
 from densityjax.data.dataset import fingerprint, open_from_config
-from densityjax.data.free_targets import FreeTargets, fit_free_targets
+from densityjax.data.free_targets import FreeTargets, RecordTargets, fit_free_targets
 from densityjax.data.records import Records, load_records
 from densityjax.data.unlabelled import say, with_sources
 from densityjax.features.auxiliary import auxiliary_labels
@@ -38,7 +39,7 @@ from densityjax.training.compatibility import check_hosts_share, check_same_data
 from densityjax.training.compile_ahead import start_compiling
 from densityjax.training.evaluation_labels import check_evaluation_labels
 from densityjax.training.facts import RunFacts, read_facts
-from densityjax.training.latents import encoder_of, read_encoder, with_latents
+from densityjax.training.latents import encoder_of, with_latents
 from densityjax.training.mixture import names_of
 from densityjax.training.start import Start
 
@@ -83,7 +84,8 @@ class FittedInputs:
         )
         if self.start is None:
             return state
-        return self.start.put_into(state, self.task.specs, self.statistics)
+        objectives = () if self.task.objectives is None else self.task.objectives.names
+        return self.start.put_into(state, self.task.specs, self.statistics, objectives)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +106,11 @@ class PreparedRun(FittedInputs):
     compiling: Future[float] | None
     facts: RunFacts
     encoder: Encoder | None
+
+    @functools.cached_property
+    def validation_targets(self) -> RecordTargets:
+        """What the validation records say of themselves, of a run with objectives."""
+        return self.free.of(self.splits["validation"], self.config.data.cache_in_memory)
 
 
 def prepare_run(
@@ -129,12 +136,12 @@ def prepare_run(
     with facts.timed("build"):
         builder = open_from_config(config.data, "required" if config.targets else "optional")
         specs = get_specs(config.targets, dataset_targets(builder)) if config.targets else ()
-        encoder = encoder_of(config, workdir, builder.info.full_name)
         data_fingerprint = fingerprint(builder)
+        encoder = encoder_of(config, workdir, builder.info.full_name, data_fingerprint)
         check_same_data(workdir, data_fingerprint)
         # Without densities, at once: their number and size are all that the compiler needs.
         cache = config.data.cache_in_memory
-        records, more = load_training(config, builder, specs, False, features=not cache)
+        records, more = load_training(config, builder, specs, False, not cache, encoder)
         say(more)
         check_grid(config, records.grid)
         num_steps = count_steps(config, len(records), config.train.epochs)
@@ -145,13 +152,18 @@ def prepare_run(
             )
         roles = ROLES if specs else ROLES[:2]
         splits = {
-            role: load_role(config, builder, specs, role, cache) for role in roles[1:]
+            role: load_role(config, builder, specs, role, cache, True, encoder)
+            for role in roles[1:]
         }
-        splits["train"] = load_training(config, builder, specs, True)[0] if cache else records
+        splits["train"] = records
+        if cache:
+            splits["train"], _ = load_training(config, builder, specs, True, True, encoder)
         splits = {role: splits[role] for role in roles}
         if specs:
             check_evaluation_labels(splits, specs, config.data.validation_fold)
         inputs = fit_inputs(config, specs, splits["train"], num_steps, start)
+        if not specs:  # then the objectives choose the best state
+            inputs.free.check_known(splits["validation"])
         splits = {
             role: inputs.source.records if role == "train" else inputs.described(records)
             for role, records in splits.items()
@@ -171,14 +183,16 @@ def prepare_run(
 
 def load_folds(
     config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], folds: Sequence[int],
-    cache_in_memory: bool, features: bool = True, **filters: Any,
+    cache_in_memory: bool, features: bool = True, encoder: Encoder | None = None, **filters: Any,
 ) -> Records:
     """Records of some folds as the config wants them; see `load_records` for the rest.
 
     Args:
         features: take those that the config needs, too.
+        encoder: that of config.input.encoder, which makes latents of densities; None where these
+          are not read.
     """
-    encoder, splits = read_encoder(config), [f"fold{fold}" for fold in folds]
+    splits = [f"fold{fold}" for fold in folds]
     records = load_records(
         builder, splits, specs, channels=config.input.channels,
         spin_polarized_only=config.data.spin_polarized_only,
@@ -191,13 +205,13 @@ def load_folds(
 
 def load_training(
     config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], cache_in_memory: bool,
-    features: bool = True,
+    features: bool = True, encoder: Encoder | None = None,
 ) -> tuple[Records, dict[str, Any]]:
     """All that a run learns from, and what `with_sources` says of it; see `load_folds`.
 
     Of pretraining, which has no `specs`, the records of config.pretraining.sources are among them.
     """
-    own = load_role(config, builder, specs, "train", cache_in_memory, features)
+    own = load_role(config, builder, specs, "train", cache_in_memory, features, encoder)
     if specs:
         return own, {}
     needed = {"features": features and reads_features(config), "atoms": reads_atoms(config)}
@@ -206,7 +220,7 @@ def load_training(
 
 def load_role(
     config: ConfigDict, builder: Any, specs: Sequence[TargetSpec], role: str,
-    cache_in_memory: bool, features: bool = True,
+    cache_in_memory: bool, features: bool = True, encoder: Encoder | None = None,
 ) -> Records:
     """Records of 'train', 'validation' or 'test'; see `load_folds`."""
     data, held_out = config.data, tuple(config.data.held_out_elements)
@@ -219,11 +233,12 @@ def load_role(
     if role == "test" and held_out:
         chosen = sorted(fold for group in folds.values() for fold in group)
         return load_folds(
-            config, builder, specs, chosen, cache_in_memory, features, with_any_of=held_out
+            config, builder, specs, chosen, cache_in_memory, features, encoder,
+            with_any_of=held_out,
         )
     fraction = (data.train_fraction, config.seed) if role == "train" else (1.0, 0)
     return load_folds(
-        config, builder, specs, folds[role], cache_in_memory, features,
+        config, builder, specs, folds[role], cache_in_memory, features, encoder,
         without_elements=held_out, fraction=fraction,
     )
 

@@ -18,6 +18,7 @@ from densityjax.features.descriptors import Descriptors, Features, fit_descripto
 from densityjax.features.identification import ElementFinder
 from densityjax.model.create import head_modules
 from densityjax.model.layers import ADAPTER
+from densityjax.model.objectives import VIEW
 from densityjax.step.scalers import Statistics
 from densityjax.step.train_state import TrainState
 from densityjax.targets import TargetSpec
@@ -38,6 +39,8 @@ class Start:
         descriptors: its own; None where those of the new run are of other blocks or sizes, which
           then are fitted to its own rows.
         facts: JSON of where it comes from, for run.json.
+        objectives: that it learned without labels.
+        decoder: of them, see `model.decoder`; None without any.
     """
 
     parameters: Modules | None
@@ -45,6 +48,8 @@ class Start:
     statistics: Statistics
     descriptors: Descriptors | None
     facts: dict[str, Any]
+    objectives: tuple[str, ...] = ()
+    decoder: Modules | None = None
 
     def described(
         self, features: Features, species: Sequence[np.ndarray], lattice: np.ndarray,
@@ -102,7 +107,8 @@ class Start:
         return taken, others
 
     def put_into(
-        self, state: TrainState, specs: Sequence[TargetSpec], fitted: Statistics
+        self, state: TrainState, specs: Sequence[TargetSpec], fitted: Statistics,
+        objectives: Sequence[str] = (),
     ) -> TrainState:
         """The state before the first step with this model's trunk and heads in it.
 
@@ -110,6 +116,7 @@ class Start:
             state: freshly initialised, whose trunk has the same shapes.
             specs: of the run, auxiliary targets included, in the order of `fitted`.
             fitted: statistics of the run.
+            objectives: that the run learns beside its targets.
 
         Raises:
             ValueError: a module of the trunk has other shapes.
@@ -134,9 +141,32 @@ class Start:
                     _scale(fitted, place),
                 )
         params = {**state.params, "model": modules}
+        if self.decoder is not None and "decoder" in params:
+            fresh = jax.device_get(params["decoder"])
+            params["decoder"] = fresh | {
+                name: self.decoder[name] for name in self.decoder_for(objectives, fresh)
+            }
         # Copied twice: the state is donated, and a buffer may be donated only once.
         copies = [jax.tree.map(jnp.array, params) for _ in range(2)]
         return state.replace(params=copies[0], ema_params=copies[1])
+
+    def decoder_for(self, objectives: Sequence[str], fresh: Modules) -> list[str]:
+        """Modules of the decoder that a run takes over: those of voxels, of the same objectives.
+
+        A view's numbers are principal components that are fitted anew, so what predicts them is
+        new, too.
+
+        Args:
+            objectives: of the run.
+            fresh: the run's decoder, freshly initialised.
+        """
+        own, other = (
+            [name for name in names if name not in VIEW] for names in (self.objectives, objectives)
+        )
+        if self.decoder is None or own != other:
+            return []
+        names = [name for name in fresh if name.startswith("voxels")]
+        return names if all(_fits(self.decoder, fresh, name) for name in names) else []
 
 
 def _scale(statistics: Statistics, place: int) -> tuple[float, float]:

@@ -68,7 +68,9 @@ def _by_targets(run: PreparedRun) -> Validate:
 def _by_objectives(run: PreparedRun) -> Validate:
     mapped = parallel.mapped_objective_step(run.task, run.config.view.validation_views)
     train, names = run.config.train, run.task.objectives.names
-    targets = run.free.of(run.splits["validation"], run.config.data.cache_in_memory)
+    targets = run.validation_targets
+    known, weights = run.free.known(targets.records), np.asarray(run.task.loss.weights)
+    has = known.any(0)  # [O], some of it, see `FreeTargets.check_known`
 
     def validate(state: TrainState, leave_off: Callable[[], bool]) -> Validation | None:
         found = measure_objectives(
@@ -76,9 +78,8 @@ def _by_objectives(run: PreparedRun) -> Validate:
         )
         if found is None:
             return None
-        means = mean_losses(found["loss"], run.free.known(targets.records))  # [O]
-        known, weights = np.isfinite(means), np.asarray(run.task.loss.weights)
-        loss = float(np.average(means[known], weights=weights[known]))
+        means = mean_losses(found["loss"], known)  # [O]
+        loss = float(np.average(means[has], weights=weights[has]))
         scalars = {
             f"loss/{name}": float(mean) if np.isfinite(mean) else None
             for name, mean in zip(names, means, strict=True)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from ase.data import chemical_symbols
 
 from densityjax.data.dataset import DatasetError
 from densityjax.data.free_targets import fit_free_targets
@@ -69,3 +70,39 @@ def test_atoms_without_a_name_are_named(records):
     with pytest.raises(DatasetError, match=f"which {records.material_id[1]} does not name"):
         fit_free_targets(nameless, ("nearest_element",), 5)
     fit_free_targets(nameless, ("invariants",), 5)
+
+
+def test_validation_records_without_names_are_masked(records, fitted):
+    """One that has no atoms, and one whose atoms have no names."""
+    size = records.species.size.copy()
+    size[0] = 0
+    species = dataclasses.replace(records.species, size=size)
+    known = fitted.known(dataclasses.replace(records, species=species))
+    np.testing.assert_array_equal(known[:, :2], np.repeat(size[:, None] > 0, 2, axis=1))
+    assert known[:, 2].all()
+    record = dict(records.source[records.rows[0]])
+    for none in (np.zeros(0, np.int32), np.zeros_like(record["species"])):
+        assert np.isfinite(fitted.voxels(record | {"species": none})).all()
+
+
+def test_a_validation_fold_that_judges_nothing_is_refused(records, fitted):
+    none = AverageAtoms(fitted.atoms.numbers[:0], fitted.atoms.coefficients[:0])
+    fewer = dataclasses.replace(fitted, names=("deformation",), atoms=none)
+    symbol = chemical_symbols[min(records.species.values)]
+    with pytest.raises(DatasetError, match=rf"judged by deformation: .*\({symbol}, "):
+        fewer.check_known(records)
+    fitted.check_known(records)
+
+
+def test_what_is_constant_in_training_stays_finite(records):
+    source = [
+        dict(records.source[row]) | {"species": np.full(len(species), 14)}
+        for row, species in zip(records.rows[:2], records.species)
+    ]
+    same = dataclasses.replace(
+        records, source=source, rows=np.arange(2), species=[one["species"] for one in source]
+    )
+    fitted = fit_free_targets(same, ("nearest_element",), 5)
+    assert not fitted.voxels(source[0]).any()
+    other = source[0] | {"species": np.full_like(source[0]["species"], 55)}
+    assert 1 < np.abs(fitted.voxels(other)).max() < 100

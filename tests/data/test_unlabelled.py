@@ -114,13 +114,15 @@ def test_excluded_materials(builder, test_system, tmp_path, caplog):
         with_sources(config, builder, own)
 
 
-def test_services_feed_a_run_that_has_no_labels_at_all(tmp_path):
-    """Own densities without labels, and LeMat-Rho's shards; read when they are used."""
+def test_services_feed_a_run_that_reads_no_labels(tmp_path):
+    """Own densities, and LeMat-Rho's shards; read when they are used."""
     pytest.importorskip("pyarrow")
     from tests.tfds_builders.test_lemat_rho import write
 
     elements = ("Li", "Na", "K", "Rb", "Cs", "Mg")
-    folder = folder_of(tmp_path / "own", {f"{e}.CHGCAR": chgcar(e, electrons=7) for e in elements})
+    files = {f"{e}.CHGCAR": chgcar(e, electrons=7) for e in elements}
+    labels = "file,hardness\n" + "".join(f"{name},1.{n}\n" for n, name in enumerate(files))
+    folder = folder_of(tmp_path / "own", files | {"labels.csv": labels})
     rows = [
         {
             "immutable_id": f"agm-{e}", "functional": "r2scan", "species_at_sites": [e],
@@ -131,7 +133,8 @@ def test_services_feed_a_run_that_has_no_labels_at_all(tmp_path):
         for e, n in (("Si", 4), ("Ge", 4), ("Li", 3), ("Mg", 2), ("K", 9))
     ]
     entry = f"lemat_rho/grid32={write(tmp_path / 'shards/x', [rows])}"
-    config = config_of(tmp_path / "data", "density_folder/grid32", sources=(entry,))
+    again = f"density_folder/grid32={folder}"  # the folder itself, with another fingerprint
+    config = config_of(tmp_path / "data", "density_folder/grid32", sources=(entry, again))
     config.data.source = str(folder)
     built = open_from_config(config.data, labels="optional")
     folds = {
@@ -144,7 +147,8 @@ def test_services_feed_a_run_that_has_no_labels_at_all(tmp_path):
         built, ["fold2", "fold3", "fold4"], (), channels=1, spin_polarized_only=False,
         cache_in_memory=False,
     )
-    joined, _ = with_sources(config, built, own)
+    joined, report = with_sources(config, built, own)
+    assert report["datasets"][again]["again"] == report["datasets"][again]["records"] == len(own)
     held = {*folds["fold0"].chemical_system, *folds["fold1"].chemical_system}
     expected = [e for e in ("Ge", "K", "Li", "Mg", "Si") if e not in held]
     assert sorted(joined.chemical_system[len(own) :]) == expected

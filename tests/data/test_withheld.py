@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
-from densityjax.data.withheld import as_withheld, read_withheld
+from densityjax.data.withheld import as_withheld, like, read_withheld
 from densityjax.runtime.errors import ConfigError
 
 
@@ -35,3 +38,11 @@ def test_a_system_is_known_in_any_order_and_an_id_is_no_system():
     withheld = as_withheld(["O-Al", "mp-1", "C"])
     assert withheld.systems == {"Al-O", "C"}
     assert "mp-1" in withheld.ids
+
+
+@pytest.mark.parametrize("reach", ["system", "formula", "id"])
+def test_materials_without_a_name_are_not_like_each_other(reach):
+    names = np.array(["", "Al-O", "C"])
+    materials = SimpleNamespace(material_id=names, formula=names, chemical_system=names)
+    withheld = like(materials, np.array([0, 1]), reach)
+    assert withheld.holds(materials).tolist() == [False, True, False]

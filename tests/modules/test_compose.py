@@ -103,18 +103,28 @@ def test_embeddings_are_those_of_each_network(hub: Path, small_dataset: Path):
         own = predict_records(mapped, model.state, records, specs, model.statistics, 8)
         np.testing.assert_allclose(embedding, own.embedding[:, : found.shape[2]], atol=1e-5)
     assert abs(found[0] - found[1]).max() > 0.01
+    together = embed(trunks, config, statistics, records, rows[:8], at_once=True)
+    np.testing.assert_allclose(together, found[:, :8], atol=1e-5)
 
 
 def test_a_new_target(
-    hub: Path, small_dataset: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+    hub: Path, small_dataset: Path, tmp_path: Path, capsys, caplog,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     trained = []
     monkeypatch.setattr(module_of_compose, "train_ensemble", lambda *args: trained.append(args))
     config = _config(small_dataset, "bulk_modulus")
     config.model.adapter, config.optimizer.head_first = 2, 0.5
+    config.data.train_folds, config.data.test_fold = (0, 3, 4), 2
     config.modules.bootstraps = 5
+    beside = [module.path / "encoder.safetensors" for module in read_hub(hub)]
+    for path in beside:  # as modules of latents have it
+        path.write_bytes(b"an autoencoder")
     content = compose(config, hub, tmp_path / "run")
+    for path in beside:
+        path.unlink()
     assert content["labels"] == 18
+    assert (tmp_path / "run/start/encoder.safetensors").read_bytes() == b"an autoencoder"
     said = capsys.readouterr().out
     assert "bulk_modulus: 18 labels of" in said
     config.init = str(tmp_path / "run/start")
@@ -124,14 +134,24 @@ def test_a_new_target(
     assert begun.parameters["band_gap_out"]  # a head that no run of the new target takes
     modules, weights = read_hub(hub), [row.get("weight") for row in content["modules"].values()]
     kernels = [m.trunk["stage0_block0"][ADAPTER]["up"]["kernel"] for m in modules]
+    for module, weight in zip(modules, weights):
+        warned = f"{module.path} was trained on fold 2, config.data.test_fold of" in caplog.text
+        assert warned == bool(weight)
     if not content["fallback"]:
         mean = sum(w * np.asarray(kernel) for w, kernel in zip(weights, kernels))
         kernel = begun.parameters["stage0_block0"][ADAPTER]["up"]["kernel"]
         np.testing.assert_allclose(kernel, mean, atol=1e-6)
     (tmp_path / "run/config.json").write_text(config.to_json_best_effort())
     config.init = ""
-    assert compose(config, hub, tmp_path / "run") == {}  # a run that has begun goes on
+    assert compose(config, hub, tmp_path / "run") == content  # a run that has begun goes on
     assert trained[1] == trained[0]
+    assert capsys.readouterr().out == said
+    for other, determining, message in (
+        (tmp_path, False, f"was composed with --hub={hub}, not {tmp_path}"),
+        (hub, True, "was composed with --use_determining=False, not True"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            compose(config, other, tmp_path / "run", determining)
 
 
 def test_too_few_labels_fall_back_to_the_start(hub: Path, small_dataset: Path, tmp_path: Path):
@@ -163,12 +183,29 @@ def test_mistakes(hub: Path, start: Path, small_dataset: Path, tmp_path: Path):
         train_modules(config, tmp_path / "other")
     assert not (tmp_path / "run").exists()
     config.init, config.model.adapter = str(start), 2
+    for changes, message in (
+        ({"model.adapter": 3}, r"model\.adapter: 2 there, 3 now"),
+        ({"train.epochs": 2}, r"train\.epochs: 1 there, 2 now"),
+        ({"data.train_folds": (2, 3)}, r"data\.train_folds: \[2, 3, 4\] there, \[2, 3\] now"),
+    ):
+        own = _config(small_dataset, "band_gap")
+        own.update_from_flattened_dict(
+            {"init": str(start), "model.adapter": 2} | changes
+        )
+        with pytest.raises(HubError, match=message):
+            train_modules(own, hub)
     begun = read_start(config, tmp_path / "none")
     begun.facts["sha256"] = "another"
     with pytest.raises(HubError, match="was made from another start"):
         save_start(hub, begun)
     copy = tmp_path / "hub"
     shutil.copytree(hub, copy)
+    path = copy / "start.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(HubError, match="its content is not what its hash says"):
+        load_start(copy)
     path = copy / "band_gap" / "network.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b" ")
     with pytest.raises(UserError, match=r"network.safetensors is not the file that was exported"):

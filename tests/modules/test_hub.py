@@ -9,11 +9,16 @@ from densityjax.configs import elastic
 from densityjax.modules.hub import HubError, Module, check_agreement, check_config, read_hub, usable
 
 
-def _module(target: str, start: str = "1", field: float = 0.0, **changes) -> Module:
+def _module(
+    target: str, start: str = "1", field: float = 0.0, encoder: str = "", **changes
+) -> Module:
     config = elastic.get_config()
     config.update_from_flattened_dict(changes)
     statistics = SimpleNamespace(field_mean=np.full(2, field), field_std=np.ones(2))
-    model = SimpleNamespace(config=config, statistics=statistics, specs=())
+    model = SimpleNamespace(
+        config=config, statistics=statistics, specs=(),
+        encoder=SimpleNamespace(sha256=encoder) if encoder else None,
+    )
     return Module(target, None, target, {"start": start}, model)
 
 
@@ -25,6 +30,7 @@ def _module(target: str, start: str = "1", field: float = 0.0, **changes) -> Mod
         ({"model.adapter": 4}, "config.model.adapter: 0 in c11, 4 in c44"),
         ({"view.spacing": 0.4}, "config.view.spacing: 0.3 in c11, 0.4 in c44"),
         ({"start": "2"}, "modules c11 and c44 began from other starts"),
+        ({"encoder": "3"}, "modules c11 and c44 see densities through other autoencoders"),
         ({"field": 1.0}, "modules c11 and c44 scale the density in other ways"),
     ],
 )

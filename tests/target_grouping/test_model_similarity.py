@@ -53,7 +53,10 @@ def test_features_are_those_of_a_run_with_the_target_alone(small_dataset: Path, 
     (expected,) = predict_members(
         run.mapped, stacked([run.state]), [records], specs, [run.statistics], 16
     )
-    np.testing.assert_array_equal(found.features[TARGETS[0]], expected.embedding)
+    # Another program, of members, which rounds elsewhere.
+    np.testing.assert_allclose(
+        found.features[TARGETS[0]], expected.embedding, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.slow

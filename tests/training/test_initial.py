@@ -175,7 +175,8 @@ def test_folds_that_the_source_has_seen_are_warned_of(
     assert [int(line.partition("on fold ")[2][0]) for line in found] == said
     assert "densities of all folds" not in caplog.text
     for withhold, seen in (("system", False), ("nothing", True)):  # as a source of pretraining
-        sources = {"fingerprints": [new.dataset["fingerprint"]], "withhold": withhold}
+        other_grid = new.dataset["fingerprint"].replace("grid24", "grid32")
+        sources = {"fingerprints": [other_grid], "withhold": withhold}
         start = dataclasses.replace(new.start, facts=new.start.facts | {"sources": sources})
         other = dataclasses.replace(new, start=start)
         initial.say_start(other, other.initial_state().params["model"])

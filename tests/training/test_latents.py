@@ -16,15 +16,17 @@ from densityjax.prediction.answers import predict_materials
 from densityjax.prediction.export import export_run
 from densityjax.prediction.materials import Material
 from densityjax.prediction.model import open_model
+from densityjax.results.manifest import write_manifest
 from densityjax.results.run_directory import RunDirectory, RunDirectoryError
 from densityjax.runtime.errors import ConfigError, UserError
 from densityjax.step.encoder import Encoder
 from densityjax.targets import get_specs
 from densityjax.training.errors import RunError
-from densityjax.training.latents import encoder_from, encoder_of
+from densityjax.training.initial import check_init
+from densityjax.training.latents import encoder_from, encoder_of, read_encoder
 from densityjax.training.pretraining import pretrain
 from densityjax.training.run import train_and_evaluate
-from densityjax.training.setup import load_folds
+from densityjax.training.setup import load_folds, load_role
 from tests.small_model import SMALL_MODEL
 
 pytestmark = pytest.mark.slow
@@ -61,7 +63,8 @@ def _config(source: Path) -> ConfigDict:
 
 def _load(config: ConfigDict, folds=(0, 1)):
     builder = open_from_config(config.data)
-    return load_folds(config, builder, get_specs(config.targets), folds, False)
+    specs, encoder = get_specs(config.targets), read_encoder(config)
+    return load_folds(config, builder, specs, folds, False, encoder=encoder)
 
 
 def test_latents_are_those_of_the_density_and_are_kept(source: Path):
@@ -108,44 +111,56 @@ def test_kept_latents_are_verified(source: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_an_encoder_that_saw_the_test_fold_is_refused(source: Path, tmp_path: Path, caplog):
     config, name = _config(source), "elastic_densities/grid24/2.0.0"
-    assert encoder_of(config, tmp_path, name) is not None
+    assert encoder_of(config, tmp_path, name, "") is not None
     assert caplog.text == ""
     for fold in (1, 2, 3):  # the one that chose its state, too
         config.data.test_fold = fold
         with pytest.raises(ConfigError, match=f"folds 1, 2, 3, config.data.test_fold={fold} of "):
-            encoder_of(config, tmp_path, name)
-    assert encoder_of(config, tmp_path, "density_folder/grid24-0a1b/1.0.0") is not None
-    facts = json.loads((source / "run.json").read_text())
-    facts["dataset"] |= {
-        "name": "lemat_rho/grid24/1.0.0",
-        "pretraining": {"datasets": {"lemat_rho/grid24": {}, "elastic_densities/grid24": {}}},
-    }
-    (shutil.copytree(source, tmp_path / "other") / "run.json").write_text(json.dumps(facts))
-    config.data.test_fold, config.input.encoder = 0, str(tmp_path / "other")
-    with pytest.raises(ConfigError, match="had all folds of elastic_densities/grid24"):
-        encoder_of(config, tmp_path, name)
-    config.data.validation_fold, config.input.encoder = 2, str(source)
-    encoder_of(config, tmp_path, name)
+            encoder_of(config, tmp_path, name, "")
+    assert encoder_of(config, tmp_path, "density_folder/grid24-0a1b/1.0.0", "") is not None
+    config.data.test_fold, config.data.validation_fold = 0, 2
+    encoder_of(config, tmp_path, name, "")
     assert "fitted on densities of fold 2, config.data.validation_fold" in caplog.text
     config.data.held_out_elements = ("O",)
     with pytest.raises(ConfigError, match=r"materials with O, which config\.data\.held_out"):
-        encoder_of(config, tmp_path, name)
+        encoder_of(config, tmp_path, name, "")
+
+
+def test_an_encoder_that_saw_the_dataset_among_its_sources_is_refused(
+    source: Path, tmp_path: Path
+):
+    config = _config(source)
+    config.input.encoder = str(shutil.copytree(source, tmp_path / "other"))
+    facts = json.loads((source / "run.json").read_text())
+    facts["dataset"] |= {"name": "lemat_rho/grid24/1.0.0", "pretraining": {
+        "withhold": "system", "fingerprints": ["elastic_densities/grid24:2.0.0 archive 1"],
+    }}
+    (tmp_path / "other/run.json").write_text(json.dumps(facts))
+    with pytest.raises(ConfigError, match=r"one of its config\.pretraining\.sources, config\.data"):
+        encoder_of(config, tmp_path, "elastic_densities/grid24/2.0.0", "")
 
 
 def test_what_does_not_fit_the_encoder_is_said(source: Path, tmp_path: Path):
     config = _config(source)
     config.input.core = "charge"
     with pytest.raises(ConfigError, match=r"config\.input\.core='charge', but the autoencoder"):
-        encoder_of(config, tmp_path, "x")
+        encoder_of(config, tmp_path, "x", "")
     config.input.core = "all"
     encoder = encoder_from(RunDirectory(source))
     other = dataclasses.replace(encoder, settings=encoder.settings | {"grid": 32})
     other.save(RunDirectory(tmp_path).encoder)
     with pytest.raises(RunError, match="trained on latents of another autoencoder"):
-        encoder_of(config, tmp_path, "x")
+        encoder_of(config, tmp_path, "x", "")
+    given = RunDirectory(tmp_path / "given")
+    shutil.copytree(source, given.path, ignore=shutil.ignore_patterns("checkpoints", "tensorboard"))
+    write_manifest(given.path, {})
+    assert encoder_from(given).sha256 == encoder.sha256
+    given.weights.write_bytes(given.weights.read_bytes()[:-1] + b" ")
+    with pytest.raises(UserError, match=r"network\.safetensors is not the file that was exported"):
+        encoder_from(given)
     RunDirectory(tmp_path).encoder.write_bytes(b"no")
     with pytest.raises(RunDirectoryError, match=r"encoder\.safetensors is damaged"):
-        encoder_of(config, tmp_path, "x")
+        encoder_of(config, tmp_path, "x", "")
 
 
 def test_a_network_on_latents_predicts_files_without_its_autoencoder(
@@ -159,7 +174,14 @@ def test_a_network_on_latents_predicts_files_without_its_autoencoder(
     shutil.rmtree(tmp_path / "run")
     model = open_model(tmp_path / "moved")
     assert model.grid == 24
+    kept = read_encoder(config)
+    config.input.encoder = "gone"  # what is read once more, and what does not read densities
+    name = "elastic_densities/grid24/2.0.0"
+    assert encoder_of(config, tmp_path / "moved", name, "").sha256 == kept.sha256
+    with pytest.raises(UserError, match=r"config\.input\.encoder=gone: no such folder"):
+        encoder_of(config, tmp_path / "nowhere", name, "")
     builder = open_from_config(config.data)
+    assert load_role(config, builder, get_specs(config.targets), "test", False).grid == 24
     stored = builder.as_data_source(split="fold0")
     made = [
         {k: v.decode() if isinstance(v, bytes) else v for k, v in stored[row].items()}
@@ -175,5 +197,14 @@ def test_a_network_on_latents_predicts_files_without_its_autoencoder(
     assert given.encoder.sha256 == own.encoder.sha256
     for file in (tmp_path / "given").iterdir():
         assert str(source).encode() not in file.read_bytes()
+    # It is a start where the encoder is the same, wherever that lies, and nowhere else.
+    config.init = str(tmp_path / "given")
+    config.input.encoder = str(shutil.copytree(source, tmp_path / "elsewhere"))
+    check_init(config, tmp_path / "new")
+    config.init = str(tmp_path / "moved")
+    retrained = dataclasses.replace(kept, settings=kept.settings | {"log_clamp": 1.0})
+    retrained.save(RunDirectory(tmp_path / "moved").encoder)
+    with pytest.raises(ConfigError, match=r"latents of another autoencoder than that of conf"):
+        check_init(config, tmp_path / "new")
     with pytest.raises(UserError, match=r"through an autoencoder \(config\.input\.encoder\)"):
         ask(model, materials[0], "bulk_modulus")

@@ -153,6 +153,13 @@ def test_it_predicts_nothing_and_says_what_to_do(source: Path, door):
         door(source)
 
 
+def test_the_rates_of_fine_tuning_do_not_count(small_dataset: Path):
+    config = small_config(small_dataset)
+    config.optimizer.trunk_rate, config.optimizer.head_first = 0.0, 0.5
+    own = pretraining.without_targets(config).optimizer
+    assert (own.trunk_rate, own.head_first) == (1, 0)
+
+
 def test_a_config_without_objectives_is_refused(small_dataset: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match=r"config\.pretraining\.objectives are all 0"):
         pretraining.pretrain(elastic.get_config(), tmp_path / "run")

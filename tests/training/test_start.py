@@ -95,6 +95,32 @@ def test_a_trunk_of_other_shapes_is_a_mistake():
         _start().put_into(_state(fresh), SPECS[:1], _statistics([1.0], [1.0]))
 
 
+def test_the_decoder_comes_with_the_same_objectives():
+    """That of voxels; components of a view are fitted anew."""
+    draw = np.random.default_rng(0).normal
+    old, fresh = ({"voxels_out": {"kernel": draw(size=(2, 3))}, "view_out": {"bias": draw(size=4)}}
+                  for _ in range(2))
+    start = _start(objectives=("masked", "invariants"), decoder=old)
+    state = _state(_modules(1, {}))
+    state = state.replace(params=state.params | {"decoder": fresh})
+
+    def taken(*objectives: str, start=start) -> dict:
+        new = start.put_into(state, (), _statistics([], []), objectives)
+        return new.params["decoder"]
+
+    for names in (("masked", "invariants"), ("masked",)):
+        np.testing.assert_array_equal(
+            taken(*names)["voxels_out"]["kernel"], old["voxels_out"]["kernel"].astype(np.float32)
+        )
+        np.testing.assert_array_equal(
+            taken(*names)["view_out"]["bias"], fresh["view_out"]["bias"].astype(np.float32)
+        )
+    wide = dataclasses.replace(start, decoder={"voxels_out": {"kernel": draw(size=(2, 9))}})
+    kernels = (taken("denoising"), taken("masked", start=wide), taken("masked", start=_start()))
+    for kernel in (own["voxels_out"]["kernel"] for own in kernels):
+        np.testing.assert_array_equal(kernel, fresh["voxels_out"]["kernel"].astype(np.float32))
+
+
 def test_inputs_are_scaled_as_the_trunk_knows_them():
     fitted = _statistics([1.0], [2.0])
     scalers = _start().scalers_in(fitted)
