@@ -16,6 +16,7 @@ from densityjax.runtime.files import replace_text
 from densityjax.targets import get_specs
 
 SCRATCH, START, BEST = "from scratch", "start", "best module"
+OTHERS = ("all, uniform", "chosen, uniform", "random")  # whose differences are in the JSON alone
 _REPLICATES = 2000
 
 Fit = Mapping[str, Any]
@@ -78,7 +79,8 @@ def _complete(results: Sequence[Fit], count: Any, methods: Sequence[str]) -> dic
 def summary(results: Sequence[Fit], methods: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each number of labels and method."""
     rows = []
-    for count in dict.fromkeys(fit["labels"] for fit in results):
+    counts = {fit["labels"] for fit in results}
+    for count in sorted(counts, key=lambda one: float("inf") if one == "all" else one):
         fits = _complete(results, count, methods)
         own = [method for method in methods if any(key[1] == method for key in fits)]
         if not own:
@@ -92,7 +94,7 @@ def summary(results: Sequence[Fit], methods: Sequence[str]) -> list[dict[str, An
             for measure, values in found[method].items():
                 mean = np.mean(list(values.values()), axis=0)
                 row[measure] = float(mean[0])
-                for base in (SCRATCH, START, BEST):
+                for base in (SCRATCH, START, BEST, *OTHERS):
                     if base in own and base != method:
                         other = np.mean(list(found[base][measure].values()), axis=0)
                         row[f"{measure}, less {base}"] = estimate(mean - other)
@@ -124,7 +126,7 @@ def write_tables(results: Sequence[Fit], methods: Sequence[str], out: Path) -> N
         own = [row for row in rows if row["labels"] == count]
         targets = list(own[0]["targets"])
         lines += [
-            f"**{count} labels**, {own[0]['seeds']} seeds, {len(targets)} targets", "",
+            f"**{count} labels**, draws of them: {own[0]['seeds']}; {len(targets)} properties", "",
             "| start | average error | less from scratch | less the start | less best module |"
             " average R2 | less from scratch |",
             "| --- | --- | --- | --- | --- | --- | --- |",

@@ -5,7 +5,8 @@
 From all labels of folds 2, 3 and 4 after benchmarks/modules.py; no network is trained. The rank
 correlation is between what a composition says of a module (its weight, the mean over resamples, its
 weight fitted once, or the error of its proxy, negated) and a similarity of labels as
-densityjax.target_grouping measures it, over the modules that a target may use.
+densityjax.target_grouping measures it, over the modules that a target may use and shares 20
+labelled materials with.
 """
 
 import argparse
@@ -25,15 +26,15 @@ from scipy.stats import spearmanr
 from benchmarks.modules import ALL, HELD_OUT, Bench, composition_of, drawn_rows, prepare
 from densityjax.report.style import INK, STYLE
 from densityjax.runtime.files import replace_text
-from densityjax.target_grouping.columns import Column
+from densityjax.target_grouping.columns import MIN_SHARED, Column
 from densityjax.target_grouping.measures import MEASURES, get_measure
 from densityjax.targets import get_specs, to_intensive
 
 SAID = ("weight", "fitted", "proxy")
 
 
-def similarities(bench: Bench, measure: str) -> dict[str, dict[str, float]]:
-    """{held-out target: {module: similarity of their labels, 0 to 1}}."""
+def similarities(bench: Bench, measure: str) -> dict[str, dict[str, float | None]]:
+    """{held-out target: {module: similarity, 0 to 1, None where few rows have both labels}}."""
     pool, columns = bench.pool, {}
     for spec in get_specs(tuple(bench.trunks)):
         values = to_intensive(spec, pool.labels[spec.name], pool.num_electrons, pool.volume)
@@ -43,6 +44,9 @@ def similarities(bench: Bench, measure: str) -> dict[str, dict[str, float]]:
         found[target] = {}
         for name in bench.trunks:
             both = np.flatnonzero(columns[target].labelled & columns[name].labelled)
+            if len(both) < MIN_SHARED:
+                found[target][name] = None
+                continue
             one, other = (columns[key].take(both) for key in (target, name))
             square = compare(one, other, np.arange(len(both))[None])[0]
             found[target][name] = float(np.sqrt(np.clip(square, 0, 1)))
@@ -86,7 +90,7 @@ def main() -> None:
         ranks[measure] = {key: {} for key in SAID}
         for key in SAID:
             for target, own in said.items():
-                rows = list(own["modules"].values())
+                rows = [row for row in own["modules"].values() if row[measure] is not None]
                 rank = spearmanr([row[key] for row in rows], [row[measure] for row in rows])
                 ranks[measure][key][target] = float(rank.statistic)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -98,7 +98,7 @@ def test_shapes(name: str):
         assert outputs[spec.name].shape == (devices, share, 3, spec.num_outputs)
 
 
-@pytest.mark.parametrize("name", NAMES + PRETRAINING)
+@pytest.mark.parametrize("name", [*NAMES, *PRETRAINING, "modules/elastic"])
 def test_declares_no_key_of_its_own(name: str):
     """elastic.py declares all; a variant with another key, or another type, is an error."""
     check(_load(name))
@@ -114,7 +114,7 @@ def test_pretraining_has_objectives_and_no_targets(name: str):
     assert objective_names(config)
 
 
-@pytest.mark.parametrize("name", NAMES + PRETRAINING)
+@pytest.mark.parametrize("name", [*NAMES, *PRETRAINING, "modules/elastic"])
 def test_header_gives_the_command(name: str):
     doc = _module(name).__doc__
     assert f"--config=configs/{name}.py" in doc

@@ -107,7 +107,7 @@ def draw(content: Mapping[str, Any]) -> bytes:
         right.axvline(content["mean_error"], color=GREY, linestyle="--", label="mean of labels")
         right.set_title("Error of rows left out")
         right.set_xlabel("spreads of the labels")
-        right.legend(fontsize=7)
+        figure.legend(loc="outside upper right", ncols=3, fontsize=7)
         with io.BytesIO() as stream:
             figure.savefig(stream, format="png")
             return stream.getvalue()
