@@ -19,7 +19,7 @@ from tests.small_model import SMALL_MODEL
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.process
 # Doors whose flags are absl's, which takes a name once in a process.
-ABSL = ("train", "groups", "ablation")
+ABSL = ("train", "pretrain", "groups", "ablation", "modules")
 SHORT = [
     *(f"--config.{key}={value}" for key, value in SMALL_MODEL.items()),
     "--config.train.epochs=1", "--config.train.evaluate_every_epochs=1",
@@ -160,7 +160,7 @@ def test_version():
 def test_an_unknown_command_gets_close_ones():
     result = command("tran", "--config=smoke")
     assert result.returncode == 1
-    assert result.stderr.startswith("error: unknown command 'tran'; did you mean train?")
+    assert result.stderr.startswith("error: unknown command 'tran'; did you mean train or pretrain?")
 
 
 @pytest.mark.parametrize(
