@@ -19,7 +19,8 @@ CASES = [
     for k, stride, dilation, padding in itertools.product(
         (1, 3, 5), (1, 2), (1, 2), ("circular", "zero", "valid")
     )
-    if (k, dilation) != (1, 2)
+    # Of the widest kernel, which no config has, one case.
+    if (k, dilation) != (1, 2) and ((k, dilation) != (5, 2) or (stride, padding) == (1, "circular"))
 ]
 
 
