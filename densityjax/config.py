@@ -78,8 +78,7 @@ RULES: dict[str, Rule] = {
     "data.train_fraction": fraction,
     "data.validation_fold": whole,
     "data.test_fold": Rule(
-        f"a fold, a whole number of 0 or more, or {NO_FOLD}",
-        lambda value: whole.holds(value) or (isinstance(value, int) and value == NO_FOLD),
+        f"a fold, a whole number of 0 or more, or {NO_FOLD}", at_least(NO_FOLD).holds
     ),
     "data.spin_polarized_only": boolean,
     "data.held_out_elements": each(element),

@@ -80,8 +80,8 @@ def from_to(low: float, high: float) -> Rule:
 
 
 boolean = Rule("True or False", lambda value: isinstance(value, bool))
-whole = Rule("a whole number of at least 0", lambda value: _is_whole(value) and value >= 0)
-positive_whole = Rule("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1)
+whole = at_least(0)
+positive_whole = at_least(1)
 positive = Rule("a number above 0", lambda value: _is_number(value) and value > 0)
 not_negative = Rule("a number of at least 0", lambda value: _is_number(value) and value >= 0)
 under_one = Rule(
