@@ -4,9 +4,8 @@ import collections
 from collections.abc import Sequence
 from pathlib import Path
 
-from densityjax.density import names as density_names
 from tfds_builders.density_folder.matching import relative_name
-from tfds_builders.density_folder.names import is_beside, is_of_run, keys, plain, rank
+from tfds_builders.density_folder.names import is_beside, is_of_run, keys, no_density, plain, rank
 from tfds_builders.density_folder.rows import Row
 
 _CHG = 3  # of `names.rank`: beyond are parts of a density and backups
@@ -53,8 +52,7 @@ def _place(path: Path) -> Path:
 
 def _is_other(path: Path) -> bool:
     """Whether a file is by its name a backup, or certainly no density."""
-    kind = density_names.kind_of(path.name)
-    return rank(path)[0] > _CHG or bool(kind and kind[0] in density_names.NO_DENSITIES)
+    return rank(path)[0] > _CHG or bool(no_density(path, material=""))
 
 
 def _called(folder: Path, path: Path) -> str:
