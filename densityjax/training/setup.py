@@ -140,7 +140,8 @@ def prepare_run(
         encoder = encoder_of(config, workdir, builder.info.full_name, data_fingerprint)
         check_same_data(workdir, data_fingerprint)
         # Without densities, at once: their number and size are all that the compiler needs.
-        cache = config.data.cache_in_memory
+        # Latents are in memory as they come.
+        cache = config.data.cache_in_memory and encoder is None
         records, more = load_training(config, builder, specs, False, not cache, encoder)
         say(more)
         check_grid(config, records.grid)
@@ -150,15 +151,11 @@ def prepare_run(
             compiling = start_compiling(
                 config, create_task(config, specs, num_steps), records.grid, records.channels
             )
-        roles = ROLES if specs else ROLES[:2]
-        splits = {
-            role: load_role(config, builder, specs, role, cache, True, encoder)
-            for role in roles[1:]
-        }
-        splits["train"] = records
         if cache:
-            splits["train"], _ = load_training(config, builder, specs, True, True, encoder)
-        splits = {role: splits[role] for role in roles}
+            records, _ = load_training(config, builder, specs, True, True, encoder)
+        splits = {"train": records}
+        for role in ROLES[1:] if specs else ROLES[1:2]:
+            splits[role] = load_role(config, builder, specs, role, cache, True, encoder)
         if specs:
             check_evaluation_labels(splits, specs, config.data.validation_fold)
         inputs = fit_inputs(config, specs, splits["train"], num_steps, start)
