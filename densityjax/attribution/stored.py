@@ -8,12 +8,12 @@ from ml_collections import ConfigDict
 
 from densityjax.data.dataset import DatasetError, open_from_config
 from densityjax.data.record_index import PartialSource
+from densityjax.data.records import field_rows
 from densityjax.features.average_atoms import MAX_DENSITIES, AverageAtoms, fit_average_atoms
 from densityjax.prediction.materials import Material
 from densityjax.prediction.model import Model
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.errors import UserError
-from densityjax.step.scalers import field_rows
 from densityjax.training.setup import load_role
 
 _FIELDS = (

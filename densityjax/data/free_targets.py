@@ -11,7 +11,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from densityjax.data.dataset import DatasetError
-from densityjax.data.records import Records
+from densityjax.data.records import Records, field_rows
 from densityjax.features.average_atoms import MAX_DENSITIES, AverageAtoms, fit_average_atoms
 from densityjax.features.reduction import Reduction, fit_reduction
 from densityjax.features.voxel_targets import VOXEL, voxel_targets, voxel_width
@@ -158,10 +158,7 @@ def _named(species: np.ndarray) -> bool:
 
 def _some(records: Records, most: int):
     """So many records at most, a fixed draw, in order."""
-    rows = np.arange(len(records))
-    if len(rows) > most:
-        rows = np.sort(np.random.default_rng(0).choice(len(rows), most, replace=False))
-    for row in rows:
+    for row in field_rows(len(records), most):
         yield records.source[records.rows[row]]
 
 

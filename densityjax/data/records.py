@@ -130,6 +130,13 @@ def _with_channels(density: np.ndarray, channels: int) -> np.ndarray:
     return np.ascontiguousarray(density[..., :channels])
 
 
+def field_rows(num_records: int, max_fields: int) -> np.ndarray:
+    """Rows whose densities a fit sees: all, or a fixed draw of them, in order."""
+    if num_records <= max_fields:
+        return np.arange(num_records)
+    return np.sort(np.random.default_rng(0).choice(num_records, max_fields, replace=False))
+
+
 def load_records(
     builder: Any,
     splits: Sequence[str],

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from densityjax.data.dataset import DatasetError
-from densityjax.data.records import Records
+from densityjax.data.records import Records, field_rows
 from densityjax.model.field import FieldTransform, transform_field
 from densityjax.model.lattice_features import LatticeFeatures, lattice_features
 from densityjax.runtime.files import replace_text
@@ -80,7 +80,7 @@ def fit_statistics(
     """Fits scalers to the training records.
 
     Args:
-        max_fields: densities that the field scalers are fitted to, see `field_rows`.
+        max_fields: densities that the field scalers are fitted to, see `records.field_rows`.
         balance_classes: weight classes by n / (K n_k) instead of 1.
 
     Raises:
@@ -136,10 +136,3 @@ def fit_statistics(
         feature_std=features.std(0) + 1e-6,
         class_weights=class_weights,
     )
-
-
-def field_rows(num_records: int, max_fields: int) -> np.ndarray:
-    """Rows whose densities the field scalers see: all, or a fixed draw of them, in order."""
-    if num_records <= max_fields:
-        return np.arange(num_records)
-    return np.sort(np.random.default_rng(0).choice(num_records, max_fields, replace=False))

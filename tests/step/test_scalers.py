@@ -5,8 +5,8 @@ import pytest
 
 from densityjax.data.batches import training_labels
 from densityjax.data.dataset import DatasetError, open_dataset
-from densityjax.data.records import load_records
-from densityjax.step.scalers import MAX_FIELDS, Statistics, field_rows, fit_statistics
+from densityjax.data.records import field_rows, load_records
+from densityjax.step.scalers import MAX_FIELDS, Statistics, fit_statistics
 from densityjax.targets import get_specs
 
 SPECS = get_specs(["total_energy", "debye_temperature", "crystal_system"])
