@@ -3,11 +3,11 @@
 Files, each importing only from those above it:
 
   composition: What the elements of a cell tell
+  histogram: Histograms that change continuously with the data.
   bonds: What the neighbours of each atom are
   auxiliary: Auxiliary targets
   field: A density as its invariants see it
   harmonics: Real spherical harmonics up to degree 3, as polynomials.
-  histogram: Histograms that change continuously with the data.
   local: Invariants of the values of the density
   energies: Invariants of derivatives and of the spectrum
   atoms: Invariants of the surroundings of each atom, pooled over the atoms.

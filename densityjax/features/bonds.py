@@ -16,6 +16,7 @@ import numpy as np
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from densityjax.features.composition import PROPERTIES, element_table, filled_table
+from densityjax.features.histogram import sums_ascending
 
 _BOND, _REACH = 1.2, 1.95  # in sums of covalent radii
 _ANGSTROM = 100.0  # pm
@@ -95,10 +96,7 @@ def bond_features(
 def _sums(rows: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
     """[size, F] sums of values [n, F] over those of each row."""
     order = np.argsort(rows, kind="stable")
-    rows, values = rows[order], np.concatenate([values[order], np.zeros((1, values.shape[1]))])
-    edges = np.searchsorted(rows, np.arange(size + 1))
-    sums = np.add.reduceat(values, edges[:-1])  # the zeros end the last row
-    return np.where((edges[1:] > edges[:-1])[:, None], sums, 0.0)
+    return sums_ascending(rows[order], values[order], size)
 
 
 def _pairs(

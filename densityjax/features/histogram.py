@@ -22,7 +22,7 @@ def soft_histogram(
         weight).
     """
     lower, place = _places(values, nodes)
-    sums = _sums_ascending if ascending and values.size > 1 else np.bincount
+    sums = sums_ascending if ascending and values.size > 1 else np.bincount
     found = []
     for weight in weights:
         shares = sums(lower, weight, len(nodes))
@@ -57,8 +57,10 @@ def _places(values: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return lower, place
 
 
-def _sums_ascending(bins: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
-    """Sum of the weights in each of `count` bins."""
+def sums_ascending(bins: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
+    """Sum of the weights [n, ...] in each of `count` bins, float64 [count, ...]; bins ascend."""
     edges = np.searchsorted(bins, np.arange(count + 1))
-    sums = np.add.reduceat(np.append(weight, 0.0), edges[:-1])  # the 0 ends the last bin
-    return np.where(edges[1:] > edges[:-1], sums, 0.0)
+    padded = np.concatenate([weight, np.zeros((1, *weight.shape[1:]))])  # ends the last bin
+    sums = np.add.reduceat(padded, edges[:-1])
+    sums[edges[1:] == edges[:-1]] = 0.0
+    return sums
