@@ -137,5 +137,3 @@ def _sphere(
     x, y, z = (own % n for own, n in zip(steps, sizes, strict=True))
     flat = (np.add.outer(x * sizes[1], y)[:, :, None] * sizes[2] + z).ravel()
     return flat[near], np.maximum(square[near], 0)
-
-
