@@ -15,8 +15,11 @@ from densityjax.runtime.errors import ConfigError
 _ELEMENTS = frozenset(chemical_symbols[1:])
 _HEADERS = ("material_id", "chemical_system")
 # Of config.pretraining.withhold: beside a withheld material, all of its chemical system, all of its
-# reduced formula, all of its id in other datasets.
-_FIELDS = {"system": "chemical_system", "formula": "formula", "id": "material_id"}
+# reduced formula, all of its id in other datasets; the columns of `Materials` and of `Withheld`.
+_FIELDS = {
+    "system": ("chemical_system", "systems"), "formula": ("formula", "formulas"),
+    "id": ("material_id", "ids"),
+}
 
 
 class Materials(Protocol):
@@ -67,8 +70,9 @@ def like(materials: Materials, rows: Any, reach: str) -> Withheld:
     """
     if reach == "nothing":
         return Withheld()
-    values = frozenset(map(str, getattr(materials, _FIELDS[reach])[rows])) - {""}
-    return Withheld(**{{"system": "systems", "formula": "formulas", "id": "ids"}[reach]: values})
+    column, field = _FIELDS[reach]
+    values = frozenset(map(str, getattr(materials, column)[rows])) - {""}
+    return Withheld(**{field: values})
 
 
 def read_withheld(path: str | Path) -> tuple[str, ...]:
