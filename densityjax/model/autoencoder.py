@@ -59,15 +59,10 @@ class Autoencoder(nn.Module):
         if not self.is_initializing():
             self.sow("intermediates", "last_scale", x)  # [B, g, g, g, L]
             x = self.perturb("last_scale", x)
-        whole = jnp.concatenate([x.mean(axis=(1, 2, 3)), x.max(axis=(1, 2, 3))], axis=-1)
+        whole = layers.over_voxels(x)
         embedding = jnp.concatenate([nn.LayerNorm(name="pooled_norm")(whole), features], axis=-1)
-        outputs = {}
-        for name, width in self.targets:
-            if name in self.derived:
-                continue
-            hidden = silu(layers.Dense(self.head_width, name=f"{name}_hidden")(embedding))
-            outputs[name] = layers.Dense(width, name=f"{name}_out")(hidden)
-        return outputs, embedding
+        targets = [target for target in self.targets if target[0] not in self.derived]
+        return layers.heads(embedding, targets, self.head_width), embedding
 
 
 class AutoencoderDecoder(nn.Module):

@@ -58,10 +58,8 @@ class Decoder(nn.Module):
                 :, :size, :size, :size
             ]
         if self.components:
-            pooled = jnp.concatenate([scale.mean((1, 2, 3)), scale.max((1, 2, 3))], axis=-1)
-            pooled = nn.LayerNorm(name="view_norm")(pooled)  # [B, 2 W]
-            hidden = silu(layers.Dense(self.width, name="view_hidden")(pooled))
-            found["view"] = layers.Dense(self.components, name="view_out")(hidden)
+            pooled = nn.LayerNorm(name="view_norm")(layers.over_voxels(scale))  # [B, 2 W]
+            found |= layers.heads(pooled, [("view", self.components)], self.width)
         return found
 
 

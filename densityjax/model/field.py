@@ -52,6 +52,14 @@ def standardised_view(
         lattice: [B, 3, 3] Å.
         statistics: with field_mean and field_std, [C'] of the transformed field.
     """
-    volume = jnp.abs(jnp.linalg.det(lattice))[:, None, None, None, None]  # [B, 1, ...] Å^3
-    field = transform_field(field, transform, log_clamp, volume)
+    volume = jnp.abs(jnp.linalg.det(lattice))  # [B] Å^3
+    return standardised_field(field, volume, transform, log_clamp, statistics)
+
+
+def standardised_field(
+    field: jax.Array, volume: jax.Array, transform: FieldTransform, log_clamp: float,
+    statistics: Mapping[str, Any],
+) -> jax.Array:
+    """As `standardised_view`, of fields in cells of so many Å^3, [B]."""
+    field = transform_field(field, transform, log_clamp, volume[:, None, None, None, None])
     return (field - statistics["field_mean"]) / statistics["field_std"]

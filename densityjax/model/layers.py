@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +17,30 @@ Dtype = Any
 ADAPTER = "adapter"  # of a block, the module that may learn while the rest of the trunk does not
 # Uniform draws: XLA's CPU compiler takes seconds over the inverse error function of normal ones.
 Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.lecun_uniform())
+
+
+def over_voxels(x: jax.Array) -> jax.Array:
+    """Mean and maximum over the voxels: [B, X, Y, Z, C] -> [B, 2 C]."""
+    return jnp.concatenate([x.mean(axis=(1, 2, 3)), x.max(axis=(1, 2, 3))], axis=-1)
+
+
+def heads(
+    x: jax.Array, targets: Sequence[tuple[str, int]], hidden_width: int
+) -> dict[str, jax.Array]:
+    """A small head per target, of the module that calls: 'NAME_hidden' and 'NAME_out'.
+
+    Args:
+        x: [B, E] that all heads read.
+        targets: (name, width of its output).
+
+    Returns:
+        {name: [B, width]}.
+    """
+    outputs = {}
+    for name, width in targets:
+        hidden = silu(Dense(hidden_width, name=f"{name}_hidden")(x))
+        outputs[name] = Dense(width, name=f"{name}_out")(hidden)
+    return outputs
 
 
 class Conv3D(nn.Module):

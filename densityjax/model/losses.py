@@ -28,6 +28,13 @@ class LossConfig:
     weighting: Literal["fixed", "uncertainty"]
 
 
+def regression_loss(predicted: jax.Array, label: jax.Array, config: LossConfig) -> jax.Array:
+    """Of each number, in standard deviations; shapes are equal."""
+    if config.regression == "huber":
+        return optax.huber_loss(predicted, label, delta=config.huber_delta)
+    return jnp.square(predicted - label)
+
+
 def example_losses(
     outputs: dict[str, jax.Array],
     labels: jax.Array,
@@ -57,10 +64,8 @@ def example_losses(
             index = label.astype(jnp.int32)
             loss = optax.softmax_cross_entropy_with_integer_labels(output, index)
             loss = loss * class_weights[spec.name][index]
-        elif config.regression == "huber":
-            loss = optax.huber_loss(output[:, 0], label, delta=config.huber_delta)
         else:
-            loss = jnp.square(output[:, 0] - label)
+            loss = regression_loss(output[:, 0], label, config)
         chex.assert_equal_shape([loss, label])
         columns.append(loss)
     return jnp.where(mask > 0, jnp.stack(columns, axis=1), 0.0)

@@ -85,17 +85,12 @@ class MSA3DCNN(nn.Module):
         if not self.is_initializing():
             self.sow("intermediates", "last_scale", x)
             x = self.perturb("last_scale", x)
-        pooled = jnp.concatenate([x.mean(axis=(1, 2, 3)), x.max(axis=(1, 2, 3))], axis=-1)
+        pooled = layers.over_voxels(x)
         embedding = jnp.concatenate([nn.LayerNorm(name="pooled_norm")(pooled), features], axis=-1)
         visible = embedding
         if keys is not None and self.dropout > 0:
             keep = 1.0 - self.dropout
             draw = jax.vmap(lambda key: jax.random.bernoulli(key, keep, embedding.shape[1:]))
             visible = jnp.where(draw(keys), embedding / keep, 0.0)
-        outputs = {}
-        for name, width in self.targets:
-            if name in self.derived:
-                continue
-            hidden = silu(layers.Dense(self.head_width, name=f"{name}_hidden")(visible))
-            outputs[name] = layers.Dense(width, name=f"{name}_out")(hidden)
-        return outputs, embedding
+        targets = [target for target in self.targets if target[0] not in self.derived]
+        return layers.heads(visible, targets, self.head_width), embedding

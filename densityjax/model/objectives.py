@@ -18,11 +18,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from densityjax.features.voxel_targets import VOXEL, voxel_width
 from densityjax.model import corruption
-from densityjax.model.losses import LossConfig
+from densityjax.model.losses import LossConfig, regression_loss
 from densityjax.targets import TargetSpec
 
 # In the order of the losses: those of the field, those of other numbers of a voxel, of a view.
@@ -126,7 +125,7 @@ def objective_losses(
     columns, start = [], 0
     if any(name in FIELD for name in objectives.names):
         start = field.shape[-1]
-        of_field = _loss(predicted["voxels"][..., :start], field, config).mean(-1)
+        of_field = regression_loss(predicted["voxels"][..., :start], field, config).mean(-1)
     place = 0
     for name in objectives.names:
         if name == "masked":
@@ -136,17 +135,12 @@ def objective_losses(
         elif name in VOXEL:
             more = place + VOXEL[name]
             found = predicted["voxels"][..., start + place : start + more]
-            columns.append(_loss(found, voxels[..., place:more], config).mean((1, 2, 3, 4)))
+            loss = regression_loss(found, voxels[..., place:more], config)
+            columns.append(loss.mean((1, 2, 3, 4)))
             place = more
         else:
-            columns.append(_loss(predicted["view"], view, config).mean(-1))
+            columns.append(regression_loss(predicted["view"], view, config).mean(-1))
     return jnp.stack(columns, axis=1)
-
-
-def _loss(predicted: jax.Array, target: jax.Array, config: LossConfig) -> jax.Array:
-    if config.regression == "huber":
-        return optax.huber_loss(predicted, target, delta=config.huber_delta)
-    return jnp.square(predicted - target)
 
 
 def _mean_where(values: jax.Array, where: jax.Array) -> jax.Array:

@@ -14,7 +14,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from densityjax.model.autoencoder import Autoencoder
-from densityjax.model.field import transform_field
+from densityjax.model.field import standardised_field
+from densityjax.model.objectives import last_scale
 from densityjax.runtime import compile_cache
 from densityjax.runtime.arrays import load_arrays, save_arrays
 
@@ -146,13 +147,8 @@ def encode(
     Args:
         parameters: params, field_mean and field_std [C].
     """
-    field = transform_field(density, transform, log_clamp, volume[:, None, None, None, None])
-    field = (field - parameters["field_mean"]) / parameters["field_std"]
-    _, found = model.apply(
-        {"params": parameters["params"]}, field, jnp.zeros((field.shape[0], 0)),
-        mutable=["intermediates"],
-    )
-    return found["intermediates"]["last_scale"][0]
+    field = standardised_field(density, volume, transform, log_clamp, parameters)
+    return last_scale(model, parameters["params"], field, jnp.zeros((field.shape[0], 0)))
 
 
 def _chunks(count: int, size: int) -> Iterator[range]:
