@@ -226,8 +226,8 @@ def trunk_of(
 
 
 def fit(
-    bench: Bench, method: str, trunk: Mapping[str, Any] | None, train: Records, steps: int,
-    seed: int, judged: Records, changes: Mapping[str, Any] | None = None,
+    bench: Bench, trunk: Mapping[str, Any] | None, train: Records, steps: int, seed: int,
+    judged: Records,
 ) -> np.ndarray:
     """Predictions [m] of the last state, in the scale that is trained.
 
@@ -236,7 +236,6 @@ def fit(
     """
     config = bench.config.copy_and_resolve_references()
     config.seed = seed
-    config.update_from_flattened_dict(dict(changes or {}))
     start = None if trunk is None else dataclasses.replace(bench.start, parameters=trunk)
     inputs = fit_inputs(config, (NEW,), train, steps, start)
     state = last_state(inputs, steps)
@@ -251,18 +250,16 @@ def labelled_rows(records: Records, spec: TargetSpec) -> np.ndarray:
 
 
 def composition_of(
-    bench: Bench, spec: TargetSpec, rows: np.ndarray, seed: int,
-    settings: Mapping[str, Any] | None = None,
+    bench: Bench, spec: TargetSpec, rows: np.ndarray, seed: int
 ) -> tuple[list[int], Composition]:
     """(places of allowed modules, their composition) from some labelled rows of the pool."""
     places = bench.allowed(spec.name)
     few = as_new(bench.pool, spec, rows)
     _, labels = standardised_labels(few, NEW)
-    own = bench.config.modules.copy_and_resolve_references()
-    own.update(dict(settings or {}))
     return places, find_composition(
         spec.name, [list(bench.trunks)[place] for place in places],
-        bench.embeddings[places][:, rows], labels, few.chemical_system.astype(str), own, seed,
+        bench.embeddings[places][:, rows], labels, few.chemical_system.astype(str),
+        bench.config.modules, seed,
     )
 
 
@@ -296,7 +293,7 @@ def run_case(bench: Bench, target: str, count: Any, seed: int) -> None:
         trunk = None
         if method != "from scratch":
             trunk = trunk_of(method, bench, places, found, seed)
-        said = fit(bench, method, trunk, train, steps, seed, judged)
+        said = fit(bench, trunk, train, steps, seed, judged)
         replace_json(path, {
             "target": target, "labels": count, "rows": len(rows), "seed": seed, "method": method,
             "fallback": found.reason, "proxy": found.kind,
