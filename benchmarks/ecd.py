@@ -33,16 +33,15 @@ NAMES = (EVERY_ROW, *map(str, FOLDS))
 def tree_cells(protocols: tuple[Protocol, ...]) -> Iterator[tuple[Protocol, str]]:
     """(protocol, input) of the trees; what the paper does not do under the two protocols alone.
 
-    Leaks that a kind of input cannot feel are left out.
+    Leaks of latents, which composition cannot feel, are left out of it.
     """
-    unfelt = {
-        Protocol(leaky_fit_on_all_rows=True): ("composition",),
-        Protocol(leaky_autoencoder_all_rows=True): ("composition",),
-    }
+    of_latents = (
+        Protocol(leaky_fit_on_all_rows=True), Protocol(leaky_autoencoder_all_rows=True),
+    )
     for protocol in protocols:
         for name in ecd_trees.INPUTS:
             pooled = "pooled" in name and protocol not in (OURS, THEIRS)
-            if not pooled and name not in unfelt.get(protocol, ()):
+            if not pooled and not (name == "composition" and protocol in of_latents):
                 yield protocol, name
 
 
@@ -100,13 +99,9 @@ def _keep(
 def results_in(workdir: Path) -> list[dict[str, Any]]:
     """Of each protocol and learner, {protocol, learner, said: {target: [n]}}; parts are joined."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for path in sorted((workdir / "trees").glob("*.json")):
+    for path in sorted(workdir.glob("trees/*.json")) + sorted(workdir.glob("networks/*.json")):
         one = json.loads(path.read_text())
-        one["said"] = {k: np.array(v, float) for k, v in one["said"].items()}
-        found[one["protocol"], one["learner"]] = one
-    for path in sorted((workdir / "networks").glob("*.json")):
-        one = json.loads(path.read_text())
-        said = {k: np.array(v, float) for k, v in one["said"].items()}
+        said = {name: np.array(values, float) for name, values in one["said"].items()}
         whole = found.setdefault((one["protocol"], one["learner"]), one | {"said": said})
         for name, values in said.items():
             known = np.isfinite(values)

@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 
 from benchmarks.ecd_data import FOLDS, Materials
 from benchmarks.ecd_protocol import Protocol
+from benchmarks.short_fits import said_by_best
 from densityjax.data.joined_records import taken
 from densityjax.data.records import Records
-from densityjax.results.predictions import predict_records, selection_loss
+from densityjax.results.predictions import predict_records
 from densityjax.step import parallel
 from densityjax.targets import get_specs
 from densityjax.training.setup import FittedInputs, fit_inputs
@@ -65,7 +66,6 @@ def _fit(
 ) -> dict[str, np.ndarray]:
     """Predictions {target: [judged]} by the state that the rows of `choice` like best."""
     inputs = _inputs(config, records, train, on_all)
-    step = parallel.mapped_train_step(inputs.task)
     views = config.view
     quick = parallel.mapped_predict_step(inputs.task, views.validation_views)
     whole = parallel.mapped_predict_step(inputs.task, views.evaluation_views)
@@ -76,14 +76,11 @@ def _fit(
             inputs.statistics, config.train.batch_size,
         )
 
-    state, best, kept = parallel.replicate(inputs.initial_state()), np.inf, None
-    for number in range(1, STEPS + 1):
-        state, _ = step(state, parallel.split_batch(inputs.source[number - 1], 1))
-        if number % (STEPS // EVALUATIONS) == 0:
-            loss = selection_loss(ask(quick, state, choice), inputs.specs, inputs.task.loss)
-            if loss < best:
-                best, kept = loss, ask(whole, state, judged).values
-    return {name: np.asarray(values) for name, values in kept.items()}
+    said = said_by_best(
+        inputs, STEPS, EVALUATIONS,
+        lambda state: ask(quick, state, choice), lambda state: ask(whole, state, judged),
+    )
+    return {name: np.asarray(values) for name, values in said.values.items()}
 
 
 def _inputs(

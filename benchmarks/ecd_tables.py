@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ecd_protocol import OURS, THEIRS
+from benchmarks.study_tables import REPLICATES, interval, weighted_scores
 from densityjax.ablation.bootstrap import Draws, estimate
 from densityjax.runtime.files import replace_text
 from densityjax.targets import TargetSpec
 
-_REPLICATES = 2000
 _SPLIT = "all"
 # Of arXiv 2605.07227, R2: latent CNN and boosted trees with composition; 6,059 materials.
 PUBLISHED = {
@@ -34,20 +34,13 @@ class Judge:
     """
 
     def __init__(self, systems: np.ndarray):
-        draws = Draws({_SPLIT: systems}, _REPLICATES, 0)
+        draws = Draws({_SPLIT: systems}, REPLICATES, 0)
         self._weights = draws.systems(_SPLIT) @ draws.group(_SPLIT)  # [R + 1, n]
 
     def scores(self, truth: np.ndarray, said: np.ndarray) -> dict[str, np.ndarray]:
         """{r2, mae}, [R + 1] each; rows without a truth or a prediction do not count."""
         rows = np.isfinite(truth) & np.isfinite(said)
-        weights, truth, said = self._weights[:, rows], truth[rows], said[rows]
-        total = weights.sum(axis=1)
-        mean = weights @ truth / total
-        spread = weights @ truth**2 / total - mean**2
-        return {
-            "r2": 1 - weights @ (said - truth) ** 2 / total / spread,
-            "mae": weights @ np.abs(said - truth) / total,
-        }
+        return weighted_scores(self._weights[:, rows], truth[rows], said[rows])
 
 
 def summary(
@@ -124,12 +117,6 @@ def _average(scores: Mapping[str, Mapping[str, np.ndarray]], key: str) -> np.nda
     return np.mean([values[key] for values in scores.values()], axis=0)
 
 
-def _interval(found: Mapping[str, Any] | None) -> str:
-    if not found or found["value"] is None:
-        return ""
-    return f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
-
-
 def _percent(found: Mapping[str, Any]) -> str:
     return f"{found['value']:+.0%} [{found['low']:+.0%}, {found['high']:+.0%}]"
 
@@ -165,15 +152,15 @@ def write_tables(rows: Sequence[Mapping[str, Any]], specs: Sequence[TargetSpec],
         for row in rows:
             if row["learner"] != learner or "average_r2_difference" not in row:
                 continue
-            cells = [_interval(row["targets"][spec.name].get("r2_difference")) for spec in specs]
+            cells = [interval(row["targets"][spec.name].get("r2_difference")) for spec in specs]
             lines.append(f"| {learner} | {row['protocol']} | " + " | ".join(cells)
-                         + f" | {_interval(row['average_r2_difference'])} | "
+                         + f" | {interval(row['average_r2_difference'])} | "
                          f"{_percent(row['mae_change'])} |")
     lines += ["", "**Average R2 over that of composition alone, trees, same protocol**", "",
               "| learner | " + " | ".join((OURS.name, THEIRS.name)) + " |", "| --- | --- | --- |"]
     for learner in learners:
         cells = [
-            _interval(by_key.get((protocol, learner), {}).get("over_composition"))
+            interval(by_key.get((protocol, learner), {}).get("over_composition"))
             for protocol in (OURS.name, THEIRS.name)
         ]
         if any(cells):

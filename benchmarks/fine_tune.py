@@ -27,11 +27,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.fine_tune_tables import write_tables
-from densityjax.configs import elastic_paper
+from benchmarks.short_fits import NEW_FOLD, TRAIN_FOLDS, base_config, last_state, said_by_best
 from densityjax.data.dataset import open_from_config
 from densityjax.data.joined_records import taken
 from densityjax.data.records import Records
-from densityjax.results.predictions import predict_records, selection_loss
+from densityjax.results.predictions import predict_records
 from densityjax.runtime import compile_cache
 from densityjax.runtime.files import replace_json
 from densityjax.step import parallel
@@ -46,7 +46,7 @@ ELECTRONIC = (
 )
 ELASTIC = ("bulk_modulus", "shear_modulus", "debye_temperature")
 SOURCES = {"electronic": ELECTRONIC, "all": (*ELECTRONIC, *ELASTIC)}
-SOURCE_FOLDS, NEW_FOLD = (2, 3, 4), 1
+SOURCE_EPOCHS = 20
 SEEDS = (0, 1, 2, 3, 4)
 STEPS, EVALUATIONS = 240, 6
 # Of the labelled rows of fold 1, about these shares of the systems.
@@ -71,19 +71,6 @@ CASES = {
     "200 labels, densities seen": (True, 200, _OTHER),
     "33 labels, systems never seen": (False, 33, tuple(name for name in METHODS if name != _LONG)),
 }
-
-
-def base_config(data_dir: str) -> ConfigDict:
-    """configs/elastic_paper.py with the small trunk, without fold 0."""
-    config = elastic_paper.get_config()
-    config.yardsticks = ()
-    config.data.name, config.data.data_dir = "elastic_densities/grid24", data_dir
-    config.data.train_folds, config.data.validation_fold = SOURCE_FOLDS, NEW_FOLD
-    config.data.test_fold = -1
-    config.view.size, config.view.spacing, config.view.evaluation_views = 12, 0.6, 4
-    config.model.widths, config.model.blocks = (16, 32), (1, 1)
-    config.train.epochs = config.train.evaluate_every_epochs = 20
-    return config
 
 
 def drawn(systems: np.ndarray, among: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -119,7 +106,6 @@ def fit(
         start = dataclasses.replace(start, specs=())
     specs = get_specs(ELASTIC)
     inputs = fit_inputs(config, specs, train, steps or STEPS, start)
-    step = parallel.mapped_train_step(inputs.task)
     mapped = parallel.mapped_predict_step(inputs.task, config.view.evaluation_views)
 
     def predict(state: Any, records: Records) -> Any:
@@ -127,15 +113,13 @@ def fit(
             mapped, state, records, specs, inputs.statistics, config.train.batch_size
         )
 
-    state, best, said = parallel.replicate(inputs.initial_state()), np.inf, None
     if steps == 0:
-        said = predict(state, judged)
-    for number in range(1, steps + 1):
-        state, _ = step(state, parallel.split_batch(inputs.source[number - 1], 1))
-        if number % (steps // EVALUATIONS) == 0:
-            loss = selection_loss(predict(state, choice), specs, inputs.task.loss)
-            if loss < best:
-                best, said = loss, predict(state, judged)
+        said = predict(last_state(inputs, 0), judged)
+    else:
+        said = said_by_best(
+            inputs, steps, EVALUATIONS,
+            lambda state: predict(state, choice), lambda state: predict(state, judged),
+        )
     return {name: np.asarray(said.values[name]).tolist() for name in ELASTIC}
 
 
@@ -144,6 +128,7 @@ def train_source(config: ConfigDict, name: str, workdir: Path) -> None:
     if "finished" not in read_facts(workdir):
         own = config.copy_and_resolve_references()
         own.targets = SOURCES[name]
+        own.train.epochs = own.train.evaluate_every_epochs = SOURCE_EPOCHS
         print(workdir.name, flush=True)
         train_and_evaluate(own, workdir)
 
@@ -162,7 +147,7 @@ def main() -> None:
         train_source(config, name, workdir / f"source_{name}")
     builder, specs = open_from_config(config.data), get_specs(ELASTIC)
     pools = {}
-    for seen, folds in ((True, SOURCE_FOLDS), (False, (NEW_FOLD,))):
+    for seen, folds in ((True, TRAIN_FOLDS), (False, (NEW_FOLD,))):
         whole = load_folds(config, builder, specs, folds, cache_in_memory=True)
         labels = np.stack([whole.labels[name] for name in ELASTIC])
         pools[seen] = taken(whole, np.flatnonzero(np.isfinite(labels).all(axis=0)))

@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.study_tables import (
+    REPLICATES,
+    interval,
+    mean_of_seeds,
+    weighted_scores,
+)
 from densityjax.ablation.bootstrap import Draws, estimate
 from densityjax.runtime.files import replace_text
 from densityjax.targets import get_specs
 
 BASE = "from scratch"
-_REPLICATES = 2000
 
 
 def scores(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
@@ -23,7 +28,7 @@ def scores(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, np.ndarr
     Args:
         results: one for each seed, in the same order for every method.
     """
-    draws = Draws({str(r["seed"]): np.array(r["system"]) for r in results}, _REPLICATES, 0)
+    draws = Draws({str(r["seed"]): np.array(r["system"]) for r in results}, REPLICATES, 0)
     of_seeds = draws.members([str(r["seed"]) for r in results])  # [seeds, R + 1]
     found = {}
     for name in results[0]["truth"]:
@@ -32,16 +37,8 @@ def scores(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, np.ndarr
             seed = str(result["seed"])
             weights = draws.systems(seed) @ draws.group(seed)  # [R + 1, n]
             truth, said = (np.array(result[key][name]) for key in ("truth", "said"))  # [n]
-            total = weights.sum(axis=1)
-            mean = weights @ truth / total
-            spread = weights @ truth**2 / total - mean**2
-            mae = weights @ abs(said - truth) / total
-            parts.append((mae, 1 - weights @ (said - truth) ** 2 / total / spread))
-        mae, r2 = (
-            sum(w * part[place] for w, part in zip(of_seeds, parts, strict=True))
-            for place in range(2)
-        )
-        found[name] = {"mae": mae, "r2": r2}
+            parts.append(weighted_scores(weights, truth, said))
+        found[name] = mean_of_seeds(of_seeds, parts)
     return found
 
 
@@ -69,10 +66,6 @@ def summary(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _interval(found: Mapping[str, Any], digits: int) -> str:
-    return f"{found['value']:+.{digits}f} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}]"
-
-
 def write_tables(results: Sequence[Mapping[str, Any]], out: Path) -> None:
     """Writes fine_tune.json and table.md, which the README.md there has."""
     out.mkdir(parents=True, exist_ok=True)
@@ -95,9 +88,9 @@ def write_tables(results: Sequence[Mapping[str, Any]], out: Path) -> None:
                 values = row[spec.name]
                 cells += [
                     f"{values['mae']:.1f}",
-                    "" if is_base else _interval(values["mae_difference"], 1),
+                    "" if is_base else interval(values["mae_difference"], 1),
                 ]
-            cells += [f"{row['r2']:.3f}", "" if is_base else _interval(row["r2_difference"], 3)]
+            cells += [f"{row['r2']:.3f}", "" if is_base else interval(row["r2_difference"], 3)]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     replace_text(out / "table.md", "\n".join(lines))

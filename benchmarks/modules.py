@@ -30,10 +30,12 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from benchmarks.fine_tune import base_config, drawn, taken
+from benchmarks.fine_tune import drawn
 from benchmarks.modules_tables import write_tables
+from benchmarks.short_fits import NEW_FOLD, TRAIN_FOLDS, base_config, last_state
 from densityjax.constraints import determining
 from densityjax.data.dataset import fingerprint, open_from_config
+from densityjax.data.joined_records import taken
 from densityjax.data.records import Records
 from densityjax.model.create import head_modules
 from densityjax.modules.average import weighted_average
@@ -45,10 +47,9 @@ from densityjax.runtime.arrays import load_arrays, save_arrays
 from densityjax.runtime.errors import UserError
 from densityjax.runtime.files import replace_json
 from densityjax.step import parallel
-from densityjax.step.train_state import TrainState
 from densityjax.targets import TargetSpec, get_specs, to_intensive
 from densityjax.training.initial import find_source, read_start
-from densityjax.training.setup import FittedInputs, fit_inputs, load_folds
+from densityjax.training.setup import fit_inputs, load_folds
 from densityjax.training.start import Start
 
 HELD_OUT = (
@@ -59,7 +60,7 @@ OTHERS = (
     "shear_modulus", "volume", "density", "total_energy", "formation_energy_per_atom",
     "fermi_energy", "band_gap", "bandwidth", "magnetic_moment",
 )
-TRAIN_FOLDS, NEW_FOLD, TEST_FOLD = (2, 3, 4), 1, 0
+TEST_FOLD = 0
 CHOICE_SHARE = 0.25  # of the systems of fold 1
 ALL = "all"
 # Labels -> updates of 10 materials, seeds, methods.
@@ -185,22 +186,13 @@ def module_of(
         print(f"module of {spec.name}", flush=True)
         train = as_new(pool, spec, labelled_rows(pool, spec))
         inputs = fit_inputs(config, (NEW,), train, MODULE_STEPS, begun)
-        state = train_state(inputs, MODULE_STEPS)
+        state = last_state(inputs, MODULE_STEPS)
         parameters = jax.device_get(state.ema_params["model"])
         heads = head_modules(NEW.name)
         trunk = {name: own for name, own in parameters.items() if name not in heads}
         path.parent.mkdir(parents=True, exist_ok=True)
         save_arrays(path, flatten_dict(trunk, sep="/"), {})
     return unflatten_dict(load_arrays(path)[0], sep="/")
-
-
-def train_state(inputs: FittedInputs, steps: int) -> TrainState:
-    """The state after all steps."""
-    step = parallel.mapped_train_step(inputs.task)
-    state = parallel.replicate(inputs.initial_state())
-    for number in range(steps):
-        state, _ = step(state, parallel.split_batch(inputs.source[number], 1))
-    return state
 
 
 def trunk_of(
@@ -234,8 +226,8 @@ def trunk_of(
 
 
 def fit(
-    bench: Bench, method: str, trunk: Mapping[str, Any] | None, train: Records, steps: int,
-    seed: int, judged: Records, changes: Mapping[str, Any] | None = None,
+    bench: Bench, trunk: Mapping[str, Any] | None, train: Records, steps: int, seed: int,
+    judged: Records,
 ) -> np.ndarray:
     """Predictions [m] of the last state, in the scale that is trained.
 
@@ -244,10 +236,9 @@ def fit(
     """
     config = bench.config.copy_and_resolve_references()
     config.seed = seed
-    config.update_from_flattened_dict(dict(changes or {}))
     start = None if trunk is None else dataclasses.replace(bench.start, parameters=trunk)
     inputs = fit_inputs(config, (NEW,), train, steps, start)
-    state = train_state(inputs, steps)
+    state = last_state(inputs, steps)
     mapped = parallel.mapped_predict_step(inputs.task, config.view.evaluation_views)
     said = predict_records(mapped, state, judged, (NEW,), inputs.statistics, 16)
     return said.values[NEW.name]
@@ -259,18 +250,16 @@ def labelled_rows(records: Records, spec: TargetSpec) -> np.ndarray:
 
 
 def composition_of(
-    bench: Bench, spec: TargetSpec, rows: np.ndarray, seed: int,
-    settings: Mapping[str, Any] | None = None,
+    bench: Bench, spec: TargetSpec, rows: np.ndarray, seed: int
 ) -> tuple[list[int], Composition]:
     """(places of allowed modules, their composition) from some labelled rows of the pool."""
     places = bench.allowed(spec.name)
     few = as_new(bench.pool, spec, rows)
     _, labels = standardised_labels(few, NEW)
-    own = bench.config.modules.copy_and_resolve_references()
-    own.update(dict(settings or {}))
     return places, find_composition(
         spec.name, [list(bench.trunks)[place] for place in places],
-        bench.embeddings[places][:, rows], labels, few.chemical_system.astype(str), own, seed,
+        bench.embeddings[places][:, rows], labels, few.chemical_system.astype(str),
+        bench.config.modules, seed,
     )
 
 
@@ -304,7 +293,7 @@ def run_case(bench: Bench, target: str, count: Any, seed: int) -> None:
         trunk = None
         if method != "from scratch":
             trunk = trunk_of(method, bench, places, found, seed)
-        said = fit(bench, method, trunk, train, steps, seed, judged)
+        said = fit(bench, trunk, train, steps, seed, judged)
         replace_json(path, {
             "target": target, "labels": count, "rows": len(rows), "seed": seed, "method": method,
             "fallback": found.reason, "proxy": found.kind,

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from benchmarks.study_tables import REPLICATES, interval
 from densityjax.ablation.bootstrap import Draws, estimate
 from densityjax.report.style import INK, STYLE
 from densityjax.runtime.files import replace_text
@@ -17,7 +18,6 @@ from densityjax.targets import get_specs
 
 SCRATCH, START, BEST = "from scratch", "start", "best module"
 OTHERS = ("all, uniform", "chosen, uniform", "random")  # whose differences are in the JSON alone
-_REPLICATES = 2000
 
 Fit = Mapping[str, Any]
 Key = tuple[str, str, int]  # (target, method, seed)
@@ -39,7 +39,7 @@ def scores(fits: Mapping[Key, Fit], methods: Sequence[str]) -> dict[str, dict[st
     judged = {target: ~np.array(own["choice"], bool) for target, own in first.items()}
     draws = Draws(
         {target: np.array(first[target]["system"])[judged[target]] for target in targets},
-        _REPLICATES, 0,
+        REPLICATES, 0,
     )
     of_seeds = draws.members([str(seed) for seed in seeds])  # [seeds, R + 1]
     found: dict[str, dict[str, Any]] = {m: {"mae": {}, "r2": {}} for m in methods}
@@ -109,12 +109,6 @@ def summary(results: Sequence[Fit], methods: Sequence[str]) -> list[dict[str, An
     return rows
 
 
-def _interval(found: Mapping[str, Any] | None) -> str:
-    if found is None or found["low"] is None:
-        return ""
-    return f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
-
-
 def write_tables(results: Sequence[Fit], methods: Sequence[str], out: Path) -> None:
     """Writes modules.json and table.md, which the README.md there has."""
     out.mkdir(parents=True, exist_ok=True)
@@ -134,8 +128,8 @@ def write_tables(results: Sequence[Fit], methods: Sequence[str], out: Path) -> N
         for row in own:
             cells = [
                 row["method"], f"{row['mae']:.3f}",
-                *(_interval(row.get(f"mae, less {base}")) for base in (SCRATCH, START, BEST)),
-                f"{row['r2']:.3f}", _interval(row.get(f"r2, less {SCRATCH}")),
+                *(interval(row.get(f"mae, less {base}")) for base in (SCRATCH, START, BEST)),
+                f"{row['r2']:.3f}", interval(row.get(f"r2, less {SCRATCH}")),
             ]
             lines.append("| " + " | ".join(cells) + " |")
         specs = get_specs(targets)

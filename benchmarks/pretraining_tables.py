@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.study_tables import (
+    REPLICATES,
+    interval,
+    mean_of_seeds,
+    weighted_scores,
+)
 from densityjax.ablation.bootstrap import Draws, estimate
 from densityjax.runtime.files import replace_text
 from densityjax.targets import get_specs
-
-_REPLICATES = 2000
 
 
 def scores(results: Sequence[Mapping[str, Any]], fold: str) -> dict[str, np.ndarray]:
@@ -23,20 +27,20 @@ def scores(results: Sequence[Mapping[str, Any]], fold: str) -> dict[str, np.ndar
         results: one for each seed, in the same order for every start.
         fold: 'validation' or 'test'.
     """
-    draws = Draws({fold: np.array(results[0]["system"][fold])}, _REPLICATES, 0)
+    draws = Draws({fold: np.array(results[0]["system"][fold])}, REPLICATES, 0)
     of_seeds = draws.seeds(fold, tuple(result["seed"] for result in results))  # [seeds, R + 1]
     weights = draws.systems(fold) @ draws.group(fold)  # [R + 1, n]
-    found: dict[str, list[np.ndarray]] = {"mae": [], "r2": []}
+    found = []
     for name, labels in results[0]["truth"][fold].items():
         truth = np.array(labels)  # [n]
         known = np.isfinite(truth)
-        own = weights[:, known] / weights[:, known].sum(axis=1, keepdims=True)
-        truth = truth[known]
-        said = np.array([result["said"][fold][name] for result in results])[:, known]  # [seeds, n]
-        spread = own @ truth**2 - (own @ truth) ** 2  # [R + 1]
-        found["mae"].append((of_seeds * (abs(said - truth) @ own.T)).sum(axis=0))
-        found["r2"].append((of_seeds * (1 - ((said - truth) ** 2 @ own.T) / spread)).sum(axis=0))
-    return {name: np.stack(values) for name, values in found.items()}
+        found.append(mean_of_seeds(of_seeds, [
+            weighted_scores(
+                weights[:, known], truth[known], np.array(result["said"][fold][name])[known]
+            )
+            for result in results
+        ]))
+    return {key: np.stack([own[key] for own in found]) for key in ("mae", "r2")}
 
 
 def summary(
@@ -75,10 +79,6 @@ def summary(
     return rows
 
 
-def _interval(found: Mapping[str, Any], digits: int) -> str:
-    return f"{found['value']:+.{digits}f} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}]"
-
-
 def _marked(found: Mapping[str, Any]) -> str:
     """A change in %, in bold where its interval is on one side of 0."""
     text = f"{found['value']:+.1f}"
@@ -104,7 +104,7 @@ def lines_of(rows: Sequence[Mapping[str, Any]], base: str) -> list[str]:
                     f"{row['targets'][spec.name]['mae']:.3g} {spec.unit}" for spec in specs
                 ]
             else:
-                cells = [_interval(row["r2_difference"], 3), _interval(row["mae_change"], 1)]
+                cells = [interval(row["r2_difference"], 3), interval(row["mae_change"], 1)]
                 cells += [_marked(row["targets"][spec.name]["mae_change"]) for spec in specs]
             few = "" if len(row["seeds"]) == 3 else f" ({len(row['seeds'])} seeds)"
             lines.append(f"| {row['start']}{few} | {row['r2']:.3f} | " + " | ".join(cells) + " |")
@@ -122,7 +122,7 @@ def short_lines(rows: Sequence[Mapping[str, Any]], base: str) -> list[str]:
     ]
     for name in dict.fromkeys(row["start"] for row in rows if row["start"] != base):
         own = {row["share"]: row["mae_change"] for row in rows if row["start"] == name}
-        cells = [_interval(own[share], 1) if share in own else "" for share in shares]
+        cells = [interval(own[share], 1) if share in own else "" for share in shares]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
