@@ -58,16 +58,13 @@ def _ranked(content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return sorted(content["modules"].items(), key=key)
 
 
-def write_composition(workdir: Path, content: Mapping[str, Any]) -> list[Path]:
+def write_composition(workdir: Path, content: Mapping[str, Any]) -> None:
     """Writes compose.json and, where there are proxies, compose.png."""
     workdir.mkdir(parents=True, exist_ok=True)
-    made = [workdir / "compose.json"]
     if content["settings"]:
-        made.append(workdir / "compose.png")
-        with replaced(made[1]) as partial:
+        with replaced(workdir / "compose.png") as partial:
             partial.write_bytes(draw(content))
-    replace_json(made[0], content)
-    return made
+    replace_json(workdir / "compose.json", content)
 
 
 def read_composition(workdir: Path) -> dict[str, Any]:
