@@ -119,10 +119,10 @@ class Records:
         """[G, G, G, channels] float32 e/Å^3 (and μB/Å^3) of one record."""
         if self.densities is not None:
             return self.densities[row]
-        return _with_channels(self.source[self.rows[row]]["density"], self.channels)
+        return with_channels(self.source[self.rows[row]]["density"], self.channels)
 
 
-def _with_channels(density: np.ndarray, channels: int) -> np.ndarray:
+def with_channels(density: np.ndarray, channels: int) -> np.ndarray:
     """Drops the magnetisation, or adds a zero one, to get `channels`."""
     missing = channels - density.shape[-1]
     if missing > 0:
@@ -181,7 +181,7 @@ def load_records(
     source = SeenSource(PartialSource(builder, "+".join(splits), names), core)
     densities = None
     if cache_in_memory:
-        densities = tuple(_with_channels(source[row]["density"], channels) for row in rows)
+        densities = tuple(with_channels(source[row]["density"], channels) for row in rows)
     records = _assemble(columns, rows, source, channels, labels, densities)
     if not features:
         return records

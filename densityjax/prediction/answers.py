@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from densityjax.data.records import Records
+from densityjax.data.records import Records, with_channels
 from densityjax.prediction.materials import Material, Needs, prepare
 from densityjax.results.applicability import join_warnings
 from densityjax.results.averages import average_parts, network_answer
@@ -65,9 +65,7 @@ def _network_records(
 
 def _latent(encoder: Encoder, record: Mapping[str, Any]) -> np.ndarray:
     """[g, g, g, L] of a record on the encoder's grid."""
-    density = record["density"][..., : encoder.settings["channels"]]
-    missing = encoder.settings["channels"] - density.shape[-1]
-    density = np.pad(density, ((0, 0),) * 3 + ((0, missing),))
+    density = with_channels(record["density"], encoder.settings["channels"])
     volume = abs(np.linalg.det(np.asarray(record["lattice"], np.float64)))  # Å^3
     return encoder.encode([density], [volume])[0]
 
