@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from densityjax.prediction.tables import aligned
 from densityjax.report.style import BLUE, GREY, STYLE, VERMILION
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.files import replace_json, replaced
@@ -30,13 +31,10 @@ def table(content: Mapping[str, Any]) -> str:
             own = row[kind]
             cells.append(f"{own['error']:.3f} ({own['low']:.2f} to {own['high']:.2f})")
         rows.append(cells)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+        f"{content['target']}: {content['labels']} labels of {content['systems']} chemical systems",
+        *aligned(rows),
     ]
-    lines.insert(0, (
-        f"{content['target']}: {content['labels']} labels of {content['systems']} chemical systems"
-    ))
     if content["mean_error"] is not None:
         lines.append(
             f"Errors are of rows whose chemical system was left out, in spreads of the labels; the "
