@@ -107,6 +107,17 @@ class Records:
             self, features=features, descriptors=descriptors(features, len(self))
         )
 
+    def with_latents(self, latents: np.ndarray, stride: int) -> "Records":
+        """With latents [n, g, g, g, L] of an encoder in the place of densities.
+
+        Args:
+            stride: see `coarsening`.
+        """
+        return dataclasses.replace(
+            self, densities=tuple(latents), channels=latents.shape[-1], grid=latents.shape[1],
+            coarsening=stride,
+        )
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -119,10 +130,10 @@ class Records:
         """[G, G, G, channels] float32 e/Å^3 (and μB/Å^3) of one record."""
         if self.densities is not None:
             return self.densities[row]
-        return with_channels(self.source[self.rows[row]]["density"], self.channels)
+        return _with_channels(self.source[self.rows[row]]["density"], self.channels)
 
 
-def with_channels(density: np.ndarray, channels: int) -> np.ndarray:
+def _with_channels(density: np.ndarray, channels: int) -> np.ndarray:
     """Drops the magnetisation, or adds a zero one, to get `channels`."""
     missing = channels - density.shape[-1]
     if missing > 0:
@@ -181,7 +192,7 @@ def load_records(
     source = SeenSource(PartialSource(builder, "+".join(splits), names), core)
     densities = None
     if cache_in_memory:
-        densities = tuple(with_channels(source[row]["density"], channels) for row in rows)
+        densities = tuple(_with_channels(source[row]["density"], channels) for row in rows)
     records = _assemble(columns, rows, source, channels, labels, densities)
     if not features:
         return records
