@@ -107,6 +107,17 @@ class Records:
             self, features=features, descriptors=descriptors(features, len(self))
         )
 
+    def with_latents(self, latents: np.ndarray, stride: int) -> "Records":
+        """With latents [n, g, g, g, L] of an encoder in the place of densities.
+
+        Args:
+            stride: see `coarsening`.
+        """
+        return dataclasses.replace(
+            self, densities=tuple(latents), channels=latents.shape[-1], grid=latents.shape[1],
+            coarsening=stride,
+        )
+
     def __len__(self) -> int:
         return len(self.rows)
 

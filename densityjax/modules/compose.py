@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 
 from densityjax.config import check
 from densityjax.data.dataset import fingerprint, open_from_config, resolve_targets
-from densityjax.model.create import head_modules
 from densityjax.modules.average import weighted_average
 from densityjax.modules.composition import find_composition, standardised_labels, to_json, too_few
 from densityjax.modules.embedding import embed
@@ -147,10 +146,7 @@ def _write_start(
     carrier = carrier_of(modules, weights, target)
     if content["fallback"]:
         parameters, _ = load_start(hub)
-        heads = head_modules(target)
-        trunk = {
-            name: own for name, own in parameters.items() if name in trunks[0] and name not in heads
-        }
+        trunk = {name: own for name, own in parameters.items() if name in trunks[0]}
     else:
         trunk = weighted_average(trunks, weights)
     write_start_folder(folder, carrier, trunk, {

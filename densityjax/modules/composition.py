@@ -8,12 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from densityjax.data.records import Records
-from densityjax.modules.proxies import (
-    Proxies,
-    errors_of,
-    find_proxies,
-    mean_predictions,
-)
+from densityjax.modules.proxies import Proxies, errors_of, find_proxies, mean_predictions
 from densityjax.modules.weights import bootstrap_weights, resampled_counts, simplex_weights
 from densityjax.targets import TargetSpec, labelled, to_intensive
 
@@ -117,7 +112,7 @@ def find_composition(
         return dataclasses.replace(found, reason="every proxy is worse than the mean of the labels")
     predictions = proxies[kind].predictions
     fitted = simplex_weights(predictions, labels)
-    draws = bootstrap_weights(predictions, labels, systems, settings.bootstraps, seed)
+    draws = bootstrap_weights(predictions, labels, counts)
     return dataclasses.replace(
         found, weights=draws.mean(axis=0) if settings.resampled else fitted, fitted=fitted,
         weight_draws=draws,

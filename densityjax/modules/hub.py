@@ -121,12 +121,10 @@ def check_agreement(modules: Sequence[Module]) -> None:
     for other in others:
         pair = f"modules {first.name} and {other.name}"
         text = trunk_differences(
-            trunk_settings(first.model.config), trunk_settings(other.model.config)
+            trunk_settings(first.model.config), trunk_settings(other.model.config),
+            (f"in {first.name}", f"in {other.name}"),
         )
         if text:
-            text = text.replace(" there,", f" in {first.name},").replace(
-                " here\n", f" in {other.name}\n"
-            )
             raise HubError(f"{pair} have other trunks, views or inputs:\n{text}")
         if first.facts["start"] != other.facts["start"]:
             raise HubError(

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from densityjax.prediction.tables import aligned
 from densityjax.report.style import BLUE, GREY, STYLE, VERMILION
 from densityjax.results.run_directory import RunDirectory
 from densityjax.runtime.files import replace_json, replaced
@@ -30,13 +31,10 @@ def table(content: Mapping[str, Any]) -> str:
             own = row[kind]
             cells.append(f"{own['error']:.3f} ({own['low']:.2f} to {own['high']:.2f})")
         rows.append(cells)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+        f"{content['target']}: {content['labels']} labels of {content['systems']} chemical systems",
+        *aligned(rows),
     ]
-    lines.insert(0, (
-        f"{content['target']}: {content['labels']} labels of {content['systems']} chemical systems"
-    ))
     if content["mean_error"] is not None:
         lines.append(
             f"Errors are of rows whose chemical system was left out, in spreads of the labels; the "
@@ -58,16 +56,13 @@ def _ranked(content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return sorted(content["modules"].items(), key=key)
 
 
-def write_composition(workdir: Path, content: Mapping[str, Any]) -> list[Path]:
+def write_composition(workdir: Path, content: Mapping[str, Any]) -> None:
     """Writes compose.json and, where there are proxies, compose.png."""
     workdir.mkdir(parents=True, exist_ok=True)
-    made = [workdir / "compose.json"]
     if content["settings"]:
-        made.append(workdir / "compose.png")
-        with replaced(made[1]) as partial:
+        with replaced(workdir / "compose.png") as partial:
             partial.write_bytes(draw(content))
-    replace_json(made[0], content)
-    return made
+    replace_json(workdir / "compose.json", content)
 
 
 def read_composition(workdir: Path) -> dict[str, Any]:

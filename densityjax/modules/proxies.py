@@ -20,13 +20,11 @@ class Proxies:
     """Predictions of one kind with the settings that err least over all modules.
 
     Attributes:
-        kind: 'neighbours' or 'kernel_ridge'.
         settings: those that were chosen.
         predictions: [M, n, K] standardised, of rows whose chemical system was left out.
         errors: [M] root mean squared.
     """
 
-    kind: str
     settings: dict[str, Any]
     predictions: np.ndarray
     errors: np.ndarray
@@ -130,26 +128,31 @@ def find_proxies(
         embeddings: [M, n, E].
         labels: [n, K] standardised; rows of two chemical systems at least.
         systems: [n] str.
+
+    Returns:
+        {'neighbours' or 'kernel_ridge': proxies}.
     """
     cosine = [cosines(embedding) for embedding in embeddings]
     masked = [without_system(one, systems) for one in cosine]
     candidates = {
         "neighbours": [
             ({"neighbours": count, "temperature": temperature},
-             [neighbour_predictions(one, labels, count, temperature) for one in masked])
+             np.stack([neighbour_predictions(one, labels, count, temperature) for one in masked]))
             for count, temperature in itertools.product(neighbours, temperatures)
         ],
         "kernel_ridge": [
             ({"temperature": temperature, "ridge": ridge},
-             [ridge_predictions(one, systems, labels, temperature, ridge) for one in cosine])
+             np.stack([
+                 ridge_predictions(one, systems, labels, temperature, ridge) for one in cosine
+             ]))
             for temperature, ridge in itertools.product(temperatures, ridges)
         ],
     }
     found = {}
     for kind, tried in candidates.items():
         made = [
-            Proxies(kind, settings, np.stack(said), errors_of(np.stack(said), labels))
-            for settings, said in tried
+            Proxies(settings, predictions, errors_of(predictions, labels))
+            for settings, predictions in tried
         ]
         found[kind] = min(made, key=lambda one: float(np.square(one.errors).mean()))
     return found

@@ -1,6 +1,5 @@
 """A composed trunk as a folder that config.init takes."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -59,7 +58,7 @@ def write_start_folder(
         replace_json(made.config, config)
         save_weights(made.weights, [state])
         (made.path / "README.md").write_text(_TEXT, encoding="utf-8")
-        write_manifest(made.path, json.loads(json.dumps(facts)))
+        write_manifest(made.path, facts)
         if folder.exists():
             shutil.rmtree(folder)
         made.path.rename(folder)

@@ -13,7 +13,7 @@ from densityjax.runtime.errors import ConfigError
 from densityjax.training.checkpoint import differences
 from densityjax.training.compatibility import config_differences, may_differ
 from densityjax.training.facts import read_facts
-from densityjax.training.grouped_training import Shard
+from densityjax.training.grouped_training import Shard, group_config
 from densityjax.training.initial import find_source, read_start
 from densityjax.training.latents import check_encoder
 from densityjax.training.run import train_and_evaluate
@@ -78,24 +78,14 @@ def train_modules(config: ConfigDict, hub: Path, shard: Shard = (0, 1)) -> list[
     return made
 
 
-def module_config(config: ConfigDict, target: str) -> ConfigDict:
-    """Config of the run of one module."""
-    own = config.copy_and_resolve_references()
-    own.targets = (target,)
-    weights = {name: value for name, value in config.loss.target_weights.items() if name == target}
-    with own.unlocked():
-        own.loss.target_weights = ConfigDict(weights)
-    return own.lock()
-
-
 def _train_module(config: ConfigDict, hub: Path, target: str, start: str) -> Path:
-    folder, run = hub / target, hub / RUNS / target
+    folder, run, own = hub / target, hub / RUNS / target, group_config(config, (target,))
     if folder.exists():
-        _check_there(module_config(config, target), folder, start)
+        _check_there(own, folder, start)
         log.info("Module %s is there", target)
         return folder
     log.info("Module %s", target)
-    train_and_evaluate(module_config(config, target), run)
+    train_and_evaluate(own, run)
     facts = read_facts(run)
     if facts["init"]["sha256"] != start:
         raise HubError(f"{run} began from another start: remove it, or name another --hub")

@@ -1,6 +1,6 @@
 """How much of each module a new target wants: weights on the simplex, and how sure they are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from scipy.optimize import nnls
@@ -49,17 +49,15 @@ def resampled_counts(systems: np.ndarray, resamples: int, seed: int) -> Iterator
 
 
 def bootstrap_weights(
-    predictions: np.ndarray, labels: np.ndarray, systems: np.ndarray, resamples: int, seed: int
+    predictions: np.ndarray, labels: np.ndarray, counts: Iterable[np.ndarray]
 ) -> np.ndarray:
-    """`simplex_weights` of resamples of the chemical systems.
+    """`simplex_weights` of resamples.
 
     Args:
         predictions: [M, n, K] of rows that were left out; they are not made anew.
+        counts: [n] of each resample, see `resampled_counts`.
 
     Returns:
-        [resamples, M].
+        [R, M] of R resamples.
     """
-    return np.stack([
-        simplex_weights(predictions, labels, counts)
-        for counts in resampled_counts(systems, resamples, seed)
-    ])
+    return np.stack([simplex_weights(predictions, labels, one) for one in counts])

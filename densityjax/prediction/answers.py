@@ -21,7 +21,6 @@ from densityjax.results.predictions import (
     unlabelled_records,
 )
 from densityjax.results.stack import IDENTITY
-from densityjax.step.encoder import Encoder
 from densityjax.step.parallel import stacked
 from densityjax.targets import TargetSpec
 from densityjax.training import mixture
@@ -53,23 +52,26 @@ def needs_of(members: Sequence[Sequence[TrainedModel]]) -> Needs:
     return Needs(models[0].applicability.grid, models[0].config.input.core, features)
 
 
-def _network_records(
-    model: TrainedModel, materials: Sequence[Material]
-) -> list[Mapping[str, Any]]:
-    """Records as the network sees them: with latents in the place of densities, if it does."""
-    records = [material.record for material in materials]
-    if model.encoder is None:
+def network_records(
+    model: TrainedModel, materials: Sequence[Material], features: Mapping[str, Any] | None = None
+) -> Records:
+    """Records as the network sees them: with latents in the place of densities, if it does.
+
+    Args:
+        features: see `unlabelled_records`.
+    """
+    records = unlabelled_records(
+        [material.record for material in materials], model.specs, model.config.input.channels,
+        features,
+    )
+    encoder, volume = model.encoder, records.volume
+    if encoder is None:
         return records
-    return [{**record, "density": _latent(model.encoder, record)} for record in records]
-
-
-def _latent(encoder: Encoder, record: Mapping[str, Any]) -> np.ndarray:
-    """[g, g, g, L] of a record on the encoder's grid."""
-    density = record["density"][..., : encoder.settings["channels"]]
-    missing = encoder.settings["channels"] - density.shape[-1]
-    density = np.pad(density, ((0, 0),) * 3 + ((0, missing),))
-    volume = abs(np.linalg.det(np.asarray(record["lattice"], np.float64)))  # Å^3
-    return encoder.encode([density], [volume])[0]
+    # One by one, so that one program serves any number of them.
+    latents = [
+        encoder.encode([records.density(row)], volume[row : row + 1]) for row in range(len(records))
+    ]
+    return records.with_latents(np.concatenate(latents), encoder.stride)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +95,7 @@ def _asked(
     found: dict[int, _Asked] = {}
     for mapped, places in _by_program(models).items():
         first = models[places[0]]
-        made = unlabelled_records(
-            _network_records(first, materials), first.specs, first.channels, features
-        )
+        made = network_records(first, materials, features)
         records = {place: models[place].described(made) for place in places}
         each = [place for place in places for _ in models[place].states]
         said = predict_members(

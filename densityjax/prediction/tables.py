@@ -103,7 +103,9 @@ class PlainTable:
                 [row["target"], _value(row), *(_interval(row, own) for own in names), row["unit"]]
                 for row in rows
             ]
-            lines += _aligned([["target", "value", *heads, "unit"], *body])
+            lines += [
+                f"  {line}" for line in aligned([["target", "value", *heads, "unit"], *body])
+            ]
         told = first.get("elsewhere", "")  # in the first line
         lines += [f"  {_warning(text)}" for text in _warnings(rows) if text not in told]
         self._file.write("\n".join(lines) + "\n\n")
@@ -139,10 +141,9 @@ def _warning(text: str) -> str:
     return text if text.startswith("error: ") else f"warning: {text}"
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table whose first row is its head; columns begin below each other."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-        for row in table
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table
     ]

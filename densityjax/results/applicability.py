@@ -194,20 +194,10 @@ def _in_steps(standardised: np.ndarray) -> np.ndarray:
 
 def leave_one_out_distances(points: np.ndarray) -> np.ndarray:
     """Distance [n] from each of the points [n, E] to the nearest other one."""
-    return _nearest(points, points, others=True)
-
-
-def _nearest(points: np.ndarray, training: np.ndarray, others: bool = False) -> np.ndarray:
-    """Distance [m] from points [m, E] to the nearest of [n, E].
-
-    Args:
-        others: the points are those of training, and do not count as their own neighbours.
-    """
     found = []
     for start in range(0, len(points), _CHUNK):
-        apart = cdist(points[start : start + _CHUNK], training)
-        if others:
-            rows = np.arange(len(apart))
-            apart[rows, start + rows] = np.inf
+        apart = cdist(points[start : start + _CHUNK], points)
+        rows = np.arange(len(apart))
+        apart[rows, start + rows] = np.inf
         found.append(apart.min(axis=1))
     return np.concatenate(found)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 
 from densityjax.data.batches import evaluation_batches, training_labels
+from densityjax.data.free_targets import RecordTargets
 from densityjax.data.records import PerAtom, Records
 from densityjax.features.record_features import PER_ATOM, record_features
 from densityjax.model.losses import LossConfig
@@ -158,24 +159,15 @@ def predict_records(
     statistics: Statistics, batch_size: int, num_threads: int = 2,
     leave_off: Callable[[], bool] = lambda: False,
 ) -> Predictions | None:
-    """Runs `parallel.mapped_predict_step` over all records, in order, decoded in threads.
-
-    Each process predicts its share of the records, and all get the predictions of all.
+    """Predictions of all records by `parallel.mapped_predict_step`, see `run_over`.
 
     Args:
-        batch_size: over all processes.
-        leave_off: asked before each batch; None is returned once it says so.
+        batch_size, num_threads, leave_off: see `run_over`.
     """
-    size = max(batch_size // jax.process_count(), 1)
-    rows = share_of_rows(len(records), jax.process_index(), jax.process_count())
-    parts = []
-    for batch in evaluation_batches(records, size, num_threads, rows):
-        if leave_off():
-            return None
-        parts.append(predict_batch(mapped, state, batch, size))
-    own = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-    # The last records stand for those that a share lacks, and are dropped here.
-    outputs, embedding = jax.tree.map(lambda leaf: leaf[: len(records)], gather_rows(own))
+    found = run_over(mapped, state, records, batch_size, num_threads, leave_off)
+    if found is None:
+        return None
+    outputs, embedding = found
     count = len(specs)  # auxiliary targets, which come last, are no results
     labels, mask = training_labels(
         records, specs, statistics.label_mean[:count], statistics.label_std[:count]
@@ -193,6 +185,35 @@ def predict_records(
             error = -np.take_along_axis(scores, label.astype(int)[:, None], axis=1)[:, 0]
         loss[spec.name] = np.where(mask[:, column] > 0, error, np.nan)
     return Predictions(values, spread, loss, embedding)
+
+
+def run_over(
+    mapped: Callable, state: TrainState, records: Records, batch_size: int, num_threads: int = 2,
+    leave_off: Callable[[], bool] = lambda: False, free: RecordTargets | None = None,
+) -> PyTree | None:
+    """Runs a mapped step over all records, in order, decoded in threads.
+
+    Each process takes its share of the records, and all get what comes of all.
+
+    Args:
+        mapped: see `parallel.predict_batch`.
+        batch_size: over all processes.
+        leave_off: asked before each batch; None is returned once it says so.
+        free: see `evaluation_batches`.
+
+    Returns:
+        Leaves [n, ...].
+    """
+    size = max(batch_size // jax.process_count(), 1)
+    rows = share_of_rows(len(records), jax.process_index(), jax.process_count())
+    parts = []
+    for batch in evaluation_batches(records, size, num_threads, rows, free):
+        if leave_off():
+            return None
+        parts.append(predict_batch(mapped, state, batch, size))
+    own = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    # The last records stand for those that a share lacks, and are dropped here.
+    return jax.tree.map(lambda leaf: leaf[: len(records)], gather_rows(own))
 
 
 def predict_members(

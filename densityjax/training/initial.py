@@ -139,17 +139,21 @@ def trunk_settings(config: ConfigDict) -> dict[str, Any]:
     }
 
 
-def trunk_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+def trunk_differences(
+    there: Mapping[str, Any], here: Mapping[str, Any], places: tuple[str, str] = ("there", "here")
+) -> str:
     """Lines of the settings in which two trunks differ, and the remedy; '' where in none.
 
     Args:
         there, here: see `trunk_settings`; the run is `here`.
+        places: words for where each of them is.
     """
     differing = [key for key in sorted({**there, **here}) if there.get(key) != here.get(key)]
     if not differing:
         return ""
     lines = [
-        f"  config.{key}: {there.get(key, 'absent')} there, {here.get(key, 'absent')} here"
+        f"  config.{key}: {there.get(key, 'absent')} {places[0]}, "
+        f"{here.get(key, 'absent')} {places[1]}"
         for key in differing
     ]
     remedy = " ".join(

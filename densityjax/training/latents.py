@@ -208,10 +208,7 @@ def with_latents(
     identity = fingerprint(builder)
     columns = concatenate([_read(encoder, builder, split, identity) for split in splits])
     latents = columns["latents"][records.rows]  # [n, g, g, g, L]
-    return dataclasses.replace(
-        records, densities=tuple(latents), channels=encoder.channels, grid=latents.shape[1],
-        coarsening=encoder.stride,
-    )
+    return records.with_latents(latents, encoder.stride)
 
 
 def _read(encoder: Encoder, builder: Any, split: str, identity: str) -> Columns:

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.optimize import minimize
 
-from densityjax.modules.weights import bootstrap_weights, simplex_weights
+from densityjax.modules.weights import bootstrap_weights, resampled_counts, simplex_weights
 
 
 def _problem(seed: int, modules: int = 6, rows: int = 25):
@@ -46,6 +46,7 @@ def test_a_resample_draws_whole_systems():
     """Of two systems one module knows each: the weights follow which are drawn."""
     labels = np.array([1.0, 1.0, -1.0, -1.0])[:, None]
     predictions = np.stack([np.ones(4), -np.ones(4)])[..., None]
-    draws = bootstrap_weights(predictions, labels, np.array(["a", "a", "b", "b"]), 40, 0)
+    counts = resampled_counts(np.array(["a", "a", "b", "b"]), 40, 0)
+    draws = bootstrap_weights(predictions, labels, counts)
     found = {tuple(np.round(row, 6)) for row in draws}
     assert found == {(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)}

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from densityjax.attribution.question import ask
 from densityjax.configs.ecd import autoencoder, latent_composition
 from densityjax.data.dataset import open_from_config
-from densityjax.prediction.answers import predict_materials
+from densityjax.prediction.answers import network_records, predict_materials
 from densityjax.prediction.export import export_run
 from densityjax.prediction.materials import Material
 from densityjax.prediction.model import open_model
@@ -189,6 +189,12 @@ def test_a_network_on_latents_predicts_files_without_its_autoencoder(
     ]
     (own,) = model.members[0]
     materials = [Material(one, "", "", ()) for one in made]
+    known = load_role(config, builder, get_specs(config.targets), "test", False)
+    moments = dict(zip(known.material_id, known.moment, strict=True))
+    assert max(moments.values()) > 0.5
+    seen = network_records(own, materials)
+    np.testing.assert_allclose(seen.moment, [moments[m["material_id"]] for m in made], rtol=1e-5)
+    assert seen.density(0).shape[-1] == 3
     said, _ = predict_materials(own, materials, config.train.batch_size)
     table = RunDirectory(tmp_path / "moved").read_predictions(own.specs)["bulk_modulus"]
     order = [list(table.ids).index(one["material_id"]) for one in made]
