@@ -29,6 +29,7 @@ from densityjax.runtime import command_line
 from densityjax.runtime.errors import UserError
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
+from densityjax.step.members import PredictMembers, predict_members
 from densityjax.step.train_state import create_train_state
 from densityjax.training.trained_model import TrainedModel, restore_run
 from tests.tfds_builders.test_folder_tables import silicon
@@ -85,7 +86,7 @@ def untrained_spin_model(restored: TrainedModel) -> TrainedModel:
     state = create_train_state(task.model, task.tx, statistics.arrays(), 0, size)
     return dataclasses.replace(
         restored, config=config, statistics=statistics, state=parallel.replicate(state),
-        mapped=parallel.mapped_predict_members(task, num_views=2),
+        program=predict_members(task, num_views=2),
     )
 
 
@@ -180,15 +181,15 @@ def test_batches_do_not_change_predictions(restored, folder):
     config = restored.config.copy_and_resolve_references()
     config.train.batch_size = 2
     compiled = []
-    mapped = parallel.mapped_predict_members(
-        create_task(config, restored.specs, 1), config.view.evaluation_views
-    )
+    task = create_task(config, restored.specs, 1)
 
-    def spy(state, batch):
-        compiled.append({k: v.shape for k, v in batch.items()})
-        return mapped(state, batch)
+    class Spy(PredictMembers):
+        def __call__(self, members, batch):
+            compiled.append({k: v.shape for k, v in batch.items()})
+            return super().__call__(members, batch)
 
-    spied = dataclasses.replace(restored, config=config, mapped=spy)
+    spy = Spy(task, config.view.evaluation_views, quick=False, at_once=False)
+    spied = dataclasses.replace(restored, config=config, program=spy)
     small, large = (csv_of(model, paths)[1] for model in (spied, restored))
     assert len(compiled) == 3
     assert all(shapes == compiled[0] for shapes in compiled)
@@ -376,8 +377,8 @@ def test_supercell_leaves_intensive_predictions_and_doubles_extensive_ones(resto
     adds to that is small.
     """
     task = create_task(restored.config, restored.specs, num_steps=1)
-    mapped = parallel.mapped_predict_members(task, num_views=64)
-    many = dataclasses.replace(restored, mapped=mapped)
+    program = predict_members(task, num_views=64)
+    many = dataclasses.replace(restored, program=program)
     densities = [read_density(path) for path in sorted((folder / "0").iterdir())]
     densities = [d for d in densities if np.linalg.norm(d.lattice[2]) < 4.5]  # 0.4 Å a point
     assert len(densities) >= 2

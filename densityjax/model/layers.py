@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from densityjax.model.ops import conv3d as conv_op
 from densityjax.model.ops.activation import sigmoid, silu
@@ -29,6 +30,9 @@ def heads(
 ) -> dict[str, jax.Array]:
     """A small head per target, of the module that calls: 'NAME_hidden' and 'NAME_out'.
 
+    The hidden layers of all are one product, and so are the last ones of equal width: what many
+    small ones would take the compiler is most of a program's compilation.
+
     Args:
         x: [B, E] that all heads read.
         targets: (name, width of its output).
@@ -36,11 +40,33 @@ def heads(
     Returns:
         {name: [B, width]}.
     """
+    if not targets:
+        return {}
+    first = [_Weights(hidden_width, name=f"{name}_hidden")(x.shape[-1]) for name, _ in targets]
+    kernel, bias = (jnp.concatenate(part, axis=-1) for part in zip(*first, strict=True))
+    hidden = silu(x @ kernel + bias).reshape(len(x), len(targets), hidden_width)  # [B, T, H]
+    last = [_Weights(width, name=f"{name}_out")(hidden_width) for name, width in targets]
     outputs = {}
-    for name, width in targets:
-        hidden = silu(Dense(hidden_width, name=f"{name}_hidden")(x))
-        outputs[name] = Dense(width, name=f"{name}_out")(hidden)
-    return outputs
+    for width in sorted({width for _, width in targets}):
+        places = [place for place, (_, own) in enumerate(targets) if own == width]
+        kernel, bias = (jnp.stack([last[p][part] for p in places]) for part in range(2))
+        own = hidden if len(places) == len(targets) else hidden[:, np.array(places)]
+        said = jnp.einsum("bth,thw->btw", own, kernel) + bias
+        outputs |= {targets[p][0]: said[:, at] for at, p in enumerate(places)}
+    return {name: outputs[name] for name, _ in targets}
+
+
+class _Weights(nn.Module):
+    """Kernel [inputs, features] and bias [features] of a dense layer, initialised as `Dense`."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, inputs: int) -> tuple[jax.Array, jax.Array]:
+        kernel = self.param(
+            "kernel", nn.initializers.lecun_uniform(), (inputs, self.features), jnp.float32
+        )
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
 
 
 class Conv3D(nn.Module):

@@ -12,6 +12,7 @@ from densityjax.data.records import Records
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task
+from densityjax.step.members import predict_members
 from densityjax.step.scalers import Statistics
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState
@@ -51,19 +52,17 @@ def embed(
     Returns:
         [M, n, W] the pooled trunk alone: what stands beside it is the same for all modules.
     """
-    members = parallel.stacked([_state(trunk, statistics) for trunk in trunks])
     if at_once is None:
         at_once = jax.default_backend() != "cpu"
-    mapped = parallel.mapped_predict_members(
-        trunk_task(config), config.view.evaluation_views, at_once=at_once
-    )
+    program = predict_members(trunk_task(config), config.view.evaluation_views, at_once=at_once)
+    members = program.place([_state(trunk, statistics) for trunk in trunks])
     size, beside = config.train.batch_size, len(statistics.feature_mean)
     descriptors = beside - NUM_FEATURES[config.input.lattice_features]
     parts = []
     for batch in evaluation_batches(records, size, config.train.num_threads, rows):
         shape = len(batch["lattice"]), len(trunks), descriptors
         batch["descriptors"] = np.zeros(shape, np.float32)
-        parts.append(parallel.predict_batch(mapped, members, batch, size)[1])  # [b, M, E]
+        parts.append(parallel.predict_batch(program, members, batch, size)[1])  # [b, M, E]
     embedding = np.concatenate(parts).swapaxes(0, 1)
     return embedding[:, :, : embedding.shape[2] - beside]
 

@@ -21,7 +21,7 @@ from densityjax.results.predictions import (
     unlabelled_records,
 )
 from densityjax.results.stack import IDENTITY
-from densityjax.step.parallel import stacked
+from densityjax.step.members import PredictMembers
 from densityjax.targets import TargetSpec
 from densityjax.training import mixture
 from densityjax.training.trained_model import Mixture, TrainedModel
@@ -93,13 +93,13 @@ def _asked(
 ) -> list[_Asked]:
     """Asks the networks of models; those that one program serves together."""
     found: dict[int, _Asked] = {}
-    for mapped, places in _by_program(models).items():
+    for program, places in _by_program(models).items():
         first = models[places[0]]
         made = network_records(first, materials, features)
         records = {place: models[place].described(made) for place in places}
         each = [place for place in places for _ in models[place].states]
         said = predict_members(
-            mapped, _states(tuple(models[place] for place in places)),
+            program, _states(tuple(models[place] for place in places)),
             [records[place] for place in each], first.specs,
             [models[place].statistics for place in each], batch_size or len(materials),
             first.config.train.num_threads,
@@ -111,30 +111,30 @@ def _asked(
     return [found[place] for place in range(len(models))]
 
 
-def _by_program(models: Sequence[TrainedModel]) -> dict[Any, list[int]]:
+def _by_program(models: Sequence[TrainedModel]) -> dict[PredictMembers, list[int]]:
     """{program: places of the models that it serves}."""
-    found: dict[Any, list[int]] = {}
+    found: dict[PredictMembers, list[int]] = {}
     for place, model in enumerate(models):
-        found.setdefault(model.mapped, []).append(place)
+        found.setdefault(model.program, []).append(place)
     return found
 
 
 def compile_networks(members: Sequence[Sequence[TrainedModel]], batch_size: int) -> None:
     """Compiles what `answers` runs for so many materials at a time, so that it need not."""
     models = [model for own in members for model in own]
-    for mapped, places in _by_program(models).items():
+    for program, places in _by_program(models).items():
         first, own = models[places[0]], tuple(models[place] for place in places)
         count = sum(len(model.states) for model in own)
         compile_members(
-            mapped, _states(own), first.grid, first.channels, (count, first.descriptors.size),
+            program, _states(own), first.grid, first.channels, (count, first.descriptors.size),
             batch_size,
         )
 
 
 @functools.lru_cache(maxsize=4)  # of groups of targets, which have programs of their own
 def _states(models: tuple[TrainedModel, ...]) -> Any:
-    """The states of models that one program serves, see `parallel.stacked`."""
-    return stacked([state for model in models for state in model.states])
+    """The states of models that one program serves, on every device."""
+    return models[0].program.place([state for model in models for state in model.states])
 
 
 def _said(

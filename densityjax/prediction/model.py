@@ -252,7 +252,7 @@ def open_model(path: str | Path, quick: bool = False) -> Model:
     """The model that a finished run left, or that was exported from one.
 
     Args:
-        quick: to predict few materials, see `parallel.mapped_predict_members`.
+        quick: to predict few materials, see `PredictMembers`.
 
     Raises:
         UserError: it is neither, or a file of it is damaged.

@@ -16,6 +16,7 @@ from densityjax.features.record_features import PER_ATOM, record_features
 from densityjax.model.losses import LossConfig
 from densityjax.results.metrics import Metrics, target_metrics
 from densityjax.results.predictions_table import TargetPredictions, write_table
+from densityjax.step.members import PredictMembers
 from densityjax.step.parallel import PyTree, gather_rows, predict_batch
 from densityjax.step.scalers import Statistics
 from densityjax.step.train_state import TrainState
@@ -217,14 +218,14 @@ def run_over(
 
 
 def predict_members(
-    mapped: Callable, states: PyTree, records: Sequence[Records], specs: Sequence[TargetSpec],
-    statistics: Sequence[Statistics], batch_size: int, num_threads: int = 2,
+    program: PredictMembers, states: PyTree, records: Sequence[Records],
+    specs: Sequence[TargetSpec], statistics: Sequence[Statistics], batch_size: int,
+    num_threads: int = 2,
 ) -> list[Predictions]:
-    """What M states of one task say of the same materials, by one program in one process.
+    """What M states of one task say of the same materials, in one process.
 
     Args:
-        mapped: see `parallel.mapped_predict_members`.
-        states: see `parallel.stacked`.
+        states: see `PredictMembers.place`.
         records: for each state; they differ in their descriptors alone.
         statistics: of each state.
 
@@ -235,7 +236,7 @@ def predict_members(
     first = records[0]
     seen = dataclasses.replace(first, descriptors=descriptors)
     parts = [
-        predict_batch(mapped, states, batch, batch_size)
+        predict_batch(program, states, batch, batch_size)
         for batch in evaluation_batches(seen, batch_size, num_threads)
     ]
     outputs, embedding = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
@@ -248,13 +249,13 @@ def predict_members(
 
 
 def compile_members(
-    mapped: Callable, states: PyTree, grid: int, channels: int, descriptors: tuple[int, int],
+    program: PredictMembers, states: PyTree, grid: int, channels: int, descriptors: tuple[int, int],
     batch_size: int,
 ) -> None:
     """Compiles what `predict_members` runs with the same states and such materials.
 
     Args:
-        mapped, states: see `predict_members`.
+        states: see `PredictMembers.place`.
         grid, channels: of a density [G, G, G, C].
         descriptors: (M, numbers per material).
     """
@@ -265,7 +266,7 @@ def compile_members(
         "descriptors": descriptors,
     }
     batch = {k: jax.ShapeDtypeStruct((*lead, *tail), np.float32) for k, tail in tails.items()}
-    mapped.compile(states, batch)
+    program.compile(states, batch)
 
 
 def share_of_rows(num_records: int, host: int, num_hosts: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 Files, each importing only from those above it:
 
+  compiler_options: Options of XLA's CPU compiler that spare its time
   optimizer: Learning-rate schedule and gradient transformation.
   scalers: Everything fitted before training, from training rows alone.
   task: The static part of a step; `create_task` builds it from a config.
@@ -13,4 +14,5 @@ Files, each importing only from those above it:
   objective_steps: Pure steps of what is learned without labels
   steps: Pure train and predict steps on one device's share of a batch.
   parallel: The only place that maps over devices and places arrays on them.
+  members: Predictions of several states of one task, which see the same views.
 """

@@ -4,7 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -14,21 +14,19 @@ from jax.experimental import multihost_utils
 from densityjax.model.ops import onednn
 from densityjax.runtime import compile_cache, distributed
 from densityjax.step import objective_steps, steps
+from densityjax.step.compiler_options import (
+    COMPILE_FAST,
+    COMPILE_LESS,
+    KEEP_BARRIERS,
+    OLD_EMITTERS,
+    compiled,
+    on_cpu,
+)
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState
 
 PyTree = Any
 Devices = tuple[jax.Device, ...] | None  # None: all of this host
-# XLA's CPU compiler drops the barriers of a checkpoint before its last search for equal values,
-# which then finds what should be computed again: nothing would be freed. Without this pass it does.
-_KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-# Levels of XLA's CPU compiler. 0 compiles in half the time what runs for three times as long;
-# 1 compiles in nine tenths, and what convolutions by oneDNN leave to it runs as fast.
-_COMPILE_FAST, _COMPILE_LESS = 0, 1
-# Without its newer emitters it compiles in four fifths of the time, and programs run as fast.
-_OLD_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
-
-
 class TrainStep:
     """`steps.train_step` over devices: (state, batch [D, A, b, ...]) -> (state, metrics).
 
@@ -48,26 +46,24 @@ class TrainStep:
         if self._split:
             update_step = functools.partial(steps.update_step, task=task)
             self.programs = (
-                _gradient_program(_without_optimizer(task), devices),
+                _gradient_program(without_optimizer(task), devices),
                 # Every device makes the same update: nothing is mapped.
-                jax.jit(update_step, donate_argnums=(0,), out_shardings=_replicated(devices)),
-            )
-        else:
-            self.programs = (
-                jax.pmap(
-                    functools.partial(steps.train_step, task=task), axis_name=steps.AXIS,
-                    in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=(0,),
+                jax.jit(
+                    update_step, donate_argnums=(0,), out_shardings=_replicated(devices),
+                    compiler_options=on_cpu(COMPILE_LESS),
                 ),
             )
-        # The first of them compiles with options where the model needs some.
-        keep = getattr(task.model, "remat", False) and jax.default_backend() == "cpu"
-        self._first = _Program(self.programs[0], _KEEP_BARRIERS if keep else None)
+        else:
+            mapped = jax.pmap(
+                functools.partial(steps.train_step, task=task), axis_name=steps.AXIS,
+                in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=(0,),
+            )
+            self.programs = (_Program(mapped, on_cpu(COMPILE_LESS, _barriers(task))),)
 
     def __call__(self, state: TrainState, batch: PyTree) -> tuple[TrainState, dict]:
         if not self._split:
-            return self._first(state, batch)
-        with compile_cache.unwritten():
-            gradient, metrics = self._first(_read_by_gradient(state), batch)
+            return self.programs[0](state, batch)
+        gradient, metrics = self.programs[0](_read_by_gradient(state), batch)
         state, more = self.programs[1](state, gradient, metrics["loss"])
         return state, metrics | more
 
@@ -81,9 +77,8 @@ class TrainStep:
             The compiled programs, which know the memory that they need.
         """
         if not self._split:
-            return [self._first.compile(state, batch)]
-        with compile_cache.unwritten():
-            gradient = self._first.compile(_read_by_gradient(state), batch)
+            return [self.programs[0].compile(state, batch)]
+        gradient = self.programs[0].compile(_read_by_gradient(state), batch)
         loss = jax.ShapeDtypeStruct((), np.float32, sharding=state.step.sharding)
         return [gradient, self.programs[1].lower(state, state.params, loss).compile()]
 
@@ -95,37 +90,27 @@ class _Program:
         written: whether the compilation cache may keep it.
     """
 
-    def __init__(self, mapped: Callable, options: dict[str, Any] | None, written: bool = True):
+    def __init__(self, mapped: Callable, options: dict[str, Any], written: bool = True):
         self._mapped, self._options = mapped, options
         self._compiled: dict[Any, jax.stages.Compiled] = {}  # with options; JAX keeps the others
         self._cache = contextlib.nullcontext if written else compile_cache.unwritten
 
     def __call__(self, *arguments: PyTree) -> PyTree:
         with self._cache():
-            if self._options is None:
+            if not self._options:
                 return self._mapped(*arguments)
             return self.compile(*arguments)(*arguments)
 
     def compile(self, *arguments: PyTree) -> jax.stages.Compiled:
         """For arguments of these shapes, which may be `jax.ShapeDtypeStruct` leaves."""
         with self._cache():
-            if self._options is None:
+            if not self._options:
                 return self._mapped.lower(*arguments).compile()
             leaves, tree = jax.tree.flatten(arguments)
             key = (tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
             if key not in self._compiled:
-                self._compiled[key] = _compiled(self._mapped.lower(*arguments), self._options)
+                self._compiled[key] = compiled(self._mapped.lower(*arguments), self._options)
             return self._compiled[key]
-
-
-def _compiled(lowered: jax.stages.Lowered, options: dict[str, Any]) -> jax.stages.Compiled:
-    """With options, but for the emitters where a release of XLA no longer knows the choice."""
-    try:
-        return lowered.compile(options)
-    except jax.errors.JaxRuntimeError as error:
-        if "No such compile option" not in str(error) or not _OLD_EMITTERS.keys() <= options.keys():
-            raise
-    return lowered.compile({k: v for k, v in options.items() if k not in _OLD_EMITTERS})
 
 
 def _read_by_gradient(state: TrainState) -> TrainState:
@@ -137,11 +122,17 @@ _cached = functools.lru_cache(maxsize=64)
 
 
 @_cached
-def _gradient_program(task: Task, devices: Devices) -> Callable:
-    return jax.pmap(
+def _gradient_program(task: Task, devices: Devices) -> _Program:
+    """Of a split step, see `TrainStep`."""
+    mapped = jax.pmap(
         functools.partial(steps.gradient_step, task=task), axis_name=steps.AXIS,
         in_axes=(None, 0), out_axes=(None, None), devices=devices,
     )
+    return _Program(mapped, on_cpu(COMPILE_LESS, OLD_EMITTERS, _barriers(task)), written=False)
+
+
+def _barriers(task: Task) -> dict[str, Any]:
+    return KEEP_BARRIERS if getattr(task.model, "remat", False) else {}
 
 
 @_cached
@@ -152,36 +143,18 @@ def mapped_train_step(task: Task, devices: Devices = None) -> TrainStep:
 
 def mapped_predict_step(task: Task, num_views: int) -> Callable:
     """`steps.predict_step` over all devices: (state, batch [D, b, ...]) -> leaves [D, b, ...]."""
-    return _predict_program(steps.predict_step, _without_optimizer(task), num_views, None)
+    return _predict_program(without_optimizer(task), num_views)
 
 
-def mapped_predict_members(
-    task: Task, num_views: int, quick: bool = False, at_once: bool = False
-) -> Callable:
-    """`steps.predict_members` over all devices: (`stacked` states, batch) -> [D, b, M, ...].
+def map_prediction(step: Callable, in_axes: tuple[int | None, ...], quick: bool) -> _Program:
+    """A step over all devices that is compiled sooner than others.
 
     Args:
+        step: changes nothing; its results are [b, ...].
+        in_axes: of its arguments, 0 for what is spread over the devices.
         quick: for few calls, which are over before a program that runs fast is compiled.
-        at_once: see `steps.predict_members`.
     """
-    level = None
-    if jax.default_backend() == "cpu":
-        level = _COMPILE_FAST if quick else _COMPILE_LESS
-    step = _predict_members_at_once if at_once else steps.predict_members
-    return _predict_program(step, _without_optimizer(task), num_views, level)
-
-
-# One object, by which programs are shared.
-_predict_members_at_once = functools.partial(steps.predict_members, at_once=True)
-
-
-def stacked(states: Sequence[TrainState]) -> tuple[PyTree, PyTree]:
-    """What `mapped_predict_members` takes of M states, leaves [M, ...] on every device."""
-    own = [(state.ema_params, state.statistics) for state in states]
-    return jax.device_put(
-        jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *own),
-        _replicated(None),
-    )
+    return _mapped(step, in_axes, COMPILE_FAST if quick else COMPILE_LESS)
 
 
 def mapped_objective_step(task: Task, num_views: int, trivial: bool = False) -> Callable:
@@ -190,10 +163,10 @@ def mapped_objective_step(task: Task, num_views: int, trivial: bool = False) -> 
     Args:
         trivial: `trivial_objectives` in its place.
     """
-    return _objective_program(_without_optimizer(task), num_views, trivial)
+    return _objective_program(without_optimizer(task), num_views, trivial)
 
 
-def _without_optimizer(task: Task) -> Task:
+def without_optimizer(task: Task) -> Task:
     """The task as far as gradients and predictions go: equal for runs of other length or rate."""
     return dataclasses.replace(task, tx=None, ema_decay=0.0)
 
@@ -205,25 +178,33 @@ def _objective_program(task: Task, num_views: int, trivial: bool) -> Callable:
 
 
 @_cached
-def _predict_program(step: Callable, task: Task, num_views: int, level: int | None) -> Callable:
-    options = None
-    if level is not None:
-        options = {"xla_backend_optimization_level": level, **_OLD_EMITTERS}
-    return _mapped(functools.partial(step, task=task, num_views=num_views), options)
+def _predict_program(task: Task, num_views: int) -> Callable:
+    return _mapped(functools.partial(steps.predict_step, task=task, num_views=num_views))
 
 
-def _mapped(step: Callable, options: dict[str, Any] | None = None) -> Callable:
-    """A step that changes nothing, (state, batch) -> leaves [D, b, ...]."""
-    mapped = jax.pmap(step, axis_name=steps.AXIS, in_axes=(None, 0), out_axes=0)
-    return _Program(mapped, options, written=not onednn.available())  # see TrainStep
+def _mapped(
+    step: Callable, in_axes: tuple[int | None, ...] = (None, 0),
+    level: dict[str, Any] = COMPILE_LESS,
+) -> _Program:
+    """A step that changes nothing; by default (state, batch) -> leaves [D, b, ...]."""
+    mapped = jax.pmap(step, axis_name=steps.AXIS, in_axes=in_axes, out_axes=0)
+    # See TrainStep.
+    return _Program(mapped, on_cpu(level, OLD_EMITTERS), written=not onednn.available())
 
 
-def replicate(state: TrainState, devices: Devices = None) -> TrainState:
+def replicate(state: PyTree, devices: Devices = None) -> PyTree:
     """Places a state on every device the way the mapped step returns it.
 
     A state placed otherwise, fresh or restored, would cost a second compilation.
     """
     return jax.device_put(state, _replicated(devices))
+
+
+def spread(tree: PyTree, devices: Devices = None) -> PyTree:
+    """Places leaves [D, ...], of each device its own."""
+    mesh = jax.sharding.Mesh(np.asarray(devices or jax.local_devices()), (steps.AXIS,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(steps.AXIS))
+    return jax.device_put(tree, sharding)
 
 
 def to_global(state: TrainState) -> TrainState:
@@ -300,11 +281,9 @@ def place_ahead(
         batches: of this host, [B, ...].
         ahead: batches on the devices beside the one in use.
     """
-    mesh = jax.sharding.Mesh(np.asarray(devices or jax.local_devices()), (steps.AXIS,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(steps.AXIS))
     placed: collections.deque = collections.deque()
     for batch in batches:
-        placed.append(jax.device_put(split_batch(batch, accumulation_steps, devices), sharding))
+        placed.append(spread(split_batch(batch, accumulation_steps, devices), devices))
         if len(placed) > ahead:
             yield placed.popleft()
     yield from placed

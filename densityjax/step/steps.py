@@ -209,7 +209,7 @@ def predict_step(
     """
 
     def one_view(view):
-        field, lattice = _seen(batch, view, task)
+        field, lattice = see_view(batch["density"], batch["lattice"], view, task=task)
         return apply_model(
             task, state.ema_params, state.statistics, field, lattice, batch["num_electrons"],
             batch["descriptors"],
@@ -221,39 +221,42 @@ def predict_step(
     return outputs, embedding.mean(0)
 
 
-def predict_members(
-    members: tuple[PyTree, PyTree], batch: DeviceBatch, *, task: Task, num_views: int,
-    at_once: bool = False,
-) -> tuple[dict[str, jax.Array], jax.Array]:
-    """`predict_step` of M states of one task, which see the same views: these are made once.
+def see_view(
+    density: jax.Array, lattice: jax.Array, view: jax.Array | int, *, task: Task
+) -> tuple[jax.Array, jax.Array]:
+    """An evaluation view of each example.
 
     Args:
-        members: averaged parameters and statistics, leaves [M, ...].
-        batch: as that of `predict_step`, but descriptors [b, M, D], for each member its own.
-        at_once: all members in one, which takes M times the memory, instead of in turn.
+        density: [b, G, G, G, C] e/Å^3.
+        lattice: [b, 3, 3] Å.
+        view: its number.
 
     Returns:
-        ({target: [b, M, V, width]}, embedding [b, M, E]).
+        (field [b, S, S, S, C] in the unit of the density, lattice [b, 3, 3] Å).
+    """
+    make = jax.vmap(lambda *args: views.evaluation_view(task.view, *args, view))
+    return make(density, lattice)
+
+
+def answer_view(
+    member: tuple[PyTree, PyTree], field: jax.Array, lattice: jax.Array,
+    num_electrons: jax.Array, descriptors: jax.Array, *, task: Task,
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """`apply_model` of one state, given as its averaged parameters and statistics."""
+    return apply_model(task, *member, field, lattice, num_electrons, descriptors)
+
+
+def answer_view_at_once(
+    members: tuple[PyTree, PyTree], field: jax.Array, lattice: jax.Array,
+    num_electrons: jax.Array, descriptors: jax.Array, *, task: Task,
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """`answer_view` of M states, leaves [M, ...]: ({target: [b, M, width]}, embedding [b, M, E]).
+
+    Args:
+        descriptors: [b, M, D], for each state its own.
     """
 
-    def one_view(view):
-        field, lattice = _seen(batch, view, task)
+    def one_member(member, own):
+        return answer_view(member, field, lattice, num_electrons, own, task=task)
 
-        def one_member(own):
-            params, statistics, descriptors = own
-            return apply_model(
-                task, params, statistics, field, lattice, batch["num_electrons"], descriptors
-            )
-
-        own = (*members, jnp.swapaxes(batch["descriptors"], 0, 1))
-        return jax.vmap(one_member)(own) if at_once else jax.lax.map(one_member, own)
-
-    outputs, embedding = jax.lax.map(one_view, jnp.arange(num_views))  # [V, M, b, ...]
-    outputs = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, (0, 1), (2, 1)), outputs)
-    return outputs, jnp.swapaxes(embedding.mean(0), 0, 1)
-
-
-def _seen(batch: DeviceBatch, view: jax.Array, task: Task) -> tuple[jax.Array, jax.Array]:
-    """An evaluation view of each example: field [b, S, S, S, C] and lattice [b, 3, 3]."""
-    make = jax.vmap(lambda *args: views.evaluation_view(task.view, *args, view))
-    return make(batch["density"], batch["lattice"])
+    return jax.vmap(one_member, (0, 1), 1)(members, descriptors)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from densityjax.model.objectives import Objectives, last_scale
+from densityjax.step.compiler_options import COMPILE_FAST, OLD_EMITTERS, compiled, on_cpu
 
 PyTree = Any
 
@@ -46,7 +47,10 @@ def create_train_state(
         statistics: pytree of arrays, see `densityjax.step.scalers.Statistics.arrays`.
         objectives: of the task, whose decoder is initialised, too.
     """
-    return _compiled_create(model, tx, grid, objectives)(jax.random.key(seed), statistics)
+    arguments = jax.random.key(seed), statistics
+    lowered = _traced_create(model, tx, grid, objectives).lower(*arguments)
+    # It runs once, and a random draw per leaf keeps LLVM's optimiser busy for seconds.
+    return compiled(lowered, on_cpu(COMPILE_FAST, OLD_EMITTERS))(*arguments)
 
 
 def train_state_shapes(
@@ -59,17 +63,14 @@ def train_state_shapes(
         statistics: leaves with shape and dtype.
     """
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return _compiled_create(model, tx, grid, objectives).eval_shape(key, statistics)
+    return _traced_create(model, tx, grid, objectives).eval_shape(key, statistics)
 
 
 @functools.lru_cache(maxsize=1)  # so that both functions above trace it once
-def _compiled_create(
+def _traced_create(
     model, tx: optax.GradientTransformation, grid: int, objectives: Objectives | None
 ):
-    create = functools.partial(_create, model, tx, grid, objectives)
-    # It runs once, and a random draw per leaf keeps LLVM's optimiser busy for seconds.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(create, compiler_options=options)
+    return jax.jit(functools.partial(_create, model, tx, grid, objectives))
 
 
 def _create(

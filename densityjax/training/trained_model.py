@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -19,6 +19,7 @@ from densityjax.runtime.errors import UserError
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
 from densityjax.step.encoder import Encoder
+from densityjax.step.members import PredictMembers, predict_members
 from densityjax.step.scalers import Statistics
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState, create_train_state
@@ -57,8 +58,8 @@ class TrainedModel:
 
     Attributes:
         state: the best.
-        mapped: predicts with several states, see `parallel.mapped_predict_members`; the same
-          object for runs that differ in data and seed alone.
+        program: predicts with several states; the same object for runs that differ in data and
+          seed alone.
         more_states: the next best, averaged with it (config.ensemble.epochs).
         yardsticks: those whose learners are mixed with the network.
         stack: the weights; None where the network answers alone.
@@ -72,7 +73,7 @@ class TrainedModel:
     statistics: Statistics
     applicability: Applicability
     state: TrainState
-    mapped: Callable
+    program: PredictMembers
     more_states: tuple[TrainState, ...] = ()
     yardsticks: Mapping[str, Yardstick] = dataclasses.field(default_factory=dict)
     stack: Stack | None = None
@@ -111,7 +112,7 @@ def restore_run(
 
     Args:
         whole: of a member of an ensemble, in the place of the member's own mixture.
-        quick: to predict few materials, see `parallel.mapped_predict_members`.
+        quick: to predict few materials, see `PredictMembers`.
         mixed: with what is mixed with the network, which an exported member does not have.
 
     Raises:
@@ -144,13 +145,13 @@ def restore_run(
     else:
         grid = _network_grid(applicability, encoder)
         states = _best_states(run, config, task, statistics, grid)
-    mapped = parallel.mapped_predict_members(task, config.view.evaluation_views, quick)
+    program = predict_members(task, config.view.evaluation_views, quick)
     best, *others = states
     if mixed and config.stack.learners and whole is None:
         yardsticks = run.load(run.learners, lambda path: load_learners(path, specs))
         stack = run.load(run.stack, lambda path: read_stack(path, task.constraints))
     return TrainedModel(
-        config, specs, descriptors, statistics, applicability, best, mapped, tuple(others),
+        config, specs, descriptors, statistics, applicability, best, program, tuple(others),
         yardsticks, stack, whole, encoder,
     )
 

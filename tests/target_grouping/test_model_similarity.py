@@ -9,7 +9,6 @@ from densityjax.configs import smoke
 from densityjax.data.dataset import open_dataset
 from densityjax.data.records import load_records
 from densityjax.results.predictions import predict_members
-from densityjax.step.parallel import stacked
 from densityjax.target_grouping.model_similarity import fit_model_similarities
 from densityjax.targets import get_specs
 from densityjax.training.run import train_and_evaluate
@@ -51,7 +50,7 @@ def test_features_are_those_of_a_run_with_the_target_alone(small_dataset: Path, 
         cache_in_memory=True,
     )
     (expected,) = predict_members(
-        run.mapped, stacked([run.state]), [records], specs, [run.statistics], 16
+        run.program, run.program.place([run.state]), [records], specs, [run.statistics], 16
     )
     # Another program, of members, which rounds elsewhere.
     np.testing.assert_allclose(

@@ -177,7 +177,7 @@ def test_predictions_of_files_are_means(trained: Path, density: Path, tmp_path: 
     members = restore_members(trained)
     assert len(members) == 2
     # One program for all: restoring an ensemble compiles as often as restoring one run.
-    assert len({id(model.mapped) for models in members for model in models}) == 1
+    assert len({id(model.program) for models in members for model in models}) == 1
     material = read_material(density, 24)
     for (model,), folder in zip(members, ("member0", "member1")):
         losses = {

@@ -1,0 +1,97 @@
+"""Predictions of several states of one task, which see the same views."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from densityjax.step import parallel, steps
+from densityjax.step.task import Task
+from densityjax.step.train_state import TrainState
+
+PyTree = Any
+
+
+class PredictMembers:
+    """What M states say of the evaluation views, over all devices.
+
+    A call `(members, batch [D, b, ...])` gives ({target: [D, b, M, V, width]}, embedding
+    [D, b, M, E], the views' mean) on the host. The batch is that of `steps.predict_step`, but for
+    descriptors [D, b, M, D'], for each state its own.
+
+    One program makes a view, which M states then see, and another asks a state. A single one would
+    loop over views and states, and takes XLA's CPU compiler twice as long.
+
+    Args:
+        quick: for few calls, which are over before programs that run fast are compiled.
+        at_once: all states in one call, which takes M times the memory, instead of in turn.
+    """
+
+    def __init__(self, task: Task, num_views: int, quick: bool, at_once: bool):
+        self._task, self._num_views, self._at_once = task, num_views, at_once
+        step = steps.answer_view_at_once if at_once else steps.answer_view
+        self._see = parallel.map_prediction(
+            functools.partial(steps.see_view, task=task), (0, 0, None), quick
+        )
+        self._answer = parallel.map_prediction(
+            functools.partial(step, task=task), (None, 0, 0, 0, 0), quick
+        )
+
+    def place(self, states: Sequence[TrainState]) -> list[PyTree]:
+        """States on every device, as a call takes them."""
+        members = [(state.ema_params, state.statistics) for state in states]
+        if self._at_once:
+            members = [jax.tree.map(lambda *leaves: np.stack([*map(np.asarray, leaves)]), *members)]
+        return parallel.replicate(members)
+
+    def __call__(
+        self, members: Sequence[PyTree], batch: dict[str, np.ndarray]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        placed, descriptors = parallel.spread((batch, self._own(batch["descriptors"])))
+        said = []
+        for view in range(self._num_views):
+            field, lattice = self._see(placed["density"], placed["lattice"], np.int32(view))
+            said.append([
+                self._answer(member, field, lattice, placed["num_electrons"], own)
+                for member, own in zip(members, descriptors, strict=True)
+            ])
+        views = [self._joined(jax.tree.map(np.asarray, of_view)) for of_view in said]
+        outputs, embedding = jax.tree.map(lambda *leaves: np.stack(leaves, axis=3), *views)
+        return outputs, embedding.mean(axis=3)
+
+    def compile(self, members: Sequence[PyTree], batch: dict[str, jax.ShapeDtypeStruct]) -> None:
+        """Compiles for these shapes, so that a call with them does not."""
+        seen = batch["density"], batch["lattice"]
+        self._see.compile(*seen, jax.ShapeDtypeStruct((), np.int32))
+        see = functools.partial(steps.see_view, task=self._task, view=0)
+        field, lattice = jax.eval_shape(jax.vmap(see), *seen)
+        own = batch["descriptors"]
+        if not self._at_once:
+            own = jax.ShapeDtypeStruct((*own.shape[:2], own.shape[3]), own.dtype)
+        self._answer.compile(members[0], field, lattice, batch["num_electrons"], own)
+
+    def _own(self, descriptors: np.ndarray) -> list[np.ndarray]:
+        """[D, b, M, D'] as the calls of a view take them."""
+        if self._at_once:
+            return [descriptors]
+        return [descriptors[:, :, member] for member in range(descriptors.shape[2])]
+
+    def _joined(self, of_view: list[PyTree]) -> PyTree:
+        """Leaves [D, b, M, ...] of what the calls of a view gave."""
+        if self._at_once:
+            return of_view[0]
+        return jax.tree.map(lambda *leaves: np.stack(leaves, axis=2), *of_view)
+
+
+@functools.lru_cache(maxsize=64)
+def _predict_members(task: Task, num_views: int, quick: bool, at_once: bool) -> PredictMembers:
+    return PredictMembers(task, num_views, quick, at_once)
+
+
+def predict_members(
+    task: Task, num_views: int, quick: bool = False, at_once: bool = False
+) -> PredictMembers:
+    """`PredictMembers`, the same object for runs that differ in data and seed alone."""
+    return _predict_members(parallel.without_optimizer(task), num_views, quick, at_once)
