@@ -185,29 +185,19 @@ def _products(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def _kernels(k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of waves [K]: mean over a sphere [R, K] and integral over a ball [R, K] Å^3.
-
-    The radii are multiples of a step, so that all sines are products of those of one step.
-    """
+    """Of waves [K]: mean over a sphere [R, K] and integral over a ball [R, K] Å^3."""
     k = np.maximum(k, np.float32(1e-3))
-    angle = k * np.float32(_STEP)
-    waves = np.empty((len(RADII), len(k)), np.complex64)  # exp(i k R)
-    waves[0], waves[1] = 1, np.cos(angle) + 1j * np.sin(angle)
-    done = 2
-    while done < len(waves):
-        more = min(done, len(waves) - done)
-        turn = waves[done // 2] * waves[done // 2]
-        np.multiply(waves[:more], turn, out=waves[done : done + more])
-        done += more
-    shells, balls = np.ones((2, *waves.shape), np.float32)
     radii = RADII[1:].astype(np.float32)
-    np.multiply(waves.imag[1:], np.multiply.outer(1 / radii, 1 / k), out=shells[1:])
+    x = np.multiply.outer(radii, k)  # [R - 1, K]
+    shells, balls = np.empty((2, len(RADII), len(k)), np.float32)
+    shells[0], balls[0] = 1, 0
+    np.sin(x, out=shells[1:])
+    shells[1:] *= np.multiply.outer(1 / radii, 1 / k)
     # 4 pi R^3 j_1(x) / x, j_1(x) / x = (sin(x) / x - cos(x)) / x^2
-    np.subtract(shells[1:], waves.real[1:], out=balls[1:])
+    np.subtract(shells[1:], np.cos(x), out=balls[1:])
     balls[1:] *= np.multiply.outer(np.float32(4 * np.pi) * radii, 1 / np.square(k))
-    long = np.flatnonzero(angle < 0.1)  # waves, where the difference is of equals
-    x = np.multiply.outer(radii, k[long])
+    long = np.flatnonzero(k < 0.1 / radii[0])  # waves, where the difference is of equals
+    x = x[:, long]
     series = np.float32(4 * np.pi) * radii[:, None] ** 3 * (1 / 3 - np.square(x) / 30)
     balls[1:, long] = np.where(x < 0.1, series, balls[1:, long])
-    balls[0] = 0
     return shells, balls

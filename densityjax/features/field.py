@@ -126,7 +126,7 @@ def _waves(shape: tuple[int, ...], lattice: np.ndarray) -> tuple[np.ndarray, ...
     """Places, wave vectors and multiplicities of `PeriodicField`."""
     reciprocal = 2 * np.pi * np.linalg.inv(lattice).T  # rows, rad/Å
     x, y = (scipy.fft.fftfreq(size, 1 / size) for size in shape[:2])
-    z = np.arange(shape[2] // 2 + 1)
+    z = np.arange(shape[2] // 2 + 1.0)
     parts = [np.multiply.outer(reciprocal[i], n) for i, n in enumerate((x, y, z))]  # [3, n] each
     # |k|^2 as a sum of what depends on two axes at most.
     plane = np.square(parts[0][:, :, None] + parts[1][:, None]).sum(axis=0)  # [X, Y]
@@ -135,7 +135,8 @@ def _waves(shape: tuple[int, ...], lattice: np.ndarray) -> tuple[np.ndarray, ...
     square = plane[:, :, None] + (tilt[:, None] + (other + np.square(parts[2]).sum(axis=0)))
     limit = cutoff(shape, lattice) * (1 - _MARGIN)
     places = np.flatnonzero(square < limit**2)
-    i, rest = np.divmod(places, len(y) * len(z))
-    j, k = np.divmod(rest, len(z))
-    vectors = (parts[0][:, i] + parts[1][:, j] + parts[2][:, k]).astype(np.float32)  # [3, K]
-    return places, vectors, np.where(k > 0, np.float32(2), np.float32(1))
+    lines = places // len(z)
+    along_z = z[places - lines * len(z)]
+    numbers = np.stack([x[lines // len(y)], y[lines % len(y)], along_z])  # [3, K]
+    vectors = (reciprocal.T @ numbers).astype(np.float32)  # [3, K]
+    return places, vectors, np.where(along_z > 0, np.float32(2), np.float32(1))

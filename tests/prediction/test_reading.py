@@ -22,23 +22,24 @@ def test_needs_are_those_of_the_opened_model(tmp_path):
     assert reading.needs_of_run(RunDirectory(tmp_path)) is None  # whoever opens it says why
 
 
-def test_files_come_in_order_and_some_are_read_ahead(monkeypatch):
+@pytest.mark.parametrize(("together", "first", "then"), [(1, 3, 5), (2, 2, 4), (5, 5, 7)])
+def test_files_come_in_order_and_some_are_read_ahead(monkeypatch, together, first, then):
     asked = []
 
     class Executor:
-        def submit(self, _, path, needs):
+        def submit(self, _, paths, needs):
             assert needs == NEEDS
-            asked.append(path)
+            asked.extend(paths)
             future = Future()
-            future.set_result(f"read {path}")
+            future.set_result([f"read {path}" for path in paths])
             return future
 
     monkeypatch.setattr(reading, "_AHEAD", 3 * 16**3 * 4)
-    reader = reading.Reader(PATHS, NEEDS, Executor())
-    assert asked == PATHS[:3]
+    reader = reading.Reader(PATHS, NEEDS, Executor(), together)
+    assert asked == PATHS[:first]
     assert reader.take(2) == [(path, f"read {path}") for path in PATHS[:2]]
-    assert asked == PATHS[:5]
-    assert [path for path, _ in reader.take(100)] == PATHS[2:]
+    assert asked == PATHS[:then]
+    assert reader.take(100) == [(path, f"read {path}") for path in PATHS[2:]]
     assert reader.take(1) == []
 
 
@@ -54,7 +55,7 @@ def test_what_killed_processes_have_not_read_is_read_here(monkeypatch):
             if self.count > 2:
                 future.set_exception(BrokenProcessPool())
             else:
-                future.set_result("there")
+                future.set_result(["there"])
             return future
 
     monkeypatch.setattr(reading, "read", lambda path, _: f"here {path}")
