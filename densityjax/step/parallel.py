@@ -44,14 +44,14 @@ class TrainStep:
         """Maps; `split` into two programs where oneDNN is available, unless given."""
         self._split = onednn.available() if split is None else split
         if self._split:
-            update_step = functools.partial(steps.update_step, task=task)
+            # Every device makes the same update: nothing is mapped.
+            update = jax.jit(
+                functools.partial(steps.update_step, task=task), donate_argnums=(0,),
+                out_shardings=_replicated(devices),
+            )
             self.programs = (
                 _gradient_program(without_optimizer(task), devices),
-                # Every device makes the same update: nothing is mapped.
-                jax.jit(
-                    update_step, donate_argnums=(0,), out_shardings=_replicated(devices),
-                    compiler_options=on_cpu(COMPILE_LESS),
-                ),
+                _Program(update, on_cpu(COMPILE_LESS)),
             )
         else:
             mapped = jax.pmap(
@@ -80,24 +80,28 @@ class TrainStep:
             return [self.programs[0].compile(state, batch)]
         gradient = self.programs[0].compile(_read_by_gradient(state), batch)
         loss = jax.ShapeDtypeStruct((), np.float32, sharding=state.step.sharding)
-        return [gradient, self.programs[1].lower(state, state.params, loss).compile()]
+        return [gradient, self.programs[1].compile(state, state.params, loss)]
 
 
 class _Program:
     """A mapped function with the compiler's options, of which jax.pmap takes none.
+
+    Among several processes it has none: a program that is compiled by itself takes the arrays of
+    all of them as one.
 
     Args:
         written: whether the compilation cache may keep it.
     """
 
     def __init__(self, mapped: Callable, options: dict[str, Any], written: bool = True):
-        self._mapped, self._options = mapped, options
+        self._mapped, self._options = mapped, {} if distributed.several() else options
         self._compiled: dict[Any, jax.stages.Compiled] = {}  # with options; JAX keeps the others
         self._cache = contextlib.nullcontext if written else compile_cache.unwritten
 
     def __call__(self, *arguments: PyTree) -> PyTree:
         with self._cache():
-            if not self._options:
+            traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+            if traced or not self._options:
                 return self._mapped(*arguments)
             return self.compile(*arguments)(*arguments)
 
