@@ -1,5 +1,6 @@
 """Options of XLA's CPU compiler that spare its time; docs/performance.md has the measurements."""
 
+import os
 from typing import Any
 
 import jax
@@ -18,10 +19,11 @@ KEEP_BARRIERS: Options = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
 def on_cpu(*options: Options) -> Options:
-    """All of them on a CPU, none elsewhere."""
+    """All of them on a CPU, none elsewhere; what the user set in XLA_FLAGS stays."""
     if jax.default_backend() != "cpu":
         return {}
-    return {name: value for own in options for name, value in own.items()}
+    flags = os.environ.get("XLA_FLAGS", "")
+    return {k: v for own in options for k, v in own.items() if f"--{k}=" not in flags}
 
 
 def compiled(lowered: jax.stages.Lowered, options: Options) -> jax.stages.Compiled:
