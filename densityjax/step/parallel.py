@@ -19,6 +19,7 @@ from densityjax.step.compiler_options import (
     COMPILE_LESS,
     KEEP_BARRIERS,
     OLD_EMITTERS,
+    Options,
     compiled,
     on_cpu,
 )
@@ -93,7 +94,7 @@ class _Program:
         written: whether the compilation cache may keep it.
     """
 
-    def __init__(self, mapped: Callable, options: dict[str, Any], written: bool = True):
+    def __init__(self, mapped: Callable, options: Options, written: bool = True):
         self._mapped, self._options = mapped, {} if distributed.several() else options
         self._compiled: dict[Any, jax.stages.Compiled] = {}  # with options; JAX keeps the others
         self._cache = contextlib.nullcontext if written else compile_cache.unwritten
@@ -135,7 +136,7 @@ def _gradient_program(task: Task, devices: Devices) -> _Program:
     return _Program(mapped, on_cpu(COMPILE_LESS, OLD_EMITTERS, _barriers(task)), written=False)
 
 
-def _barriers(task: Task) -> dict[str, Any]:
+def _barriers(task: Task) -> Options:
     return KEEP_BARRIERS if getattr(task.model, "remat", False) else {}
 
 
@@ -188,7 +189,7 @@ def _predict_program(task: Task, num_views: int) -> Callable:
 
 def _mapped(
     step: Callable, in_axes: tuple[int | None, ...] = (None, 0),
-    level: dict[str, Any] = COMPILE_LESS,
+    level: Options = COMPILE_LESS,
 ) -> _Program:
     """A step that changes nothing; by default (state, batch) -> leaves [D, b, ...]."""
     mapped = jax.pmap(step, axis_name=steps.AXIS, in_axes=in_axes, out_axes=0)
