@@ -30,12 +30,21 @@ import densityjax  # noqa: E402, F401  adds its own XLA flag, so it precedes jax
 # isort: split
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from _pytest.runner import pytest_runtest_protocol as protocol  # noqa: E402
+
+from densityjax.runtime.stack_room import with_room  # noqa: E402
 
 
 def pytest_sessionstart() -> None:
     """Fails at once, with the reason, when something started JAX too early."""
     if jax.device_count() != 8:
         pytest.exit(f"Tests need 8 simulated CPU devices, found {jax.devices()}", returncode=4)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    """As pytest's own, which would have some test trace its models at the edge of a piece."""
+    return with_room(protocol, item, nextitem)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by the marks

@@ -13,6 +13,7 @@ Files, each importing only from those above it:
   config_files: Finds config files
   distributed: Several processes as one run
   environment: What this process runs in
+  stack_room: Room on Python's stack, so that no loop pays for its place on it.
   command_line: Command lines
   preemption: Word that this machine is about to be taken away, and the status that a run
       ends with then.

@@ -11,6 +11,7 @@ from absl import logging as absl_logging
 
 from densityjax.runtime.config_files import find_config
 from densityjax.runtime.errors import ConfigError, UserError
+from densityjax.runtime.stack_room import with_room
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -72,7 +73,7 @@ def run(main: Callable[[], int | None], failure: int = 1) -> None:
     is a fault of the program. A reader that closes the pipe early (`... | head`) is no error.
     """
     try:
-        status = main()
+        status = with_room(main)
         sys.stdout.flush()
         # Nothing alive is looked through again for garbage as the interpreter ends: 0.25 s.
         gc.freeze()
