@@ -23,7 +23,7 @@ def on_cpu(*options: Options) -> Options:
     if jax.default_backend() != "cpu":
         return {}
     flags = os.environ.get("XLA_FLAGS", "")
-    return {k: v for own in options for k, v in own.items() if f"--{k}=" not in flags}
+    return {k: v for own in options for k, v in own.items() if f"--{k}" not in flags}
 
 
 def compiled(lowered: jax.stages.Lowered, options: Options) -> jax.stages.Compiled:

@@ -63,10 +63,10 @@ class PredictMembers:
 
     def compile(self, members: Sequence[PyTree], batch: dict[str, jax.ShapeDtypeStruct]) -> None:
         """Compiles for these shapes, so that a call with them does not."""
-        seen = batch["density"], batch["lattice"]
-        self._see.compile(*seen, jax.ShapeDtypeStruct((), np.int32))
-        see = functools.partial(steps.see_view, task=self._task, view=0)
-        field, lattice = jax.eval_shape(jax.vmap(see), *seen)
+        seen = batch["density"], batch["lattice"], jax.ShapeDtypeStruct((), np.int32)
+        self._see.compile(*seen)
+        see = functools.partial(steps.see_view, task=self._task)
+        field, lattice = jax.eval_shape(jax.vmap(see, (0, 0, None)), *seen)
         own = batch["descriptors"]
         if not self._at_once:
             own = jax.ShapeDtypeStruct((*own.shape[:2], own.shape[3]), own.dtype)

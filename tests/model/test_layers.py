@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,38 @@ def run(module, x, seed=0):
     rng = np.random.default_rng(seed)
     params = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), s.dtype), shapes)
     return module.apply({"params": params}, x), params
+
+
+TARGETS = (("gap", 1), ("class", 3), ("modulus", 1), ("other", 3), ("more", 2))
+
+
+class Heads(nn.Module):
+    """Either `layers.heads`, or a dense layer for each."""
+
+    joined: bool
+
+    @nn.compact
+    def __call__(self, x):
+        if self.joined:
+            return layers.heads(x, TARGETS, 5)
+        found = {}
+        for name, width in TARGETS:
+            hidden = nn.silu(layers.Dense(5, name=f"{name}_hidden")(x))
+            found[name] = layers.Dense(width, name=f"{name}_out")(hidden)
+        return found
+
+
+def test_heads_are_two_dense_layers_each():
+    """With the same names, initial values and results."""
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(4, 7)), jnp.float32)
+    joined, apart = (Heads(joined).init(jax.random.key(3), x) for joined in (True, False))
+    jax.tree.map(np.testing.assert_array_equal, joined, apart)
+    _, params = run(Heads(False), x)
+    expected, found = (Heads(j).apply({"params": params}, x) for j in (False, True))
+    assert list(found) == [name for name, _ in TARGETS]
+    for name, width in TARGETS:
+        assert found[name].shape == (4, width)
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture
