@@ -19,8 +19,6 @@ import time
 from pathlib import Path
 
 ARCHIVE = Path(__file__).parents[1] / "tfds_builders/elastic_densities/elastic_densities-1.0.0.tar"
-
-
 GOAL = 4.0  # seconds that one file may take
 
 

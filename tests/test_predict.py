@@ -29,7 +29,7 @@ from densityjax.runtime import command_line
 from densityjax.runtime.errors import UserError
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
-from densityjax.step.members import PredictMembers, predict_members
+from densityjax.step.members import PredictMembers, members_program
 from densityjax.step.train_state import create_train_state
 from densityjax.training.trained_model import TrainedModel, restore_run
 from tests.tfds_builders.test_folder_tables import silicon
@@ -86,7 +86,7 @@ def untrained_spin_model(restored: TrainedModel) -> TrainedModel:
     state = create_train_state(task.model, task.tx, statistics.arrays(), 0, size)
     return dataclasses.replace(
         restored, config=config, statistics=statistics, state=parallel.replicate(state),
-        program=predict_members(task, num_views=2),
+        program=members_program(task, num_views=2),
     )
 
 
@@ -377,7 +377,7 @@ def test_supercell_leaves_intensive_predictions_and_doubles_extensive_ones(resto
     adds to that is small.
     """
     task = create_task(restored.config, restored.specs, num_steps=1)
-    program = predict_members(task, num_views=64)
+    program = members_program(task, num_views=64)
     many = dataclasses.replace(restored, program=program)
     densities = [read_density(path) for path in sorted((folder / "0").iterdir())]
     densities = [d for d in densities if np.linalg.norm(d.lattice[2]) < 4.5]  # 0.4 Å a point

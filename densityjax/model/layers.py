@@ -30,8 +30,8 @@ def heads(
 ) -> dict[str, jax.Array]:
     """A small head per target, of the module that calls: 'NAME_hidden' and 'NAME_out'.
 
-    The hidden layers of all are one product, and so are the last ones of equal width: what many
-    small ones would take the compiler is most of a program's compilation.
+    The hidden layers of all are one product, and so are the last ones of equal width: many small
+    products take the compiler longer, and an accelerator starts each by itself.
 
     Args:
         x: [B, E] that all heads read.
@@ -50,8 +50,8 @@ def heads(
     for width in sorted({width for _, width in targets}):
         places = [place for place, (_, own) in enumerate(targets) if own == width]
         kernel, bias = (jnp.stack([last[p][part] for p in places]) for part in range(2))
-        own = hidden if len(places) == len(targets) else hidden[:, np.array(places)]
-        said = jnp.einsum("bth,thw->btw", own, kernel) + bias
+        read = hidden if len(places) == len(targets) else hidden[:, np.array(places)]
+        said = jnp.einsum("bth,thw->btw", read, kernel) + bias
         outputs |= {targets[p][0]: said[:, at] for at, p in enumerate(places)}
     return {name: outputs[name] for name, _ in targets}
 

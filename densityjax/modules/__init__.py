@@ -7,7 +7,7 @@ Files, each importing only from those above it:
       sure they are.
   proxies: What an embedding knows of a target: predictions of rows whose chemical system is
       left out.
-  embedding: What modules see of materials: the pooled trunk of every one, from one program.
+  embedding: What modules see of materials: the pooled trunk of every one.
   composition: Which modules a new target wants, from its labels: proxies -> weights, or why
       there are none.
   hub: A hub is a folder of modules

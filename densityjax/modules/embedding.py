@@ -1,4 +1,4 @@
-"""What modules see of materials: the pooled trunk of every one, from one program."""
+"""What modules see of materials: the pooled trunk of every one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from densityjax.data.records import Records
 from densityjax.model.lattice_features import NUM_FEATURES
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task
-from densityjax.step.members import predict_members
+from densityjax.step.members import members_program
 from densityjax.step.scalers import Statistics
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState
@@ -54,7 +54,7 @@ def embed(
     """
     if at_once is None:
         at_once = jax.default_backend() != "cpu"
-    program = predict_members(trunk_task(config), config.view.evaluation_views, at_once=at_once)
+    program = members_program(trunk_task(config), config.view.evaluation_views, at_once=at_once)
     members = program.place([_state(trunk, statistics) for trunk in trunks])
     size, beside = config.train.batch_size, len(statistics.feature_mean)
     descriptors = beside - NUM_FEATURES[config.input.lattice_features]

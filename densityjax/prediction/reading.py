@@ -111,7 +111,10 @@ def in_processes(paths: Sequence[Path], folder: Path) -> Iterator[Reader | None]
         yield None
         return
     large = any(_size(path) > _LARGE for path in paths)
-    count, together = (1, 1) if large else (_PROCESSES, _TOGETHER)
+    count = 1 if large else _PROCESSES
+    # Of large grids fewer files, so that every process has its next call waiting.
+    most = _AHEAD // (needs.grid**3 * 4 * 2 * _PROCESSES)
+    together = 1 if large else max(1, min(_TOGETHER, most))
     context = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(count, context, initializer=_serve)
     try:

@@ -25,6 +25,8 @@ class PredictMembers:
     loop over views and states, and takes XLA's CPU compiler twice as long.
 
     Args:
+        task: of all states.
+        num_views: evaluation views.
         quick: for few calls, which are over before programs that run fast are compiled.
         at_once: all states in one call, which takes M times the memory, instead of in turn.
     """
@@ -63,14 +65,17 @@ class PredictMembers:
 
     def compile(self, members: Sequence[PyTree], batch: dict[str, jax.ShapeDtypeStruct]) -> None:
         """Compiles for these shapes, so that a call with them does not."""
-        seen = batch["density"], batch["lattice"], jax.ShapeDtypeStruct((), np.int32)
-        self._see.compile(*seen)
-        see = functools.partial(steps.see_view, task=self._task)
-        field, lattice = jax.eval_shape(jax.vmap(see, (0, 0, None)), *seen)
+        view = jax.ShapeDtypeStruct((), np.int32)
+        placed = parallel.spread_shapes(batch)
+        self._see.compile(placed["density"], placed["lattice"], view)
+        see = jax.vmap(functools.partial(steps.see_view, task=self._task), (0, 0, None))
         own = batch["descriptors"]
         if not self._at_once:
             own = jax.ShapeDtypeStruct((*own.shape[:2], own.shape[3]), own.dtype)
-        self._answer.compile(members[0], field, lattice, batch["num_electrons"], own)
+        (field, lattice), own = parallel.spread_shapes(
+            (jax.eval_shape(see, batch["density"], batch["lattice"], view), own)
+        )
+        self._answer.compile(members[0], field, lattice, placed["num_electrons"], own)
 
     def _own(self, descriptors: np.ndarray) -> list[np.ndarray]:
         """[D, b, M, D'] as the calls of a view take them."""
@@ -86,12 +91,12 @@ class PredictMembers:
 
 
 @functools.lru_cache(maxsize=64)
-def _predict_members(task: Task, num_views: int, quick: bool, at_once: bool) -> PredictMembers:
+def _members_program(task: Task, num_views: int, quick: bool, at_once: bool) -> PredictMembers:
     return PredictMembers(task, num_views, quick, at_once)
 
 
-def predict_members(
+def members_program(
     task: Task, num_views: int, quick: bool = False, at_once: bool = False
 ) -> PredictMembers:
     """`PredictMembers`, the same object for runs that differ in data and seed alone."""
-    return _predict_members(parallel.without_optimizer(task), num_views, quick, at_once)
+    return _members_program(parallel.without_optimizer(task), num_views, quick, at_once)

@@ -28,6 +28,8 @@ from densityjax.step.train_state import TrainState
 
 PyTree = Any
 Devices = tuple[jax.Device, ...] | None  # None: all of this host
+
+
 class TrainStep:
     """`steps.train_step` over devices: (state, batch [D, A, b, ...]) -> (state, metrics).
 
@@ -36,9 +38,6 @@ class TrainStep:
     Where convolutions are oneDNN's, the gradient and the update are two programs with the same
     result: XLA cannot store a program with such a call, so only the update, half of the work of the
     compiler, comes from the compilation cache.
-
-    Attributes:
-        programs: the mapped functions, one or two.
     """
 
     def __init__(self, task: Task, devices: Devices = None, split: bool | None = None):
@@ -50,7 +49,7 @@ class TrainStep:
                 functools.partial(steps.update_step, task=task), donate_argnums=(0,),
                 out_shardings=_replicated(devices),
             )
-            self.programs = (
+            self._programs = (
                 _gradient_program(without_optimizer(task), devices),
                 _Program(update, on_cpu(COMPILE_LESS)),
             )
@@ -59,13 +58,13 @@ class TrainStep:
                 functools.partial(steps.train_step, task=task), axis_name=steps.AXIS,
                 in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=(0,),
             )
-            self.programs = (_Program(mapped, on_cpu(COMPILE_LESS, _barriers(task))),)
+            self._programs = (_Program(mapped, on_cpu(COMPILE_LESS, _barriers(task))),)
 
     def __call__(self, state: TrainState, batch: PyTree) -> tuple[TrainState, dict]:
         if not self._split:
-            return self.programs[0](state, batch)
-        gradient, metrics = self.programs[0](_read_by_gradient(state), batch)
-        state, more = self.programs[1](state, gradient, metrics["loss"])
+            return self._programs[0](state, batch)
+        gradient, metrics = self._programs[0](_read_by_gradient(state), batch)
+        state, more = self._programs[1](state, gradient, metrics["loss"])
         return state, metrics | more
 
     def compile(self, state: PyTree, batch: PyTree) -> list[jax.stages.Compiled]:
@@ -78,14 +77,14 @@ class TrainStep:
             The compiled programs, which know the memory that they need.
         """
         if not self._split:
-            return [self.programs[0].compile(state, batch)]
-        gradient = self.programs[0].compile(_read_by_gradient(state), batch)
+            return [self._programs[0].compile(state, batch)]
+        gradient = self._programs[0].compile(_read_by_gradient(state), batch)
         loss = jax.ShapeDtypeStruct((), np.float32, sharding=state.step.sharding)
-        return [gradient, self.programs[1].compile(state, state.params, loss)]
+        return [gradient, self._programs[1].compile(state, state.params, loss)]
 
 
 class _Program:
-    """A mapped function with the compiler's options, of which jax.pmap takes none.
+    """A function over devices with the compiler's options, of which jax.pmap takes none.
 
     Among several processes it has none: a program that is compiled by itself takes the arrays of
     all of them as one.
@@ -152,10 +151,10 @@ def mapped_predict_step(task: Task, num_views: int) -> Callable:
 
 
 def map_prediction(step: Callable, in_axes: tuple[int | None, ...], quick: bool) -> _Program:
-    """A step over all devices that is compiled sooner than others.
+    """A step over all devices that changes nothing.
 
     Args:
-        step: changes nothing; its results are [b, ...].
+        step: its results are [b, ...].
         in_axes: of its arguments, 0 for what is spread over the devices.
         quick: for few calls, which are over before a program that runs fast is compiled.
     """
@@ -200,16 +199,27 @@ def _mapped(
 def replicate(state: PyTree, devices: Devices = None) -> PyTree:
     """Places a state on every device the way the mapped step returns it.
 
-    A state placed otherwise, fresh or restored, would cost a second compilation.
+    A state placed otherwise, fresh or restored, would cost a second compilation; one that is bound
+    to a single device of several is refused.
     """
     return jax.device_put(state, _replicated(devices))
 
 
 def spread(tree: PyTree, devices: Devices = None) -> PyTree:
     """Places leaves [D, ...], of each device its own."""
+    return jax.device_put(tree, _spread(devices))
+
+
+def spread_shapes(tree: PyTree) -> PyTree:
+    """Leaves with shape [D, ...] and dtype as those that `spread` places."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_spread(None)), tree
+    )
+
+
+def _spread(devices: Devices) -> jax.sharding.NamedSharding:
     mesh = jax.sharding.Mesh(np.asarray(devices or jax.local_devices()), (steps.AXIS,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(steps.AXIS))
-    return jax.device_put(tree, sharding)
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(steps.AXIS))
 
 
 def to_global(state: TrainState) -> TrainState:

@@ -19,7 +19,7 @@ from densityjax.runtime.errors import UserError
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
 from densityjax.step.encoder import Encoder
-from densityjax.step.members import PredictMembers, predict_members
+from densityjax.step.members import PredictMembers, members_program
 from densityjax.step.scalers import Statistics
 from densityjax.step.task import Task
 from densityjax.step.train_state import TrainState, create_train_state
@@ -145,7 +145,7 @@ def restore_run(
     else:
         grid = _network_grid(applicability, encoder)
         states = _best_states(run, config, task, statistics, grid)
-    program = predict_members(task, config.view.evaluation_views, quick)
+    program = members_program(task, config.view.evaluation_views, quick)
     best, *others = states
     if mixed and config.stack.learners and whole is None:
         yardsticks = run.load(run.learners, lambda path: load_learners(path, specs))

@@ -16,7 +16,7 @@ from densityjax.results.applicability import Applicability
 from densityjax.results.predictions import features_of
 from densityjax.step import parallel
 from densityjax.step.create_task import create_task, field_size
-from densityjax.step.members import predict_members
+from densityjax.step.members import members_program
 from densityjax.step.scalers import Statistics
 from densityjax.step.train_state import create_train_state
 from densityjax.targets import get_specs
@@ -83,7 +83,7 @@ def untrained(invariants: int, seed: int = 0, **changes) -> TrainedModel:
     )
     return TrainedModel(
         config, SPECS, descriptors, statistics, applicability, parallel.replicate(state),
-        predict_members(task, config.view.evaluation_views),
+        members_program(task, config.view.evaluation_views),
     )
 
 

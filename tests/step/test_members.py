@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from densityjax.step import parallel
-from densityjax.step.members import predict_members
+from densityjax.step.members import PredictMembers
 from tests.step.test_parallel import SPECS, Setup, compilations, make_setup  # noqa: F401
 
 pytestmark = pytest.mark.slow  # compiles
@@ -13,9 +13,16 @@ pytestmark = pytest.mark.slow  # compiles
 NUM_VIEWS = 2
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-def test_each_member_says_what_its_state_says(setup: Setup, at_once: bool):
-    """Rows lie on 8 devices, one is padding; what was compiled ahead is what runs."""
+@pytest.mark.parametrize(("at_once", "options"), [(False, True), (True, True), (True, False)])
+def test_each_member_says_what_its_state_says(
+    setup: Setup, at_once: bool, options: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Rows lie on 8 devices, one is padding; what was compiled ahead is what runs.
+
+    Without options of the compiler, too, as on a GPU.
+    """
+    if not options:
+        monkeypatch.setattr(parallel, "on_cpu", lambda *_: {})
     states = [setup.state()]
     states.append(states[0].replace(
         ema_params=jax.tree.map(lambda leaf: 1.1 * leaf + 0.02, states[0].ema_params)
@@ -27,7 +34,7 @@ def test_each_member_says_what_its_state_says(setup: Setup, at_once: bool):
         parallel.predict_batch(alone, parallel.replicate(state), batch) for state in states
     ]
 
-    program = predict_members(setup.task, NUM_VIEWS, quick=True, at_once=at_once)
+    program = PredictMembers(setup.task, NUM_VIEWS, quick=True, at_once=at_once)
     members = program.place(states)
     batch["descriptors"] = np.stack([batch["descriptors"]] * 2, axis=1)  # [n, M, 0]
     program.compile(members, {
