@@ -17,7 +17,8 @@ from densityjax.model.ops.reduction import add_bias, scale, voxel_sum
 Dtype = Any
 ADAPTER = "adapter"  # of a block, the module that may learn while the rest of the trunk does not
 # Uniform draws: XLA's CPU compiler takes seconds over the inverse error function of normal ones.
-Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.lecun_uniform())
+_dense_kernel = nn.initializers.lecun_uniform()
+Dense = functools.partial(nn.Dense, kernel_init=_dense_kernel)
 
 
 def over_voxels(x: jax.Array) -> jax.Array:
@@ -63,10 +64,8 @@ class _Weights(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: int) -> tuple[jax.Array, jax.Array]:
-        kernel = self.param(
-            "kernel", nn.initializers.lecun_uniform(), (inputs, self.features), jnp.float32
-        )
-        return kernel, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        kernel = self.param("kernel", _dense_kernel, (inputs, self.features))
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,))
 
 
 class Conv3D(nn.Module):

@@ -48,20 +48,20 @@ class Reader:
         self._needs, self._executor, self._together = needs, executor, together
         self._rest = iter(paths)
         self._waiting: collections.deque[tuple[list[Path], Future | None]] = collections.deque()
-        self._read: collections.deque[tuple[Path, Material | str]] = collections.deque()
-        self._ahead = max(1, _AHEAD // (needs.grid**3 * 4 * together))  # calls; of float32
+        self._ahead = max(1, _files_ahead(needs) // together)  # calls
         self._fill()
+        self._found = self._each()
 
     def take(self, count: int) -> list[tuple[Path, Material | str]]:
         """The next files, and of each its material or what is wrong with it; [] at the end."""
-        found = []
-        while len(found) < count and (self._read or self._waiting):
-            if not self._read:
-                paths, future = self._waiting.popleft()
-                self._read.extend(zip(paths, self._result(paths, future), strict=True))
-                self._fill()
-            found.append(self._read.popleft())
-        return found
+        return list(itertools.islice(self._found, count))
+
+    def _each(self) -> Iterator[tuple[Path, Material | str]]:
+        while self._waiting:
+            paths, future = self._waiting.popleft()
+            found = self._result(paths, future)
+            self._fill()
+            yield from zip(paths, found, strict=True)
 
     def _fill(self) -> None:
         while len(self._waiting) < self._ahead and (
@@ -78,6 +78,10 @@ class Reader:
             if future is not None:
                 return future.result()
         return _read_all(paths, self._needs)
+
+
+def _files_ahead(needs: Needs) -> int:
+    return _AHEAD // (needs.grid**3 * 4)  # of float32
 
 
 def _read_all(paths: Sequence[Path], needs: Needs) -> list[Material | str]:
@@ -113,7 +117,7 @@ def in_processes(paths: Sequence[Path], folder: Path) -> Iterator[Reader | None]
     large = any(_size(path) > _LARGE for path in paths)
     count = 1 if large else _PROCESSES
     # Of large grids fewer files, so that every process has its next call waiting.
-    most = _AHEAD // (needs.grid**3 * 4 * 2 * _PROCESSES)
+    most = _files_ahead(needs) // (2 * _PROCESSES)
     together = 1 if large else max(1, min(_TOGETHER, most))
     context = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(count, context, initializer=_serve)

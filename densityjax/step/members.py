@@ -32,14 +32,14 @@ class PredictMembers:
     """
 
     def __init__(self, task: Task, num_views: int, quick: bool, at_once: bool):
-        self._task, self._num_views, self._at_once = task, num_views, at_once
-        step = steps.answer_view_at_once if at_once else steps.answer_view
+        self._num_views, self._at_once = num_views, at_once
         self._see = parallel.map_prediction(
             functools.partial(steps.see_view, task=task), (0, 0, None), quick
         )
-        self._answer = parallel.map_prediction(
-            functools.partial(step, task=task), (None, 0, 0, 0, 0), quick
-        )
+        answer = functools.partial(steps.apply_model, task)
+        if at_once:  # parameters, statistics and descriptors are of each state, the view of all
+            answer = jax.vmap(answer, (0, 0, None, None, None, 1), 1)
+        self._answer = parallel.map_prediction(answer, (None, None, 0, 0, 0, 0), quick)
 
     def place(self, states: Sequence[TrainState]) -> list[PyTree]:
         """States on every device, as a call takes them."""
@@ -56,7 +56,7 @@ class PredictMembers:
         for view in range(self._num_views):
             field, lattice = self._see(placed["density"], placed["lattice"], np.int32(view))
             said.append([
-                self._answer(member, field, lattice, placed["num_electrons"], own)
+                self._answer(*member, field, lattice, placed["num_electrons"], own)
                 for member, own in zip(members, descriptors, strict=True)
             ])
         views = [self._joined(jax.tree.map(np.asarray, of_view)) for of_view in said]
@@ -65,17 +65,13 @@ class PredictMembers:
 
     def compile(self, members: Sequence[PyTree], batch: dict[str, jax.ShapeDtypeStruct]) -> None:
         """Compiles for these shapes, so that a call with them does not."""
-        view = jax.ShapeDtypeStruct((), np.int32)
         placed = parallel.spread_shapes(batch)
-        self._see.compile(placed["density"], placed["lattice"], view)
-        see = jax.vmap(functools.partial(steps.see_view, task=self._task), (0, 0, None))
-        own = batch["descriptors"]
-        if not self._at_once:
-            own = jax.ShapeDtypeStruct((*own.shape[:2], own.shape[3]), own.dtype)
-        (field, lattice), own = parallel.spread_shapes(
-            (jax.eval_shape(see, batch["density"], batch["lattice"], view), own)
-        )
-        self._answer.compile(members[0], field, lattice, placed["num_electrons"], own)
+        to_see = placed["density"], placed["lattice"], jax.ShapeDtypeStruct((), np.int32)
+        self._see.compile(*to_see)
+        seen = jax.eval_shape(self._see, *to_see)
+        own = jax.eval_shape(self._own, batch["descriptors"])[0]
+        (field, lattice), own = parallel.spread_shapes((seen, own))
+        self._answer.compile(*members[0], field, lattice, placed["num_electrons"], own)
 
     def _own(self, descriptors: np.ndarray) -> list[np.ndarray]:
         """[D, b, M, D'] as the calls of a view take them."""

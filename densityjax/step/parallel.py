@@ -47,7 +47,7 @@ class TrainStep:
             # Every device makes the same update: nothing is mapped.
             update = jax.jit(
                 functools.partial(steps.update_step, task=task), donate_argnums=(0,),
-                out_shardings=_replicated(devices),
+                out_shardings=_sharding(devices),
             )
             self._programs = (
                 _gradient_program(without_optimizer(task), devices),
@@ -150,15 +150,18 @@ def mapped_predict_step(task: Task, num_views: int) -> Callable:
     return _predict_program(without_optimizer(task), num_views)
 
 
-def map_prediction(step: Callable, in_axes: tuple[int | None, ...], quick: bool) -> _Program:
-    """A step over all devices that changes nothing.
+def map_prediction(
+    step: Callable, in_axes: tuple[int | None, ...] = (None, 0), quick: bool = False
+) -> _Program:
+    """A step over all devices that changes nothing: its results are [b, ...] of each.
 
     Args:
-        step: its results are [b, ...].
-        in_axes: of its arguments, 0 for what is spread over the devices.
+        in_axes: of its arguments, 0 for what is spread over the devices; by default (state, batch).
         quick: for few calls, which are over before a program that runs fast is compiled.
     """
-    return _mapped(step, in_axes, COMPILE_FAST if quick else COMPILE_LESS)
+    mapped = jax.pmap(step, axis_name=steps.AXIS, in_axes=in_axes, out_axes=0)
+    options = on_cpu(COMPILE_FAST if quick else COMPILE_LESS, OLD_EMITTERS)
+    return _Program(mapped, options, written=not onednn.available())  # see TrainStep
 
 
 def mapped_objective_step(task: Task, num_views: int, trivial: bool = False) -> Callable:
@@ -178,22 +181,12 @@ def without_optimizer(task: Task) -> Task:
 @_cached
 def _objective_program(task: Task, num_views: int, trivial: bool) -> Callable:
     step = objective_steps.trivial_objectives if trivial else objective_steps.evaluate_objectives
-    return _mapped(functools.partial(step, task=task, num_views=num_views))
+    return map_prediction(functools.partial(step, task=task, num_views=num_views))
 
 
 @_cached
 def _predict_program(task: Task, num_views: int) -> Callable:
-    return _mapped(functools.partial(steps.predict_step, task=task, num_views=num_views))
-
-
-def _mapped(
-    step: Callable, in_axes: tuple[int | None, ...] = (None, 0),
-    level: Options = COMPILE_LESS,
-) -> _Program:
-    """A step that changes nothing; by default (state, batch) -> leaves [D, b, ...]."""
-    mapped = jax.pmap(step, axis_name=steps.AXIS, in_axes=in_axes, out_axes=0)
-    # See TrainStep.
-    return _Program(mapped, on_cpu(level, OLD_EMITTERS), written=not onednn.available())
+    return map_prediction(functools.partial(steps.predict_step, task=task, num_views=num_views))
 
 
 def replicate(state: PyTree, devices: Devices = None) -> PyTree:
@@ -202,24 +195,29 @@ def replicate(state: PyTree, devices: Devices = None) -> PyTree:
     A state placed otherwise, fresh or restored, would cost a second compilation; one that is bound
     to a single device of several is refused.
     """
-    return jax.device_put(state, _replicated(devices))
+    return jax.device_put(state, _sharding(devices))
 
 
 def spread(tree: PyTree, devices: Devices = None) -> PyTree:
     """Places leaves [D, ...], of each device its own."""
-    return jax.device_put(tree, _spread(devices))
+    return jax.device_put(tree, _sharding(devices, steps.AXIS))
 
 
 def spread_shapes(tree: PyTree) -> PyTree:
     """Leaves with shape [D, ...] and dtype as those that `spread` places."""
+    return _placed_shapes(tree, _sharding(None, steps.AXIS))
+
+
+def _placed_shapes(tree: PyTree, sharding: jax.sharding.NamedSharding) -> PyTree:
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_spread(None)), tree
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
     )
 
 
-def _spread(devices: Devices) -> jax.sharding.NamedSharding:
+def _sharding(devices: Devices, *axes: str) -> jax.sharding.NamedSharding:
+    """Of leaves that lie on devices along these axes; without any, whole on every one."""
     mesh = jax.sharding.Mesh(np.asarray(devices or jax.local_devices()), (steps.AXIS,))
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(steps.AXIS))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
 def to_global(state: TrainState) -> TrainState:
@@ -229,8 +227,7 @@ def to_global(state: TrainState) -> TrainState:
     """
     if not distributed.several():
         return state
-    mesh = jax.sharding.Mesh(np.asarray(jax.devices()), (steps.AXIS,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    sharding = _sharding(tuple(jax.devices()))
 
     def place(leaf: jax.Array) -> jax.Array:
         value = np.array(leaf)  # the buffers of the state are donated to the next step
@@ -246,11 +243,6 @@ def gather_rows(tree: PyTree) -> PyTree:
     return jax.tree.map(np.asarray, multihost_utils.process_allgather(tree, tiled=True))
 
 
-def _replicated(devices: Devices) -> jax.sharding.NamedSharding:
-    mesh = jax.sharding.Mesh(np.asarray(devices or jax.local_devices()), (steps.AXIS,))
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-
-
 def shapes(state: PyTree, batch: PyTree, accumulation_steps: int) -> tuple[PyTree, PyTree]:
     """Shapes as a training step meets them: of a replicated state and of a split batch, placed.
 
@@ -258,18 +250,13 @@ def shapes(state: PyTree, batch: PyTree, accumulation_steps: int) -> tuple[PyTre
         state: leaves with shape and dtype.
         batch: leaves [B, ...] with shape and dtype.
     """
-    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), (steps.AXIS,))
-
-    def placed(leaf, shape, *axes):
-        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
-        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
 
     def split(leaf):
-        lead = (mesh.size, accumulation_steps)
-        share = leaf.shape[0] // (mesh.size * accumulation_steps)
-        return placed(leaf, (*lead, share, *leaf.shape[1:]), steps.AXIS)
+        lead = (jax.local_device_count(), accumulation_steps)
+        share = leaf.shape[0] // (lead[0] * lead[1])
+        return jax.ShapeDtypeStruct((*lead, share, *leaf.shape[1:]), leaf.dtype)
 
-    return jax.tree.map(lambda leaf: placed(leaf, leaf.shape), state), jax.tree.map(split, batch)
+    return _placed_shapes(state, _sharding(None)), spread_shapes(jax.tree.map(split, batch))
 
 
 def split_batch(

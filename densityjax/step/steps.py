@@ -236,27 +236,3 @@ def see_view(
     """
     make = jax.vmap(lambda *args: views.evaluation_view(task.view, *args, view))
     return make(density, lattice)
-
-
-def answer_view(
-    member: tuple[PyTree, PyTree], field: jax.Array, lattice: jax.Array,
-    num_electrons: jax.Array, descriptors: jax.Array, *, task: Task,
-) -> tuple[dict[str, jax.Array], jax.Array]:
-    """`apply_model` of one state, given as its averaged parameters and statistics."""
-    return apply_model(task, *member, field, lattice, num_electrons, descriptors)
-
-
-def answer_view_at_once(
-    members: tuple[PyTree, PyTree], field: jax.Array, lattice: jax.Array,
-    num_electrons: jax.Array, descriptors: jax.Array, *, task: Task,
-) -> tuple[dict[str, jax.Array], jax.Array]:
-    """`answer_view` of M states, leaves [M, ...]: ({target: [b, M, width]}, embedding [b, M, E]).
-
-    Args:
-        descriptors: [b, M, D], for each state its own.
-    """
-
-    def one_member(member, own):
-        return answer_view(member, field, lattice, num_electrons, own, task=task)
-
-    return jax.vmap(one_member, (0, 1), 1)(members, descriptors)
