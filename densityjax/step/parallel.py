@@ -100,8 +100,7 @@ class _Program:
 
     def __call__(self, *arguments: PyTree) -> PyTree:
         with self._cache():
-            traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
-            if traced or not self._options:
+            if not self._options or _traced(arguments):
                 return self._mapped(*arguments)
             return self.compile(*arguments)(*arguments)
 
@@ -115,6 +114,11 @@ class _Program:
             if key not in self._compiled:
                 self._compiled[key] = compiled(self._mapped.lower(*arguments), self._options)
             return self._compiled[key]
+
+
+def _traced(arguments: PyTree) -> bool:
+    """Whether they are of a transformation, which takes no program that is compiled already."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
 
 
 def _read_by_gradient(state: TrainState) -> TrainState:
